@@ -1,0 +1,134 @@
+"""What a dataset is, the registry of them, and where their files are looked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.errors import DataError, UsageError
+from core.registry import Registry
+
+Progress = Callable[[str], None]
+SplitName = Literal["train", "validation", "test"]
+HELD_OUT = 0.1
+"""Share of the training files that becomes the validation split."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images uint8, or float in [0, 1], (N, C, H, W), and their labels int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+            shapes = f"{tuple(self.images.shape)} and {tuple(self.labels.shape)}"
+            raise DataError(f"images and labels have shapes {shapes}; expected (N, C, H, W) and (N,)")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class ImageDataset:
+    """A labelled image dataset in memory.
+
+    Args:
+        name: what it is called in results.
+        train: what networks are trained and calibrated on.
+        validation: a tenth of the training files that no training sees.
+        test: what accuracies are reported on.
+        mean: per channel, of pixels in [0, 1].
+        std: per channel, of pixels in [0, 1].
+        classes: the classes' names, in the order of the labels.
+        mirror: whether a mirror image keeps its label.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    classes: tuple[str, ...]
+    mirror: bool = False
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        c, h, w = self.test.images.shape[1:]
+        return c, h, w
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the training or test data (all labels, and every 97th image)."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.test):
+            digest.update(split.labels.contiguous().numpy().tobytes())
+            digest.update(split.images[::97].contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return (pixel − mean) / std as a new float32 tensor; ``images`` are uint8 or float in [0, 1]."""
+        pixels = images.float() / 255 if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
+        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
+        return pixels.sub_(mean).div_(std)
+
+    def inputs(self, split: SplitName, limit: int | None = None) -> tuple[Tensor, Tensor]:
+        """Return the normalised images float32 (N, C, H, W) of a split and its labels (N,), or its first ``limit``."""
+        part: Split = getattr(self, split)
+        return self.normalise(part.images[:limit]), part.labels[:limit]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where files may be, and who hears about a long download.
+
+    Args:
+        roots: folders named by the user, the first one first; only read.
+        cache: the folder that downloads are unpacked into, and that is looked into after ``roots``.
+        progress: called with a line of text.
+    """
+
+    roots: tuple[Path, ...]
+    cache: Path
+    progress: Progress
+
+
+Loader = Callable[[Place, int | None], ImageDataset]
+"""(where files may be, image size or None for the dataset's own) -> the dataset."""
+
+DATASETS: Registry[Loader] = Registry("dataset", "core.datasets")
+register = DATASETS.register
+
+
+def hold_out(images: Tensor, labels: Tensor, seed: int = 0) -> tuple[Split, Split]:
+    """Split training files (N, …) into (train, validation): a fixed random tenth of them is held out."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+    count = round(len(labels) * HELD_OUT)
+    held, rest = order[:count].sort().values, order[count:].sort().values
+    return Split(images[rest], labels[rest]), Split(images[held], labels[held])
+
+
+def pad_to(images: Tensor, size: int | None) -> Tensor:
+    """Put images (N, C, H, W) in the middle of black ones of ``size``; None leaves them alone.
+
+    Raises:
+        UsageError: ``size`` is smaller than the images.
+    """
+    height, width = images.shape[-2:]
+    if size is None or (height, width) == (size, size):
+        return images
+    if size < max(height, width):
+        raise UsageError(f"size = {size}: the images are {height}x{width}, and can only be padded to a larger size")
+    top, left = (size - height) // 2, (size - width) // 2
+    return F.pad(images, (left, size - width - left, top, size - height - top))

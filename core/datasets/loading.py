@@ -1,0 +1,75 @@
+"""`load_dataset`: a registered name or the user's own function."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from core.datasets.base import DATASETS, ImageDataset, Place, Progress
+from core.errors import DataError, UsageError
+from core.plugins import import_callable
+
+VARIABLE = "SWEEP_DATA_DIR"
+CACHE = Path("data")
+LARGEST = 512
+
+
+def load_dataset(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    size: int | None = None,
+    cache_dir: str | Path = CACHE,
+    progress: Progress | None = None,
+) -> ImageDataset:
+    """Load a dataset into memory; its files are downloaded if they are nowhere to be found.
+
+    Args:
+        name: a registered dataset, or ``package.module:function`` of the user, called with nothing: its module is
+            imported and run, and it returns an `ImageDataset`.
+        data_dir: folder with the files; the environment variable ``SWEEP_DATA_DIR`` names another one.
+        size: side of the images in pixels: smaller ones are padded with black (the digits are scaled); None keeps them.
+        cache_dir: folder that downloads are unpacked into.
+        progress: called with a line of text when something takes long.
+
+    Raises:
+        UnknownNameError: no such dataset; the nearest names are given.
+        UsageError: a named folder does not exist, or ``size`` is too small.
+        DataError: files are missing and cannot be downloaded, or are damaged; the message names them.
+    """
+    if size is not None and not 1 <= size <= LARGEST:
+        raise UsageError(f"size = {size}: must be between 1 and {LARGEST} pixels")
+    if ":" in name:
+        return _user_dataset(name, size)
+    loader = DATASETS.get(name)
+    place = Place(_roots(data_dir), Path(cache_dir), progress or _silent)
+    return loader(place, size)
+
+
+def _roots(data_dir: str | Path | None) -> tuple[Path, ...]:
+    named = {"data_dir": data_dir, VARIABLE: os.environ.get(VARIABLE)}
+    roots = []
+    for source, folder in named.items():
+        if not folder:
+            continue
+        if not Path(folder).expanduser().is_dir():
+            raise UsageError(f"{source} = {str(folder)!r} is not a folder: name the folder that holds the datasets")
+        roots.append(Path(folder).expanduser())
+    return tuple(roots)
+
+
+def _user_dataset(name: str, size: int | None) -> ImageDataset:
+    if size is not None:
+        raise UsageError(f"size = {size}: dataset {name!r} decides on its own size; leave it out")
+    function = import_callable(name, "dataset")
+    try:
+        dataset = function()
+    except Exception as error:
+        raise DataError(f"dataset {name!r}: the function failed: {type(error).__name__}: {error}") from error
+    if not isinstance(dataset, ImageDataset):
+        raise DataError(f"dataset {name!r}: the function returned a {type(dataset).__name__}, not an ImageDataset")
+    return dataset
+
+
+def _silent(_: str) -> None:
+    return None

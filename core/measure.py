@@ -1,0 +1,67 @@
+"""What a network is worth and what it costs: accuracy, loss, parameters, MACs, bytes, latency."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+
+def accuracy_and_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500, device: str | torch.device = "cpu"
+) -> tuple[float, float]:
+    """Evaluate ``model`` (in eval mode, on ``device``).
+
+    Args:
+        model: maps (n, C, H, W) to logits (n, classes).
+        images: normalised (N, C, H, W). Each batch is copied, so that memory which must not be written to is safe
+            from networks that work in place.
+        labels: class indices (N,).
+        batch_size: images per forward.
+        device: where the model is.
+
+    Returns:
+        The top-1 accuracy in percent and the mean cross-entropy in nats.
+    """
+    correct, loss = 0, 0.0
+    with torch.inference_mode():
+        for start in range(0, len(images), batch_size):
+            batch = images[start : start + batch_size].to(device, copy=True)
+            target = labels[start : start + batch_size].to(device)
+            logits = model(batch)
+            loss += float(F.cross_entropy(logits, target, reduction="sum"))
+            correct += int((logits.argmax(1) == target).sum())
+    return 100 * correct / len(images), loss / len(images)
+
+
+def sizes(model: nn.Module, example: Tensor) -> dict[str, float]:
+    """Count ``params``, ``macs`` per image and ``bytes`` (parameters and buffers as stored).
+
+    MACs are the multiply-accumulates of convolutions and matrix products; batch norms, activations and poolings
+    count as nothing. ``example`` is a batch of inputs.
+    """
+    stored = [*model.parameters(), *model.buffers()]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(example)
+    return {
+        "params": float(sum(p.numel() for p in model.parameters())),
+        "macs": counter.get_total_flops() / 2 / len(example),
+        "bytes": float(sum(t.numel() * t.element_size() for t in stored)),
+    }
+
+
+def latency_ms(model: nn.Module, example: Tensor, repeats: int = 7) -> float:
+    """Median time of one forward of ``example`` in milliseconds, over ``repeats``, with this process's threads."""
+    times = []
+    with torch.inference_mode():
+        for _ in range(repeats + 1):
+            start = time.perf_counter()
+            model(example)
+            if example.is_cuda:
+                torch.cuda.synchronize(example.device)
+            times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times[1:])  # the first one warms caches up

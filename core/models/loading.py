@@ -1,0 +1,96 @@
+"""`load_model`: a registered name, a torchvision name or the user's own factory, plus a checkpoint."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from core.checkpoint import load_checkpoint
+from core.errors import ModelError, UnknownNameError, UsageError
+from core.models.base import MODELS
+from core.plugins import import_callable
+
+TORCHVISION = "torchvision:"
+
+
+def load_model(
+    name: str,
+    checkpoint: str | Path | None = None,
+    *,
+    num_classes: int = 10,
+    in_channels: int | None = None,
+    seed: int = 0,
+) -> nn.Module:
+    """Build a network in eval mode.
+
+    Args:
+        name: a registered model (``vgg16``), ``torchvision:NAME`` (``torchvision:resnet18``), or
+            ``package.module:factory``, a function of the user that returns an `nn.Module`: its module is imported
+            and run, from the current directory too. It is given ``num_classes`` and ``in_channels`` if it names such
+            parameters.
+        checkpoint: weights, see `load_checkpoint`; without one they are random.
+        num_classes: number of outputs.
+        in_channels: channels of the input images; None takes the factory's own default.
+        seed: of the random weights; the global random state is left alone.
+
+    Raises:
+        UnknownNameError: no such model; the nearest names are given.
+        UsageError: the request cannot be met, for example one input channel for a torchvision model.
+        ModelError: the user's factory failed or returned something else.
+        CheckpointError: the weights cannot be read or do not fit.
+    """
+    build = _builder(name, num_classes, in_channels)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = build()
+    if checkpoint is not None:
+        load_checkpoint(model, checkpoint)
+    return model.eval()
+
+
+def _builder(name: str, num_classes: int, in_channels: int | None) -> Callable[[], nn.Module]:
+    if name.startswith(TORCHVISION):
+        return _torchvision(name, num_classes, in_channels)
+    given = {"num_classes": num_classes} | ({} if in_channels is None else {"in_channels": in_channels})
+    if ":" in name:
+        factory = import_callable(name, "model")
+        return lambda: _call_user_factory(name, factory, given)
+    registered = MODELS.get(name)
+    return lambda: registered(**given)
+
+
+def _torchvision(name: str, num_classes: int, in_channels: int | None) -> Callable[[], nn.Module]:
+    import torchvision
+
+    kind = name.removeprefix(TORCHVISION)
+    if kind not in torchvision.models.list_models(torchvision.models):
+        raise UnknownNameError("torchvision model", kind, torchvision.models.list_models(torchvision.models))
+    if in_channels not in (None, 3):
+        raise UsageError(
+            f"model {name!r} takes images of 3 channels, not {in_channels}: use a dataset of colour images"
+        )
+
+    def build() -> nn.Module:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # googlenet and inception announce a future default of their initialisation
+            model: nn.Module = torchvision.models.get_model(kind, weights=None, num_classes=num_classes)
+        return model
+
+    return build
+
+
+def _call_user_factory(name: str, factory: Callable[..., Any], given: dict[str, int]) -> nn.Module:
+    try:
+        accepted = inspect.signature(factory).parameters
+        model = factory(**{key: value for key, value in given.items() if key in accepted})
+    except Exception as error:
+        raise ModelError(f"model {name!r}: the factory failed: {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"model {name!r}: the factory returned a {type(model).__name__}, not a torch.nn.Module")
+    return model
