@@ -1,0 +1,146 @@
+"""When an axis counts: the conditions a file states, and those that follow from what an option belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from core.decompositions import DECOMPOSITIONS
+from core.errors import UsageError, nearest
+from search_spaces.axis import Axis, Choices, Value, show
+from search_spaces.names import PER_SITE, default, is_option, knowers
+
+Condition = dict[str, tuple[Value, ...]]
+"""A conjunction: axis -> the values of it under which something counts."""
+
+PER_SITE_ALLOCATION = "per-site"
+"""The allocation that reads ``ratios``."""
+
+IMAGE_FIELDS = ("calibration", "calibration_images")
+"""Fields that only count where a configuration reads calibration images."""
+
+
+def needs_images(values: Mapping[str, Value]) -> bool:
+    """Whether a configuration of these values reads calibration images, so that a source of them counts."""
+    part = DECOMPOSITIONS.get(str(values.get("decomposition", default("decomposition"))))
+    return part.needs_calibration or bool(values.get("bn_recalibrate", False))
+
+
+def owners_of(option: str, named: Sequence[Any] | None, decompositions: Axis, where: str) -> list[str]:
+    """Return the decompositions for which an option counts.
+
+    Args:
+        option: its name.
+        named: the decompositions in the condition of its axis, if there is such a condition.
+        decompositions: all that the space tries.
+        where: prefix of the error's text.
+
+    Raises:
+        UsageError: one of those named does not have the option, or none of the space's does.
+    """
+    able = knowers(option)
+    for name in named or ():
+        if name in DECOMPOSITIONS and name not in able:
+            hint = f"{option!r} is an option of {' and '.join(able)}"
+            raise UsageError(f"{where}when.decomposition: {name!r} has no option {option!r}; {hint}")
+    found = [name for name in able if name in (decompositions if named is None else named)]
+    if not found:
+        raise UsageError(f"{where}no decomposition of this space has this option; known to {' and '.join(able)}")
+    return found
+
+
+def condition_of(
+    name: str, when: Mapping[str, Sequence[Any]], fixed: Mapping[str, Value], axes: Mapping[str, Axis], where: str
+) -> Condition:
+    """Check the condition ``when`` of axis ``name`` and add what goes without saying.
+
+    That is: an option needs a decomposition that has it, and ``ratios.PATTERN`` needs the allocation per-site.
+
+    Raises:
+        UsageError: it names something that is no axis (nor fixed), or a value that axis never takes.
+    """
+    condition: Condition = {}
+    for parent, given in when.items():
+        at = f"{where}when.{parent}: "
+        if parent not in axes and parent not in fixed:
+            raise UsageError(f"{at}there is no axis {parent!r}; {nearest(parent, {*axes, *fixed} - {name})}")
+        condition[parent] = _reachable(given, axes[parent] if parent in axes else Choices((fixed[parent],)), at)
+    if is_option(name) and "decomposition" in axes and "decomposition" not in condition:
+        condition["decomposition"] = tuple(owners_of(name, None, axes["decomposition"], where))
+    if name.startswith(PER_SITE):
+        condition.setdefault("allocation", (PER_SITE_ALLOCATION,))
+    return {parent: values for parent, values in condition.items() if parent in axes}
+
+
+def _reachable(given: Sequence[Any], parent: Axis, where: str) -> tuple[Value, ...]:
+    if not given:
+        raise UsageError(f"{where}the list is empty, so the condition never holds; name a value or remove it")
+    if parent.count is None:
+        raise UsageError(f"{where}that axis is continuous; a condition needs one with values or a step")
+    values = tuple(tuple(v) if isinstance(v, list) else v for v in given)
+    for value in values:
+        if value not in parent:
+            hint = f"; {nearest(show(value), map(show, parent.values))}" if isinstance(parent, Choices) else ""
+            raise UsageError(f"{where}that axis never takes {show(value)} ({parent.describe()}){hint}")
+    return values
+
+
+def require_effect(names: Sequence[str], fixed: Mapping[str, Value], axes: Mapping[str, Axis], source: str) -> None:
+    """Raise a `UsageError` when one of ``names`` is set where nothing of the space would ever read it."""
+
+    def can_be(field: str, value: Value) -> bool:
+        return value in axes[field] if field in axes else fixed.get(field, default(field)) == value
+
+    for name in names:
+        where = f"{source}: {'axes' if name in axes else 'fixed'}.{name}: "
+        if name.startswith(PER_SITE) and not can_be("allocation", PER_SITE_ALLOCATION):
+            raise UsageError(f"{where}only allocation = {PER_SITE_ALLOCATION!r} reads ratios; set it or remove them")
+        if name in IMAGE_FIELDS and not _may_need_images(fixed, axes):
+            needing = [n for n, part in DECOMPOSITIONS.items() if part.needs_calibration]
+            hint = f"{' and '.join(needing)} would, or bn_recalibrate = true"
+            raise UsageError(f"{where}no configuration of this space reads calibration images; {hint}")
+
+
+def _may_need_images(fixed: Mapping[str, Value], axes: Mapping[str, Axis]) -> bool:
+    recalibrates = "bn_recalibrate" in axes and True in axes["bn_recalibrate"]
+    chosen = (
+        axes["decomposition"]
+        if "decomposition" in axes
+        else Choices((fixed.get("decomposition", default("decomposition")),))
+    )
+    tried = [name for name in DECOMPOSITIONS.names() if name in chosen]
+    return recalibrates or any(needs_images({**fixed, "decomposition": name}) for name in tried)
+
+
+def flatten(conditions: Mapping[str, Condition], source: str) -> dict[str, Condition]:
+    """Add to each axis's condition those of the axes it depends on, transitively.
+
+    Afterwards an axis counts exactly when every axis in its condition counts and has one of the listed values.
+
+    Raises:
+        UsageError: conditions run in a circle, or contradict each other, so that an axis would never count.
+    """
+    flat: dict[str, Condition] = {}
+    for name in conditions:
+        _flatten(name, (), conditions, flat, source)
+    return {name: flat[name] for name in conditions}
+
+
+def _flatten(
+    name: str, path: tuple[str, ...], conditions: Mapping[str, Condition], flat: dict[str, Condition], source: str
+) -> Condition:
+    where = f"{source}: axes.{name}.when: "
+    if name in path:
+        circle = " -> ".join((*path[path.index(name) :], name))
+        raise UsageError(f"{where}the conditions run in a circle: {circle}")
+    if name in flat:
+        return flat[name]
+    joined = dict(conditions[name])
+    for parent in conditions[name]:
+        for other, values in _flatten(parent, (*path, name), conditions, flat, source).items():
+            common = tuple(v for v in joined.get(other, values) if v in values)
+            if not common:
+                needed = " or ".join(map(show, values))
+                raise UsageError(f"{where}can never hold, since axis {parent!r} itself needs {other} = {needed}")
+            joined[other] = common
+    return flat.setdefault(name, joined)

@@ -1,0 +1,121 @@
+"""``--set KEY=VALUE``: change a file's tables, and drop what can no longer occur."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Collection, Iterator, Mapping
+from copy import deepcopy
+from typing import Any
+
+from core.baselines import BaselineConfig
+
+from core.decompositions import DECOMPOSITIONS
+from core.errors import UnknownNameError, UsageError
+from search_spaces.conditions import IMAGE_FIELDS, PER_SITE_ALLOCATION
+from search_spaces.document import SearchDefaults
+from search_spaces.names import PER_SITE, checked, default, is_known, is_option, knowers, known_names
+from search_spaces.tables import flat_ratios
+
+Document = dict[str, Any]
+BARE_WORD = re.compile(r"[\w.:/*+~-]+")
+
+
+def overridden(document: Document, changes: Mapping[str, str], source: str) -> Document:
+    """Return the tables of ``document`` with ``changes`` (KEY -> VALUE) made; they are checked later, as any file's.
+
+    Raises:
+        UsageError: an unknown key, or a value that is not TOML.
+    """
+    changed = deepcopy(document)
+    changed["fixed"] = flat_ratios(changed.get("fixed", {}), f"{source}: fixed.ratios: ")
+    for key, text in changes.items():
+        where = f"{source}: {key}: "
+        _change(changed, key, parse_value(text, where), where)
+    while dropped := [(table, name) for table, name in _impossible(changed) if name not in changes]:
+        for table, name in dropped:
+            del changed[table][name]
+    _narrow_conditions(changed, changes)
+    return changed
+
+
+def parse_value(text: str, where: str = "") -> Any:
+    """Read one TOML value; a bare word such as ``l2`` or ``./net.safetensors`` is text.
+
+    Raises:
+        UsageError: it is neither; the message begins with ``where``.
+    """
+    try:
+        found = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        if BARE_WORD.fullmatch(text):
+            return text
+        found = {}
+    if set(found) != {"value"}:
+        raise UsageError(f'{where}{text!r} is not one TOML value such as 0.5, [0.1, 0.2] or "l1"')
+    return found["value"]
+
+
+def _change(document: Document, key: str, value: Any, where: str) -> None:
+    head, dot, rest = key.partition(".")
+    if dot and head in ("baseline", "search"):
+        document[head] = {**document.get(head, {}), rest: value}
+        return
+    if not is_known(key):
+        keys = {f"baseline.{f}" for f in BaselineConfig.model_fields} | {
+            f"search.{f}" for f in SearchDefaults.model_fields
+        }
+        raise UnknownNameError("key", key, keys | known_names(), where)
+    fixed, axes = document["fixed"], document["axes"]
+    fixed.pop(key, None)
+    if _varies(key, value):
+        condition = {"when": axes[key]["when"]} if "when" in axes.get(key, {}) else {}
+        axes[key] = {**condition, **(value if isinstance(value, dict) else {"values": value})}
+        return
+    axes.pop(key, None)
+    document["fixed"] = flat_ratios({**fixed, key: value}, where)
+
+
+def _varies(name: str, value: Any) -> bool:
+    """Whether ``value`` makes an axis of ``name``; a list does not where the name itself takes a list (``sites``)."""
+    if not isinstance(value, list):
+        return isinstance(value, dict) and name != "ratios"
+    try:
+        return is_option(name) or not checked(name, value, (), "")
+    except UsageError:
+        return True
+
+
+def _impossible(document: Document) -> Iterator[tuple[str, str]]:
+    """Find what nothing reads any more: (table, name)."""
+    for table in ("axes", "fixed"):
+        for name, entry in document[table].items():
+            when = entry.get("when", {}) if table == "axes" else {}
+            needs = [(parent, tuple(values)) for parent, values in when.items()]
+            if is_option(name):
+                needs.append(("decomposition", tuple(knowers(name))))
+            if name.startswith(PER_SITE):
+                needs.append(("allocation", (PER_SITE_ALLOCATION,)))
+            unread = name in IMAGE_FIELDS and not _reads_images(document)
+            if unread or not all(any(_takes(document, p, v) for v in values) for p, values in needs):
+                yield table, name
+
+
+def _reads_images(document: Document) -> bool:
+    needing = [name for name, part in DECOMPOSITIONS.items() if part.needs_calibration]
+    return _takes(document, "bn_recalibrate", True) or any(_takes(document, "decomposition", n) for n in needing)
+
+
+def _takes(document: Document, name: str, value: Any) -> bool:
+    """Whether ``name`` can be ``value``; a malformed axis may, so that the check of the tables gets to see it."""
+    axis, fixed = document["axes"].get(name), document["fixed"]
+    if axis is None:
+        return bool(value == (fixed[name] if name in fixed else None if is_option(name) else default(name)))
+    return value in axis["values"] if isinstance(axis.get("values"), list) else True
+
+
+def _narrow_conditions(document: Document, changes: Collection[str]) -> None:
+    """Take out of each condition the values that a changed name no longer has."""
+    for axis in document["axes"].values():
+        for parent in set(axis.get("when", {})) & set(changes):
+            axis["when"][parent] = [v for v in axis["when"][parent] if _takes(document, parent, v)]

@@ -1,0 +1,116 @@
+"""Ways through a space: count it, enumerate it, draw from it, or let an optimiser pick.
+
+All of them walk the axes in an order in which an axis comes after those it depends on, and skip an axis whose
+condition does not hold. What is picked is an *assignment*, axis -> value; two different assignments are two
+different configurations.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
+from typing import TYPE_CHECKING
+
+from core.errors import UsageError
+from search_spaces.axis import SuggestingTrial, Value
+from search_spaces.conditions import IMAGE_FIELDS, needs_images
+
+if TYPE_CHECKING:
+    from search_spaces.schema import SearchSpace
+
+Assignment = dict[str, Value]
+
+PATIENCE = 1000
+"""Draws in a row without a new assignment after which a finite space is enumerated instead."""
+
+
+def counts(space: SearchSpace, name: str, assignment: Mapping[str, Value]) -> bool:
+    """Whether axis ``name`` counts, given the values of the axes before it."""
+    if name in IMAGE_FIELDS and not needs_images({**space.fixed, **assignment}):
+        return False
+    return all(parent in assignment and assignment[parent] in v for parent, v in space.conditions[name].items())
+
+
+def walking_order(space: SearchSpace) -> list[str]:
+    """Return the axes in the file's order, but each after the ones that decide whether it counts."""
+    left, order = list(space.axes), list[str]()
+    while left:
+        ready = next(name for name in left if not _deciding(space, name) & set(left))
+        left.remove(ready)
+        order.append(ready)
+    return order
+
+
+def _deciding(space: SearchSpace, name: str) -> set[str]:
+    images = {"decomposition", "bn_recalibrate"} if name in IMAGE_FIELDS else set()
+    return {*space.conditions[name], *(images & set(space.axes))}
+
+
+def assignments(space: SearchSpace, names: Sequence[str], begun: Assignment | None = None) -> Iterator[Assignment]:
+    """Enumerate the assignments of the axes ``names`` (in walking order), the last one changing fastest."""
+    begun = begun or {}
+    if not names:
+        yield dict(begun)
+        return
+    name, rest = names[0], names[1:]
+    if not counts(space, name, begun):
+        yield from assignments(space, rest, begun)
+        return
+    axis = space.axes[name]
+    if axis.count is None:
+        raise UsageError(
+            f"{space.name}: axes.{name}: {axis.describe()} is continuous, so it has no grid; "
+            "give it a step or values, or search with random, tpe or nsga2"
+        )
+    for index in range(axis.count):
+        yield from assignments(space, rest, {**begun, name: axis.at(index)})
+
+
+def size(space: SearchSpace) -> int | None:
+    """Count the assignments, without enumerating more than the axes that decide about others; None: continuous."""
+    order = walking_order(space)
+    deciding = set[str]().union(*(_deciding(space, name) for name in order))
+    total = 0
+    for assignment in assignments(space, [name for name in order if name in deciding]):
+        free = [space.axes[n].count for n in order if n not in deciding and counts(space, n, assignment)]
+        known = [count for count in free if count is not None]
+        if len(known) < len(free):
+            return None
+        total += prod(known)
+    return total
+
+
+def draw(space: SearchSpace, rng: random.Random) -> Assignment:
+    """Draw one assignment, axis by axis in walking order."""
+    drawn: Assignment = {}
+    for name in space.order:
+        if counts(space, name, drawn):
+            drawn[name] = space.axes[name].sample(rng)
+    return drawn
+
+
+def distinct_draws(space: SearchSpace, seed: int) -> Iterator[Assignment]:
+    """Draw without repetition until a finite space is exhausted; a seed always gives the same sequence."""
+    rng = random.Random(seed)  # noqa: S311  reproducible draws, no secret
+    seen: set[frozenset[tuple[str, Value]]] = set()
+    misses = 0
+    while misses < PATIENCE or space.size() is None:
+        assignment = draw(space, rng)
+        identity = frozenset(assignment.items())
+        misses = misses + 1 if identity in seen else 0
+        if not misses:
+            seen.add(identity)
+            yield assignment
+    rest = [a for a in assignments(space, space.order) if frozenset(a.items()) not in seen]
+    rng.shuffle(rest)
+    yield from rest
+
+
+def suggest(space: SearchSpace, trial: SuggestingTrial) -> Assignment:
+    """Let ``trial`` pick an assignment, asking only for axes that count."""
+    picked: Assignment = {}
+    for name in space.order:
+        if counts(space, name, picked):
+            picked[name] = space.axes[name].suggest(name, trial)
+    return picked

@@ -1,0 +1,163 @@
+"""`SearchSpace`: what a sweep varies, read from TOML and checked before anything starts.
+
+A file has a ``name`` and ``description``, the tables ``[baseline]`` (the original network, a `BaselineConfig`),
+``[search]`` (defaults: algorithm, samples, objectives), ``[fixed]`` (one value each) and ``[axes.NAME]``. A name
+is a field of `TrialConfig` or an option of a decomposition; an option only counts where the chosen decomposition
+has it. An axis may have a condition: ``when = { decomposition = ["nmf"], rows = ["fixed"] }``, all of which must hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from importlib.resources.abc import Traversable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from core.baselines import BaselineConfig
+
+from core.config import TrialConfig
+from core.errors import UnknownNameError, UsageError
+from search_spaces import sampling
+from search_spaces.axis import Axis, SuggestingTrial, Value
+from search_spaces.conditions import PER_SITE_ALLOCATION, Condition
+from search_spaces.describe import SpaceInfo, describe
+from search_spaces.document import DEFAULT_SAMPLES, SearchDefaults, SpaceTable, read_toml
+from search_spaces.names import PER_SITE, default, is_option, knowers
+from search_spaces.override import overridden
+from search_spaces.resolve import resolve, resolve_baseline
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A checked search space. Build one with `load_space` or `parse_space`.
+
+    Args:
+        name: how it is called on the command line and in results.
+        description: one line for people.
+        baseline: the original network that every trial compresses.
+        search: how it is searched by default.
+        fixed: name -> the one value it has. Options count where the decomposition has them.
+        axes: name -> the values it takes, in the file's order.
+        conditions: axis -> the values of other axes under which it counts, transitively complete.
+        document: the file's tables, as plain JSON, from which `parse_space` builds the same space.
+    """
+
+    name: str
+    description: str
+    baseline: BaselineConfig
+    search: SearchDefaults
+    fixed: dict[str, Value]
+    axes: dict[str, Axis]
+    conditions: dict[str, Condition]
+    document: dict[str, Any] = field(compare=False, repr=False)
+
+    @cached_property
+    def order(self) -> list[str]:
+        """The axes, each after those that decide whether it counts."""
+        return sampling.walking_order(self)
+
+    def size(self) -> int | None:
+        """Return the number of grid configurations; None when an axis is continuous."""
+        return self._size
+
+    @cached_property
+    def _size(self) -> int | None:
+        return sampling.size(self)
+
+    def planned(self) -> int:
+        """Return how many trials a sweep with the space's own defaults runs."""
+        size = self.size()
+        wanted = self.search.samples
+        if self.search.algorithm != "grid":
+            wanted = wanted or DEFAULT_SAMPLES
+        given = [number for number in (size, wanted) if number is not None]
+        return min(given)
+
+    def config(self, assignment: Mapping[str, Value]) -> TrialConfig:
+        """Return the configuration that an assignment of the axes and the fixed values make up."""
+        values = {**self.fixed, **assignment}
+        chosen = values.get("decomposition", default("decomposition"))
+        options = {n: v for n, v in values.items() if is_option(n) and chosen in knowers(n)}
+        ratios = {n.removeprefix(PER_SITE): v for n, v in values.items() if n.startswith(PER_SITE)}
+        fields = {n: v for n, v in values.items() if not is_option(n) and not n.startswith(PER_SITE)}
+        used = ratios if fields.get("allocation") == PER_SITE_ALLOCATION else {}
+        return TrialConfig.parse({**fields, "ratios": used, "options": options}, where=f"{self.name}: ")
+
+    def grid(self) -> Iterator[TrialConfig]:
+        """Enumerate every configuration once, the last axis changing fastest.
+
+        Raises:
+            UsageError: an axis is continuous.
+        """
+        return map(self.config, sampling.assignments(self, self.order))
+
+    def random(self, count: int, seed: int) -> Iterator[TrialConfig]:
+        """Draw ``count`` different configurations (all, if there are fewer); a seed's sequence is always the same."""
+        return map(self.config, islice(sampling.distinct_draws(self, seed), count))
+
+    def suggest(self, trial: SuggestingTrial) -> TrialConfig:
+        """Let an Optuna-like trial pick a configuration, define-by-run; its parameters are the axes' names."""
+        return self.config(sampling.suggest(self, trial))
+
+    def override(self, changes: Mapping[str, str]) -> SearchSpace:
+        """Return the space with ``--set KEY=VALUE`` changes.
+
+        A key is a name (``ratio``), ``baseline.KEY`` or ``search.KEY``. A value is TOML (a bare word is text): a
+        list or a table with ``values`` or ``low``/``high`` makes an axis, anything else fixes the name. Other
+        axes, and values of conditions, that can no longer occur are dropped.
+
+        Raises:
+            UsageError: an unknown key, or a value that is refused.
+        """
+        source = f"{self.name} with {', '.join(f'--set {key}={value}' for key, value in changes.items())}"
+        return parse_space(overridden(self.document, changes, source), source)
+
+    def describe(self) -> SpaceInfo:
+        """Return what `sweep show` prints."""
+        return describe(self)
+
+
+def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
+    """Build a space from a file's tables; the first problem is a `UsageError` that names ``source`` and the key."""
+    table = SpaceTable.parse(document, source)
+    baseline = resolve_baseline(table.baseline, source)
+    fixed, axes, conditions = resolve(table, source)
+    endless = [name for name, axis in axes.items() if axis.count is None]
+    if endless and table.search.algorithm == "grid":
+        hint = "give it a step or values, or set search.algorithm to random, tpe or nsga2"
+        raise UsageError(f"{source}: axes.{endless[0]}: is continuous, so it has no grid; {hint}")
+    return SearchSpace(table.name, table.description, baseline, table.search, fixed, axes, conditions, document)
+
+
+def load_space(name_or_path: str) -> SearchSpace:
+    """Load a bundled space by its name, or a user's by the path of its TOML file.
+
+    Raises:
+        UnknownNameError: no bundled space of that name; the nearest are named.
+        UsageError: the file cannot be read, or something in it is refused.
+    """
+    bundled = _bundled()
+    if name_or_path in bundled:
+        return _load(bundled[name_or_path], f"{name_or_path}.toml")
+    path = Path(name_or_path).expanduser()
+    if path.suffix == ".toml" or len(path.parts) > 1:
+        return _load(path, name_or_path)
+    raise UnknownNameError("search space", name_or_path, bundled)
+
+
+def list_spaces() -> list[SearchSpace]:
+    """Return the bundled spaces, sorted by name."""
+    return [load_space(name) for name in sorted(_bundled())]
+
+
+def _bundled() -> dict[str, Traversable]:
+    files = resources.files("search_spaces").iterdir()
+    return {file.name.removesuffix(".toml"): file for file in files if file.name.endswith(".toml")}
+
+
+def _load(file: Traversable, source: str) -> SearchSpace:
+    return parse_space({"name": Path(file.name).stem, **read_toml(file, source)}, source)
