@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.decompositions import DECOMPOSITIONS
-from core.errors import UsageError, nearest
+from core.errors import UnknownNameError, UsageError, nearest
 from search_spaces.axis import Axis, Choices, Value, show
-from search_spaces.names import PER_SITE, default, is_option, knowers
+from search_spaces.names import PER_SITE, default, is_option, knowers, within
 
 Condition = dict[str, tuple[Value, ...]]
 """A conjunction: axis -> the values of it under which something counts."""
@@ -39,13 +39,19 @@ def owners_of(option: str, named: Sequence[Any] | None, decompositions: Axis, wh
         UsageError: one of those named does not have the option, or none of the space's does.
     """
     able = knowers(option)
+    hint = f"{option!r} is an option of {' and '.join(able)}"
     for name in named or ():
-        if name in DECOMPOSITIONS and name not in able:
-            hint = f"{option!r} is an option of {' and '.join(able)}"
-            raise UsageError(f"{where}when.decomposition: {name!r} has no option {option!r}; {hint}")
-    found = [name for name in able if name in (decompositions if named is None else named)]
+        if name not in DECOMPOSITIONS:
+            raise UnknownNameError(
+                "decomposition", str(name), DECOMPOSITIONS.names(), within(where, "when.decomposition")
+            )
+        if name not in able:
+            raise UsageError(f"{within(where, 'when.decomposition')}{name!r} has no such option; {hint}")
+    if named is not None:
+        return list(named)
+    found = [name for name in able if name in decompositions]
     if not found:
-        raise UsageError(f"{where}no decomposition of this space has this option; known to {' and '.join(able)}")
+        raise UsageError(f"{where}no decomposition of this space has this option; {hint}")
     return found
 
 
@@ -61,7 +67,7 @@ def condition_of(
     """
     condition: Condition = {}
     for parent, given in when.items():
-        at = f"{where}when.{parent}: "
+        at = within(where, f"when.{parent}")
         if parent not in axes and parent not in fixed:
             raise UsageError(f"{at}there is no axis {parent!r}; {nearest(parent, {*axes, *fixed} - {name})}")
         condition[parent] = _reachable(given, axes[parent] if parent in axes else Choices((fixed[parent],)), at)

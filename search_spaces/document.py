@@ -83,7 +83,7 @@ def read_toml(path: Traversable, source: str) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"{source}: there is no such file") from None
+        raise UsageError(f"{source}: there is no such file; give the path of a .toml file or a bundled name") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(f"{source}: cannot be read: {reason}") from None
@@ -93,7 +93,9 @@ def read_toml(path: Traversable, source: str) -> dict[str, Any]:
 
 def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     """Turn pydantic's first complaint about a ``model`` into ``key: what is wrong``, with the nearest known word."""
-    first = error.errors(include_url=False)[0]
+    errors = error.errors(include_url=False)
+    # a misspelt key is also a missing one: the misspelling is what helps
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     loc = tuple(part for part in first["loc"] if part != "[key]")
     key, given = ".".join(map(str, loc)), first.get("input")
     match first["type"]:
@@ -101,14 +103,13 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> str:
             parent = _at(model, loc[:-1])
             return f"{key}: unknown key {loc[-1]!r}; {nearest(str(loc[-1]), parent.model_fields)}"
         case "literal_error":
-            return f"{key}: unknown {loc[-1]} {given!r}; {nearest(str(given), words(_at(model, loc)))}"
+            return f"{key}: {_quote(given)} is not known; {nearest(str(given), words(_at(model, loc)))}"
         case "missing":
             return f"{key}: is missing; every search space needs it"
     return f"{key}: {sentence(first['type'], first['msg'], given)}"
 
 
 _MUST_BE = {
-    "tuple_type": "a list, such as [0.1, 0.2]",
     "dict_type": "a table",
     "model_type": "a table, such as { values = [0.1, 0.2] }",
     "string_type": "text in quotes",
@@ -116,6 +117,7 @@ _MUST_BE = {
     "int_type": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
+    "string_pattern_mismatch": "made of letters, digits, dots, dashes and underscores only",
 }
 
 
@@ -123,6 +125,12 @@ def sentence(kind: str, message: str, given: object) -> str:
     """Say what is wrong with the value ``given``, from the ``kind`` and ``message`` of a pydantic error."""
     if kind in _MUST_BE:
         return f"{_quote(given)} is not {_MUST_BE[kind]}"
+    if kind == "tuple_type":
+        return f"{_quote(given)} is not a list; write [{_quote(given)}]"
+    if kind == "too_short":
+        return "is empty; name at least one"
+    if message.startswith("Input should "):
+        return f"{_quote(given)} {message.removeprefix('Input ')}"
     message = message.removeprefix("Value error, ")
     return f"{_quote(given)} is refused: {message[0].lower()}{message[1:]}"
 

@@ -68,6 +68,11 @@ def require_known(name: str, where: str) -> None:
         raise UnknownNameError("name", name, known_names(), where)
 
 
+def within(where: str, key: str) -> str:
+    """Return ``where`` (the beginning of an error's text: ``file: key: ``) moved down to ``key`` in that table."""
+    return f"{where.removesuffix(': ')}.{key}: "
+
+
 def checked(name: str, value: Any, decompositions: Iterable[str], where: str) -> Value:
     """Return ``value`` as the type that ``name`` takes, within its bounds.
 

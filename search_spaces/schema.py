@@ -8,6 +8,7 @@ has it. An axis may have a condition: ``when = { decomposition = ["nmf"], rows =
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -113,7 +114,8 @@ class SearchSpace:
         Raises:
             UsageError: an unknown key, or a value that is refused.
         """
-        source = f"{self.name} with {', '.join(f'--set {key}={value}' for key, value in changes.items())}"
+        said = ", ".join(f"--set {key}={' '.join(value.split())}" for key, value in changes.items())
+        source = f"{self.name} with {said}"
         return parse_space(overridden(self.document, changes, source), source)
 
     def describe(self) -> SpaceInfo:
@@ -144,7 +146,7 @@ def load_space(name_or_path: str) -> SearchSpace:
     if name_or_path in bundled:
         return _load(bundled[name_or_path], f"{name_or_path}.toml")
     path = Path(name_or_path).expanduser()
-    if path.suffix == ".toml" or len(path.parts) > 1:
+    if path.suffix == ".toml" or "/" in name_or_path or os.sep in name_or_path:
         return _load(path, name_or_path)
     raise UnknownNameError("search space", name_or_path, bundled)
 

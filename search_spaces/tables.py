@@ -9,7 +9,7 @@ from typing import Any
 from core.errors import UsageError
 from search_spaces.axis import Axis, Choices, Range, show
 from search_spaces.document import AxisTable
-from search_spaces.names import PER_SITE, checked, is_option, require_known
+from search_spaces.names import PER_SITE, checked, is_option, require_known, within
 
 
 def fixed_fields(table: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -41,10 +41,10 @@ def build_axis(name: str, table: AxisTable, owners: Sequence[str], where: str) -
         raise UsageError(f"{where}step and log belong to a range with low and high, not to values")
     if not table.values:
         raise UsageError(f"{where}the axis is empty: list at least one value or remove it")
-    values = tuple(checked(name, v, owners, f"{where}values: ") for v in table.values)
+    values = tuple(checked(name, v, owners, within(where, "values")) for v in table.values)
     for i, value in enumerate(values):
         if value in values[:i]:
-            raise UsageError(f"{where}values: {show(value)} is listed twice")
+            raise UsageError(f"{within(where, 'values')}{show(value)} is listed twice")
     return Choices(values)
 
 
@@ -61,20 +61,20 @@ def _range(name: str, table: AxisTable, owners: Sequence[str], where: str) -> Ra
 def _bound(name: str, key: str, given: Any, owners: Sequence[str], where: str) -> int | float:
     if given is None:
         raise UsageError(f"{where}a range needs both low and high; {key} is missing")
-    value = checked(name, given, owners, f"{where}{key}: ")
+    value = checked(name, given, owners, within(where, key))
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f"{where}{key}: only numbers have a range; use values = [...]")
+        raise UsageError(f"{within(where, key)}only numbers have a range; use values = [...]")
     return value
 
 
 def _step(table: AxisTable, low: float, where: str) -> int | float:
-    step = table.step
+    step, at = table.step, within(where, "step")
     if table.log:
         raise UsageError(f"{where}step and log exclude each other: drop one of them")
     if isinstance(step, bool) or not isinstance(step, int | float):
-        raise UsageError(f"{where}step: {step!r} is not a number")
+        raise UsageError(f"{at}{step!r} is not a number")
     if isinstance(low, int) and not isinstance(step, int):
-        raise UsageError(f"{where}step: {step} is not a whole number, as low and high are")
+        raise UsageError(f"{at}{step} is not a whole number, as low and high are")
     if not 0 < step < math.inf:
-        raise UsageError(f"{where}step: {step} is not above 0")
+        raise UsageError(f"{at}{step} is not above 0")
     return type(low)(step)
