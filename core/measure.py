@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
 
@@ -29,13 +30,26 @@ def accuracy_and_loss(
     """
     correct, loss = 0, 0.0
     with torch.inference_mode():
+        layout = fastest_layout(model, images[:1].to(device, copy=True))
         for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size].to(device, copy=True)
+            batch = images[start : start + batch_size].to(device, copy=True, memory_format=layout)
             target = labels[start : start + batch_size].to(device)
             logits = model(batch)
             loss += float(F.cross_entropy(logits, target, reduction="sum"))
             correct += int((logits.argmax(1) == target).sum())
     return 100 * correct / len(images), loss / len(images)
+
+
+def fastest_layout(model: nn.Module, example: Tensor) -> torch.memory_format:
+    """Channels last (1.1 to 1.8 times as fast for small convolutions) where the network takes it, else contiguous.
+
+    A network that calls ``view`` on its feature maps does not take it, which is found out on one image.
+    """
+    if example.ndim == 4:
+        with contextlib.suppress(RuntimeError):
+            model(example.contiguous(memory_format=torch.channels_last))
+            return torch.channels_last
+    return torch.contiguous_format
 
 
 def sizes(model: nn.Module, example: Tensor) -> dict[str, float]:

@@ -1,0 +1,23 @@
+"""``per-site``: a ratio for each named site, what an optimiser or a published configuration sets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+from torch import Tensor
+
+from core.allocation.base import register
+
+
+@register("per-site")
+def per_site(
+    names: Sequence[tuple[str, ...]], scores: Sequence[Tensor], ratio: float, ratios: Mapping[str, float]
+) -> list[float]:
+    """Return the ratio of the first pattern that matches one of a set's producers, else ``ratio``."""
+
+    def of(producers: tuple[str, ...]) -> float:
+        found = (r for pattern, r in ratios.items() if any(fnmatchcase(p, pattern) for p in producers))
+        return next(found, ratio)
+
+    return [of(producers) for producers in names]

@@ -1,0 +1,16 @@
+"""The type of a calibration source and the registry of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from core.registry import Registry
+
+CalibrationSource = Callable[[Tensor, int, torch.Generator], Tensor]
+"""(normalised training images (N, C, H, W), how many, generator) -> model inputs (n, C, H, W), no labels."""
+
+CALIBRATIONS: Registry[CalibrationSource] = Registry("calibration", "core.calibration")
+register = CALIBRATIONS.register

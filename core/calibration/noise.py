@@ -1,0 +1,18 @@
+"""``noise``: smoothed Gaussian images; needs no data and no gradient, and is the weakest source."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from core.calibration.base import register
+
+
+@register("noise")
+def noise(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Return (count, C, H, W) of unit-variance noise blurred over 3×3; only the shape of ``images`` is read."""
+    _, c, h, w = images.shape
+    white = torch.randn(count, c, h, w, generator=generator)
+    smooth = F.avg_pool2d(white, 3, stride=1, padding=1, count_include_pad=False)
+    return smooth / smooth.std().clamp_min(torch.finfo(smooth.dtype).tiny)

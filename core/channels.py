@@ -1,0 +1,211 @@
+"""Channel sets: who writes a group of channels, what happens to them on the way, and who reads them.
+
+Built from the channel graph: atoms tied together are one channel; channels written by a common producer are one set.
+Several producers share a set when a residual sum (or a gate) ties them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from torch import Tensor, nn
+
+from core.errors import UsageError, nearest
+from core.graph import ChannelGraph, Layer, build_graph
+from core.graph.rules import GATES, MODULES
+
+OUTPUT = "it is the network's output"
+
+
+@dataclass(frozen=True)
+class ChannelSet:
+    """``size`` channels that are written, transformed and read together; one channel is one unit to keep or remove."""
+
+    name: str
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    channel_wise: tuple[str, ...]
+    size: int
+    units: Tensor
+    """(size,) numbers of the channels in `Channels.unit_of`."""
+
+    def matches(self, patterns: tuple[str, ...] | None) -> bool:
+        """Whether one of the producers' names matches one of the glob patterns (None matches all)."""
+        return patterns is None or any(fnmatchcase(p, pattern) for p in self.producers for pattern in patterns)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """All channel sets of a network, and for every layer without one the reason."""
+
+    graph: ChannelGraph
+    sets: tuple[ChannelSet, ...]
+    skipped: Mapping[str, str]
+    unit_of: Tensor
+    """atom -> channel number."""
+
+    @cached_property
+    def layers(self) -> dict[str, Layer]:
+        """Layers by name."""
+        return {layer.name: layer for layer in self.graph.layers}
+
+    @cached_property
+    def normed(self) -> frozenset[str]:
+        """Names of the layers whose output goes straight into a batch norm."""
+        steps = self.graph.steps.values()
+        sources = [self.graph.steps.get(step.inputs[0]) for step in steps if step.kind == "batch-norm"]
+        return frozenset(s.layer.name for s in sources if s is not None and s.layer is not None)
+
+    @cached_property
+    def gates(self) -> frozenset[str]:
+        """Names of the layers whose output, behind a sigmoid, multiplies other channels (squeeze-excite)."""
+        found = set()
+        for product in (step for step in self.graph.steps.values() if step.kind == "mul"):
+            for node in product.inputs:
+                step, gated = self.graph.steps.get(node), False
+                while step is not None and step.kind in ("activation", "move", "pool"):
+                    gated |= step.op in GATES
+                    step = self.graph.steps.get(step.inputs[0])
+                if gated and step is not None and step.kind == "layer" and step.layer is not None:
+                    found.add(step.layer.name)
+        return frozenset(found)
+
+    def local(self, group: ChannelSet, parameter: str, axis: int = 0) -> Tensor:
+        """For each index of a parameter's axis, the position 0 … size-1 of its channel in the set, or -1."""
+        atoms = self.graph.atoms.axes.get((parameter, axis))
+        if atoms is None:
+            return torch.empty(0, dtype=torch.long)
+        lookup = torch.full((int(self.unit_of.max()) + 1,), -1, dtype=torch.long)
+        lookup[group.units] = torch.arange(group.size)
+        return lookup[self.unit_of[atoms.long()]]
+
+    def select(self, patterns: tuple[str, ...] | None) -> tuple[ChannelSet, ...]:
+        """The sets whose producers match one of the patterns.
+
+        Raises:
+            UsageError: a pattern matches no producer of any set; the message names the nearest producers.
+        """
+        names = [p for group in self.sets for p in group.producers]
+        for pattern in patterns or ():
+            if not any(fnmatchcase(name, pattern) for name in names):
+                raise UsageError(f"sites: {pattern!r} matches no producer of a channel set; {nearest(pattern, names)}")
+        return tuple(group for group in self.sets if group.matches(patterns))
+
+
+def find_channels(model: nn.Module, example_inputs: Any) -> Channels:
+    """Find the channel sets of ``model`` by running it once on ``example_inputs`` (a tensor or a tuple of arguments).
+
+    Raises:
+        ModelError: see `core.graph.build_graph`.
+    """
+    graph = build_graph(model, example_inputs)
+    unit_of = torch.from_numpy(graph.atoms.units()).long()
+    reasons: dict[int, str] = {}
+    for atom, reason in graph.atoms.frozen.items():
+        reasons.setdefault(int(unit_of[atom]), reason)
+    sets, skipped = [], {}
+    for layers in _tied_layers(graph, unit_of):
+        units = torch.cat([_units(graph, unit_of, layer.weight, layer.write_axis) for layer in layers])
+        units = torch.from_numpy(_in_order(units.numpy()))
+        names = tuple(layer.name for layer in layers)
+        reason = _why_not(graph, unit_of, units, reasons)
+        if reason:
+            skipped.update(dict.fromkeys(names, reason))
+        else:
+            sets.append(_make_set(graph, unit_of, units, names))
+    skipped.update(_untouched(graph, sets, skipped))
+    return Channels(graph, tuple(sets), skipped, unit_of)
+
+
+def _units(graph: ChannelGraph, unit_of: Tensor, parameter: str, axis: int) -> Tensor:
+    atoms = graph.atoms.axes.get((parameter, axis))
+    return unit_of[atoms.long()] if atoms is not None else torch.empty(0, dtype=torch.long)
+
+
+def _tied_layers(graph: ChannelGraph, unit_of: Tensor) -> list[list[Layer]]:
+    """Layers grouped by the channels they write in common, in the order of the graph."""
+    layers = [la for la in graph.layers if (la.weight, la.write_axis) in graph.atoms.axes and not _depthwise(graph, la)]
+    if not layers:
+        return []
+    rows, columns = [], []
+    for number, layer in enumerate(layers):
+        units = _units(graph, unit_of, layer.weight, layer.write_axis)
+        rows += [number] * len(units)
+        columns += (units + len(layers)).tolist()
+    size = len(layers) + int(unit_of.max()) + 1
+    ties = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(size, size))
+    component = connected_components(ties, directed=False)[1][: len(layers)]
+    groups: dict[int, list[Layer]] = {}
+    for layer, number in zip(layers, component, strict=True):
+        groups.setdefault(int(number), []).append(layer)
+    return list(groups.values())
+
+
+def _depthwise(graph: ChannelGraph, layer: Layer) -> bool:
+    return any(step.kind == "depthwise" and step.layer == layer for step in graph.steps.values())
+
+
+def _in_order(units: np.ndarray) -> np.ndarray:
+    """Each unit once, in order of first appearance: for one producer, its own row order."""
+    _, first = np.unique(units, return_index=True)
+    return units[np.sort(first)]
+
+
+def _why_not(graph: ChannelGraph, unit_of: Tensor, units: Tensor, reasons: dict[int, str]) -> str:
+    frozen = [reasons[u] for u in units.tolist() if u in reasons]
+    if frozen:
+        return next((r for r in frozen if r == OUTPUT), frozen[0])
+    if len(units) < 2:
+        return "it has a single channel"
+    if not _touching(graph, unit_of, units, read=True):
+        return "no layer reads it"
+    return ""
+
+
+def _touching(graph: ChannelGraph, unit_of: Tensor, units: Tensor, *, read: bool) -> list[str]:
+    """Names of the layers that read the channels (or carry them channel-wise, for ``read`` False)."""
+    found = []
+    for layer in graph.layers:
+        if _depthwise(graph, layer) == read:
+            continue
+        axis = layer.read_axis if read else 0
+        if bool(torch.isin(_units(graph, unit_of, layer.weight, axis), units).any()):
+            found.append(layer.name)
+    return found
+
+
+def _make_set(graph: ChannelGraph, unit_of: Tensor, units: Tensor, producers: tuple[str, ...]) -> ChannelSet:
+    return ChannelSet(
+        name=producers[0],
+        producers=producers,
+        consumers=tuple(_touching(graph, unit_of, units, read=True)),
+        channel_wise=tuple(_touching(graph, unit_of, units, read=False)),
+        size=len(units),
+        units=units,
+    )
+
+
+def _untouched(graph: ChannelGraph, sets: list[ChannelSet], skipped: dict[str, str]) -> dict[str, str]:
+    """Reasons for the convolutions and linear layers that are neither in a set nor skipped yet."""
+    known = {name for group in sets for name in (*group.producers, *group.channel_wise)} | set(skipped)
+    reasons = dict(graph.opaque)
+    inside = {"conv", "linear", "conv-transpose"}
+    for name, module in graph.model.named_modules():
+        if name in known or name in reasons or MODULES.get(type(module)) not in inside:
+            continue
+        owner = next((o for o in graph.opaque if name.startswith(f"{o}.")), None)
+        if owner is not None:
+            reasons[name] = f"inside {owner}: {graph.opaque[owner]}"
+        elif any(layer.name == name for layer in graph.layers):
+            reasons[name] = "it works on channels that cannot be removed"
+        else:
+            reasons[name] = "the traced forward pass does not use it"
+    return {name: reason for name, reason in reasons.items() if name not in known}

@@ -1,0 +1,243 @@
+"""compress(): choose the channels to keep, fold the others into their consumers, cut, and report."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.allocation import ALLOCATIONS
+from core.channels import Channels, ChannelSet, find_channels
+from core.config import make_options
+from core.criteria import CRITERIA
+from core.decompositions import Decomposition
+from core.decompositions.base import removed
+from core.errors import ModelError, UsageError
+from core.refit import recalibrate, refit
+from core.signature import Signature, signatures
+from core.surgery import cut, fold, parameter, replace_rows, units_gone
+
+
+@dataclass(frozen=True)
+class Site:
+    """What happened to one channel set.
+
+    Attributes:
+        kept: indices (k,) of the kept channels among the set's ``size``.
+        merged: how many removed channels were carried by others.
+        cosine: mean cosine between a removed channel and its nearest kept one, at the first consumer (nan if none).
+        reconstruction: per refitted consumer, the share of its outputs' variance that is lost (0 = none).
+        approximate: operations on the way that make merging approximate; empty where it is exact.
+        note: anything the method could not do here, in words.
+    """
+
+    name: str
+    producers: tuple[str, ...]
+    consumers: tuple[str, ...]
+    channel_wise: tuple[str, ...]
+    size: int
+    kept: tuple[int, ...]
+    merged: int = 0
+    cosine: float = float("nan")
+    reconstruction: dict[str, float] = field(default_factory=dict)
+    approximate: tuple[str, ...] = ()
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {**asdict(self), "cosine": None if self.cosine != self.cosine else self.cosine}
+
+
+@dataclass(frozen=True)
+class Result:
+    """A compressed network, what happened to each channel set, and why each other layer was left alone."""
+
+    model: nn.Module
+    sites: tuple[Site, ...]
+    skipped: dict[str, str]
+
+
+@dataclass
+class Prepared:
+    """A network's channel sets and everything about them that does not depend on the configuration."""
+
+    channels: Channels
+    training: bool = False
+    _signatures: dict[str, dict[str, Signature]] = field(default_factory=dict)
+    _scores: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def signatures(self, group: ChannelSet) -> dict[str, Signature]:
+        """The set's signatures at its consumers, computed once."""
+        if group.name not in self._signatures:
+            self._signatures[group.name] = signatures(self.channels, group)
+        return self._signatures[group.name]
+
+    def scores(self, group: ChannelSet, criterion: str) -> Tensor:
+        """The set's joint scores (n,) under a criterion, computed once."""
+        key = (group.name, criterion)
+        if key not in self._scores:
+            self._scores[key] = joint_scores(self.channels, group, criterion)
+        return self._scores[key]
+
+
+def prepare(model: nn.Module, example_inputs: Any) -> Prepared:
+    """Find the channel sets of ``model``, for several `compress` calls on it."""
+    channels = find_channels(model, example_inputs)
+    if not channels.sets:
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(channels.skipped.items())[:3])
+        raise ModelError(f"{type(model).__name__} has no layer whose channels could be removed ({reasons})")
+    return Prepared(channels, model.training)
+
+
+def compress(
+    model: nn.Module | Prepared,
+    example_inputs: Any,
+    *,
+    ratio: float = 0.5,
+    criterion: str = "l1",
+    decomposition: str = "most-similar",
+    options: Mapping[str, Any] | None = None,
+    allocation: str = "uniform",
+    ratios: Mapping[str, float] | None = None,
+    calibration: Tensor | None = None,
+    sites: Sequence[str] | None = None,
+) -> Result:
+    """Remove a share of the channels of every channel set and make up for them, without training.
+
+    Args:
+        model: the trained network, or what `prepare` made of it; it is never changed.
+        example_inputs: inputs the network runs on, (N, C, H, W) or a tuple of arguments; only the shape matters.
+        ratio: share of channels removed per set, 0 ≤ ratio < 1; at least one channel stays.
+        criterion: which channels stay (a name of `core.criteria`).
+        decomposition: what makes up for the others (a name of `core.decompositions`), with its ``options``.
+        allocation: how the ratio is spread over the sets; ``ratios`` are glob pattern → ratio for ``per-site``.
+        calibration: unlabelled images (N, …) for the methods that look at activations.
+        sites: glob patterns; only sets with a matching producer are touched. None: all.
+
+    Returns:
+        A smaller copy of the network, in the training mode the network was in, with a report.
+
+    Raises:
+        UsageError: an unknown name, an option or ratio out of bounds, or missing calibration images.
+        ModelError: the network cannot be traced, run or compressed.
+    """
+    method = make_options(decomposition, dict(options or {}))
+    check_request(ratio, ratios or {}, method, calibration)
+    CRITERIA.get(criterion)
+    spread = ALLOCATIONS.get(allocation)
+    prepared = model if isinstance(model, Prepared) else prepare(model, example_inputs)
+    channels = prepared.channels
+    groups = channels.select(tuple(sites) if sites is not None else None)
+    scores = [prepared.scores(group, criterion) for group in groups]
+    shares = spread([group.producers for group in groups], scores, ratio, ratios or {})
+    kept = {
+        group.name: keep(channels, group, score, share)
+        for group, score, share in zip(groups, scores, shares, strict=True)
+    }
+    work = copy.deepcopy(channels.graph.model)
+    report = [_merge_set(work, prepared, group, kept[group.name], method) for group in groups]
+    gone = units_gone(groups, kept)
+    cut(work, channels, gone)
+    lost: dict[str, float] = {}
+    if method.sequential and calibration is not None:
+        lost = refit(work, channels, gone, method, calibration)
+    if method.bn_recalibrate and calibration is not None:
+        recalibrate(work, calibration)
+    left = {p: "not among the chosen sites" for g in channels.sets if g not in groups for p in g.producers}
+    found = tuple(_with_losses(site, lost) for site in report)
+    return Result(work.train(prepared.training), found, {**channels.skipped, **left})
+
+
+def check_request(
+    ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Tensor | None
+) -> None:
+    """Refuse ratios outside 0 ≤ r < 1 and methods without the images they need."""
+    for name, value in {"ratio": ratio, **ratios}.items():
+        if not 0.0 <= value < 1.0:
+            raise UsageError(f"{name} = {value}: must be at least 0 and less than 1 (the share of channels removed)")
+    if calibration is None and (method.needs_calibration or method.bn_recalibrate):
+        raise UsageError(
+            f"{type(method).__name__} looks at activations: pass calibration=images (N, …), unlabelled, "
+            "for example 256 of the training set"
+        )
+    if calibration is not None and len(calibration) == 0:
+        raise UsageError("calibration has no images; pass at least one, better 256")
+
+
+def joint_scores(channels: Channels, group: ChannelSet, criterion: str) -> Tensor:
+    """Scores (n,) of a set: the criterion on its producer's rows, summed over producers after normalising each.
+
+    A gate's producer (squeeze-excite) scales nothing by its own size and does not count.
+    """
+    score = CRITERIA.get(criterion)
+    total = torch.zeros(group.size, dtype=torch.float64)
+    producers = [channels.layers[name] for name in group.producers if name not in channels.gates]
+    for layer in producers:
+        own = score(producer_rows(channels, layer)).double().cpu()
+        if len(producers) > 1:
+            own = own / own.mean().clamp_min(torch.finfo(own.dtype).tiny)
+        where = channels.local(group, layer.weight, layer.write_axis)
+        total.index_add_(0, where[where >= 0], own[where >= 0])
+    return total
+
+
+def producer_rows(channels: Channels, layer: Layer) -> Tensor:
+    """Rows W (n, fan_in); for a linear layer without batch norm the bias is the last column."""
+    weight = parameter(channels.graph.model, layer.weight)
+    assert weight is not None
+    rows = weight.detach().movedim(layer.write_axis, 0).flatten(1)
+    bias = parameter(channels.graph.model, layer.bias)
+    if layer.kind == "linear" and bias is not None and layer.name not in channels.normed:
+        rows = torch.cat([rows, bias.detach()[:, None]], dim=1)
+    return rows
+
+
+def keep(channels: Channels, group: ChannelSet, scores: Tensor, share: float) -> Tensor:
+    """Sorted indices of the kept channels: the highest scores, ties broken by index.
+
+    The paper keeps round(n(1−r)) channels of a linear layer and int(n(1−r)) of a convolution.
+    """
+    linear = all(channels.layers[name].kind == "linear" for name in group.producers)
+    exact = group.size * (1 - share)
+    count = round(exact) if linear else int(exact + 1e-9)
+    order = torch.argsort(scores, descending=True, stable=True)
+    return order[: max(1, count)].sort().values
+
+
+def _merge_set(work: nn.Module, prepared: Prepared, group: ChannelSet, kept: Tensor, method: Decomposition) -> Site:
+    """Fold a set's removed channels into each of its consumers in ``work``, and report."""
+    channels = prepared.channels
+    site = Site(group.name, group.producers, group.consumers, group.channel_wise, group.size, tuple(kept.tolist()))
+    if len(kept) == group.size or not method.merges:
+        return site
+    method, note = method.for_set(single=len(group.producers) == 1 and not group.channel_wise)
+    found = prepared.signatures(group)
+    merges = {name: method.merge(signature, kept) for name, signature in found.items()}
+    for name, merge in merges.items():
+        fold(work, channels, group, channels.layers[name], kept, merge)
+    first = next(iter(merges.values()))
+    if first.rows is not None:
+        replace_rows(work, channels, group, kept, first.rows)
+    gone = removed(group.size, kept)
+    return replace(
+        site,
+        merged=int((first.z[gone] != 0).any(dim=1).sum()),
+        cosine=mean_cosine(next(iter(found.values())), gone, kept),
+        approximate=tuple(dict.fromkeys(op for s in found.values() for op in s.approximate)),
+        note=note,
+    )
+
+
+def mean_cosine(signature: Signature, gone: Tensor, kept: Tensor) -> float:
+    """Mean over removed channels of the cosine to the nearest kept one."""
+    length = signature.gram.diagonal().clamp_min(1e-300).sqrt()
+    cosine = signature.gram[gone][:, kept] / torch.outer(length[gone], length[kept])
+    return float(cosine.amax(dim=1).mean())
+
+
+def _with_losses(site: Site, lost: Mapping[str, float]) -> Site:
+    return replace(site, reconstruction={name: lost[name] for name in site.consumers if name in lost})

@@ -1,0 +1,14 @@
+"""``l2``: the L2 norm of a channel's weights (He et al., Soft Filter Pruning, IJCAI 2018)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from core.criteria.base import register
+
+
+@register("l2")
+def l2(w: Tensor) -> Tensor:
+    """Score (n,) = ‖W_i‖_2 of the rows W (n, fan_in)."""
+    return torch.linalg.vector_norm(w, ord=2, dim=1)

@@ -1,0 +1,79 @@
+"""The base class of decompositions, what they return, and the registry of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from core.moments import Moments
+from core.registry import Registry
+from core.signature import Signature
+
+
+@dataclass(frozen=True)
+class Merge:
+    """How a consumer makes up for removed channels: h ≈ Z·h_K, and what is left of the mean goes to its bias.
+
+    Attributes:
+        z: (n, k) scale matrix; rows of kept channels are the identity unless ``rows`` says otherwise.
+        offset: (n,) expected part of each channel that Z does not carry; the consumer's bias gains V·offset.
+        rows: (k, n) new producers' rows as combinations of the original ones, or None where the kept rows stay.
+    """
+
+    z: Tensor
+    offset: Tensor
+    rows: Tensor | None = None
+
+
+class Decomposition(BaseModel):
+    """A way to make up for removed channels; a subclass's fields are its options, with bounds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    needs_calibration: ClassVar[bool] = False
+    """Whether the method reads activations, so that calibration images are required."""
+    sequential: ClassVar[bool] = False
+    """Whether consumers are refitted one after the other in the compressed network (then `solve` is called)."""
+
+    merges: ClassVar[bool] = True
+    """Whether `merge` does more than select the kept channels."""
+
+    bn_recalibrate: bool = Field(False, description="reset batch-norm statistics on the calibration images")
+
+    def merge(self, signature: Signature, kept: Tensor) -> Merge:
+        """Return the merge of one set's channels, as one consumer sees them, onto the ``kept`` ones (k,)."""
+        return plain(len(signature.gram), kept)
+
+    def for_set(self, *, single: bool) -> tuple[Decomposition, str]:
+        """The method as it applies to a set (``single``: one producer, no channel-wise layer), and a note if it differs."""
+        return self, ""
+
+    def stretch(self, images: Tensor) -> Tensor:
+        """Return the calibration images (N, …) that a ``sequential`` method really uses."""
+        return images
+
+    def solve(self, moments: Moments, kept_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a consumer's new weight (out, in) and bias (out,), for a ``sequential`` method."""
+        raise TypeError(f"{type(self).__name__} is not sequential")
+
+
+def plain(size: int, kept: Tensor) -> Merge:
+    """Removal without compensation: Z is the selection of the kept channels."""
+    z = torch.zeros(size, len(kept), dtype=torch.float64)
+    z[kept, torch.arange(len(kept))] = 1.0
+    return Merge(z, torch.zeros(size, dtype=torch.float64))
+
+
+def removed(size: int, kept: Tensor) -> Tensor:
+    """The indices (n − k,) that are not kept."""
+    gone = torch.ones(size, dtype=torch.bool)
+    gone[kept] = False
+    return gone.nonzero().flatten()
+
+
+DECOMPOSITIONS: Registry[type[Decomposition]] = Registry("decomposition", "core.decompositions")
+register = DECOMPOSITIONS.register

@@ -1,0 +1,63 @@
+r"""``least-squares``: refit every consumer, in topological order, to the outputs it had in the original network.
+
+With x the patches that enter the consumer in the already compressed network and T its pre-activation outputs in the
+original one (both seen on unlabelled calibration images),
+
+    V* = (Cov(T, x) + a·V_K)(Cov(x) + a·I)⁻¹,    b* = T̄ − V*·x̄,    a = damping · mean diag Cov(x),
+
+the ridge solution drawn towards V_K, the kept weights with the removed channels merged in (``most-similar``). Behind a residual sum T also absorbs what the skip connection has
+lost, T += skip_original − skip_compressed. In the family of ThiNet (2017), He et al. (2017) and OSSCAR (2024); needs no
+labels, no gradient and works for every activation. The strongest method here; it costs one solve of size
+in-channels·k² per layer and keeps the activations of the calibration images in memory.
+
+Few images are stretched by mixing pairs of them, x = (1 − l)·x₁ + l·x₂ with l ~ U(0, ½) (Zhang et al., mixup, ICLR 2018):
+no label is needed, because the original network says what each mixture should give. On LeNet-300-100/FashionMNIST
+with 256 images, l1, ratio 0.7, twelve draws: 86.42 % without, 86.83 % with (docs/decisions.md).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from core.decompositions.base import Decomposition, Merge, register
+from core.decompositions.most_similar import MostSimilar
+from core.moments import Moments
+from core.signature import Signature
+
+
+@register("least-squares")
+class LeastSquares(Decomposition):
+    """Refit the consumers on calibration images."""
+
+    needs_calibration: ClassVar[bool] = True
+    sequential: ClassVar[bool] = True
+
+    damping: float = Field(0.1, gt=0.0, le=10.0, description="ridge, as a share of the mean variance of the inputs")
+    prior_threshold: float = Field(0.45, ge=-1.0, le=1.0, description="threshold of the merge behind V_K; 1: no merge")
+    mixed_to: int = Field(1024, ge=0, description="mix calibration images up to this many; 0: no mixing")
+
+    def merge(self, signature: Signature, kept: Tensor) -> Merge:
+        """Return the data-free merge that the solution is drawn towards."""
+        return MostSimilar(threshold=self.prior_threshold).merge(signature, kept)
+
+    def stretch(self, images: Tensor) -> Tensor:
+        """Return ``images`` (N, …) followed by mixtures of them, ``mixed_to`` in all if they stay below 4 M numbers."""
+        wanted = min(self.mixed_to, int(4e6) // max(1, images[0].numel())) - len(images)
+        if wanted <= 0 or len(images) < 2:
+            return images
+        generator = torch.Generator().manual_seed(0)
+        first, second = (torch.randint(len(images), (wanted,), generator=generator) for _ in range(2))
+        share = torch.rand(wanted, *[1] * (images.dim() - 1), generator=generator).to(images) * 0.5
+        return torch.cat([images, (1 - share) * images[first] + share * images[second]])
+
+    def solve(self, moments: Moments, kept_weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Return V* (out, in) and b* (out,) for the accumulated ``moments`` and V_K (out, in)."""
+        cov_x, cov_tx = moments.covariances()
+        a = self.damping * cov_x.diagonal().mean().clamp_min(torch.finfo(cov_x.dtype).tiny)
+        left = cov_x + a * torch.eye(len(cov_x), dtype=cov_x.dtype, device=cov_x.device)
+        v = torch.linalg.solve(left, (cov_tx + a * kept_weight.to(cov_x.dtype)).T).T
+        return v, moments.t_mean - v @ moments.x_mean

@@ -1,0 +1,90 @@
+"""``most-similar`` (MostSim): each removed channel is carried by the kept one most like it.
+
+Kim, Kim, Park, Kim, "Neuron Merging: Compensating for Pruned Neurons", NeurIPS 2020, section 4 and algorithms 1-3.
+
+With W ≈ Z·W_K, Z non-negative with at most one entry a row, and φ positively homogeneous, φ(Wx) ≈ Z·φ(W_K x): the
+consumer V becomes V·Z. For a removed channel i and kept candidates j:
+
+* without batch norm: j = argmax cos(W_i, W_j), Z_ij = ‖W_i‖/‖W_j‖, rows with the bias as last column;
+* with batch norm: j = argmin λ·(1 − cos) + (1 − λ)·b, where b is the distance of the biases that remain after
+  scaling, min-max normalised over the candidates (all equal: 0).
+
+If cos < threshold the channel is only removed. ``bn_scale`` picks the batch-norm terms. ``exact`` follows from the
+algebra of batch norm: with effective rows A = γ/√(var+ε)·W and b = β + γ(bias − μ)/√(var+ε), c = ‖A_i‖/‖A_j‖, the cosine
+is that of A (so γ of opposite sign excludes a candidate, unless the rows are opposite too), d = b_i − c·b_j; what
+remains of the mean, E[φ(y_i)] − c·E[φ(y_j)], goes into the consumer's bias. ``published`` is the authors' formula, with
+the variance where the standard deviation belongs; it reproduces their tables, and nothing else speaks for it.
+
+Merging cannot help where no kept channel is alike; on VGG-like nets past half the channels, prefer ``least-squares``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from core.decompositions.base import Decomposition, Merge, plain, register, removed
+from core.signature import PublishedTerms, Signature
+
+
+@register("most-similar")
+class MostSimilar(Decomposition):
+    """Carry each removed channel by the most similar kept one."""
+
+    threshold: float = Field(0.45, ge=-1.0, le=1.0, description="the paper's t: least cosine at which to merge")
+    lam: float = Field(0.85, ge=0.0, le=1.0, description="λ: weight of the cosine against the bias distance")
+    bn_scale: Literal["exact", "published"] = Field("exact", description="terms of the batch-norm scale")
+
+    def merge(self, signature: Signature, kept: Tensor) -> Merge:
+        """Return Z (n, k) and the offset (n,) of the method above."""
+        start = plain(len(signature.gram), kept)
+        gone = removed(len(signature.gram), kept)
+        if len(gone) == 0:
+            return start
+        if self.bn_scale == "published" and signature.published is not None:
+            cosine, scale, distance = _published_terms(signature.published, gone, kept)
+        else:
+            cosine, scale, distance = _exact_terms(signature, gone, kept)
+        score = self.lam * (1 - cosine) + (1 - self.lam) * distance if signature.normed else 1 - cosine
+        best = score.nan_to_num(nan=torch.inf).argmin(dim=1)
+        pick = best[:, None]
+        carried = (cosine.gather(1, pick) >= self.threshold) & score.gather(1, pick).isfinite()
+        c = torch.where(carried, scale.gather(1, pick), 0.0).flatten()
+        z, offset = start.z, start.offset
+        z[gone, best] = c
+        if signature.mean is not None and self.bn_scale == "exact":
+            rest = signature.mean[gone] - c * signature.mean[kept[best]]
+            offset[gone] = torch.where(carried.flatten(), rest, 0.0)
+        return Merge(z, offset)
+
+
+def _exact_terms(s: Signature, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Cosine, scale and normalised bias distance, each (n − k, k); candidates that cannot carry are at infinity."""
+    length = s.gram.diagonal().clamp_min(0).sqrt()
+    cosine = s.gram[gone][:, kept] / torch.outer(length[gone], length[kept])
+    scale = length[gone, None] / length[kept]
+    d = (s.bias[gone, None] - scale * s.bias[kept]).abs()
+    possible = (length[kept] > 0) & (cosine > 0)
+    return cosine, scale, torch.where(possible, min_max(torch.where(possible, d, torch.nan)), torch.inf)
+
+
+def _published_terms(p: PublishedTerms, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The authors' terms, reproduced from the published tables: c = s·(γ_j/γ_i)·(σ_i/σ_j) with σ the variance."""
+    length = p.gram.diagonal().clamp_min(0).sqrt()
+    cosine = p.gram[gone][:, kept] / torch.outer(length[gone], length[kept])
+    s = length[gone, None] / length[kept]
+    scale = s * (p.gamma[kept] / p.gamma[gone, None]) * (p.var[gone, None] / p.var[kept])
+    shift = (p.mean - p.var * p.beta / p.gamma)[gone, None]
+    bias = (p.gamma / p.var)[kept] * (s * shift - p.mean[kept]) + p.beta[kept]
+    return cosine, scale, min_max(bias.abs() / scale)
+
+
+def min_max(x: Tensor) -> Tensor:
+    """Each row of ``x`` brought to 0 … 1, ignoring NaN; a row whose values are all equal becomes 0."""
+    low = x.nan_to_num(nan=torch.inf).amin(dim=1, keepdim=True)
+    high = x.nan_to_num(nan=-torch.inf).amax(dim=1, keepdim=True)
+    width = high - low
+    return torch.where(width > 0, (x - low) / width, torch.where(x.isnan(), x, 0.0))

@@ -1,0 +1,62 @@
+"""The errors this package raises on purpose, each with one sentence that says what to do next.
+
+::
+
+    NeuronMergingError            exit code 1: something failed
+    ├── UsageError                exit code 2: the request itself is wrong
+    │   └── UnknownNameError      a name that no registry, space or option knows
+    ├── CheckpointError           weights that cannot be read or do not fit the model
+    ├── DataError                 a dataset that is missing, corrupt or of the wrong shape
+    ├── ModelError                a network that cannot be traced, run or compressed
+    └── TrialError                one trial that gave no usable result
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class NeuronMergingError(Exception):
+    """Base of every error raised on purpose; ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class UsageError(NeuronMergingError):
+    """The request is wrong: a bad value, an impossible combination, a missing argument."""
+
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name nobody registered; the message lists the nearest known ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        super().__init__(f"{where}unknown {kind} {name!r}; {nearest(name, self.known)}")
+
+
+class CheckpointError(NeuronMergingError):
+    """Weights that cannot be read, are not finite, or do not fit the model."""
+
+
+class DataError(NeuronMergingError):
+    """A dataset that is missing, corrupt, or not of the shape the model takes."""
+
+
+class ModelError(NeuronMergingError):
+    """A network that cannot be traced, run or compressed."""
+
+
+class TrialError(NeuronMergingError):
+    """One trial gave no usable result, for example a non-finite metric."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known names are closest to ``name``: the tail of an unknown-name message."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(repr(c) for c in close)}?"
+    return f"known: {', '.join(names)}" if names else "none is known"

@@ -1,0 +1,228 @@
+"""Walks a traced network once and writes down, for every tensor, which channel each of its elements belongs to.
+
+A label tensor has the shape of the value it describes and holds atoms (see `core.graph.atoms`). Operations that only
+move elements are run on the labels themselves, so flatten, permute, concat or a window partition need no rule of their
+own; operations that compute are told by `core.graph.rules` what they do to channels. Labels are mostly expanded views
+(stride 0), so they cost next to no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
+
+from core.graph.atoms import NONE, Atoms
+from core.graph.trace import GraphRunner, as_inputs, check, trace
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or linear layer: it reads channels through one axis of its weight and writes through another.
+
+    ``kind`` is ``conv``, ``linear`` or ``conv-transpose``; weight is (out, in, …), for ``conv-transpose`` (in, out, …).
+    ``weight`` and ``bias`` are parameter names; a layer without bias still names the one it would have.
+    """
+
+    name: str
+    kind: str
+    weight: str
+    bias: str
+    groups: int = 1
+
+    @property
+    def write_axis(self) -> int:
+        """Axis of the weight that holds the out-channels."""
+        return 1 if self.kind == "conv-transpose" else 0
+
+    @property
+    def read_axis(self) -> int:
+        """Axis of the weight that holds the in-channels."""
+        return 1 - self.write_axis
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one graph node does to the channels that pass through it.
+
+    ``kind``: ``layer`` (reads channels, writes others), or channel-wise: ``batch-norm``, ``norm``, ``depthwise``,
+    ``activation``, ``prelu``, ``pool``, ``move``, ``concat``, ``add``, ``mul``, ``parameter-add``, ``parameter-mul``.
+    """
+
+    node: fx.Node
+    kind: str
+    inputs: tuple[fx.Node, ...]
+    op: str = ""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    layer: Layer | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """A traced network with its channels: what `core.channels` groups into channel sets."""
+
+    model: nn.Module
+    traced: fx.GraphModule
+    inputs: tuple[Any, ...]
+    layers: tuple[Layer, ...]
+    steps: Mapping[fx.Node, Step]
+    profiles: Mapping[fx.Node, Tensor]
+    """node -> atoms along its output's channel axis."""
+    channel_axis: Mapping[fx.Node, int]
+    atoms: Atoms
+    opaque: Mapping[str, str]
+    """layer that no rule could use -> reason."""
+    aliases: Mapping[str, str]
+    """parameter name -> the first name of the same tensor, where modules share it."""
+
+    def canonical(self, parameter: str) -> str:
+        """The name under which a parameter's atoms are kept."""
+        return self.aliases.get(parameter, parameter)
+
+
+def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
+    """Trace ``model`` and label its channels on ``example_inputs`` (a tensor or a tuple of arguments).
+
+    The model is copied; the argument is untouched.
+
+    Raises:
+        ModelError: the model does not run on these inputs, has non-finite weights, or cannot be traced.
+    """
+    inputs = as_inputs(example_inputs)
+    clean = check(model, inputs)
+    traced = trace(clean, inputs)
+    labeller = Labeller(traced, clean)
+    with torch.no_grad():
+        labeller.run(*inputs)
+    return ChannelGraph(
+        model=clean,
+        traced=traced,
+        inputs=inputs,
+        layers=tuple(labeller.layers.values()),
+        steps=labeller.steps,
+        profiles=labeller.profiles,
+        channel_axis=labeller.channel_axis,
+        atoms=labeller.atoms,
+        opaque=labeller.opaque,
+        aliases=labeller.aliases,
+    )
+
+
+class Labeller(GraphRunner):
+    """Runs the graph on real values and, beside each value, keeps its labels."""
+
+    def __init__(self, traced: fx.GraphModule, root: nn.Module) -> None:
+        super().__init__(traced, root)
+        self.atoms = Atoms()
+        self.labels: dict[fx.Node, Any] = {}
+        self.steps: dict[fx.Node, Step] = {}
+        self.layers: dict[str, Layer] = {}
+        self.profiles: dict[fx.Node, Tensor] = {}
+        self.channel_axis: dict[fx.Node, int] = {}
+        self.opaque: dict[str, str] = {}
+        first_names: dict[int, str] = {}
+        self.aliases = {
+            name: first_names.setdefault(id(p), name) for name, p in root.named_parameters(remove_duplicate=False)
+        }
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node and label what it returns."""
+        from core.graph.rules import label_node
+
+        value = super().run_node(n)
+        labels = label_node(self, n, value)
+        self.labels[n] = labels
+        if isinstance(labels, Tensor):
+            self.channel_axis[n], self.profiles[n] = profile(labels)
+        return value
+
+    # --- what rules use ---------------------------------------------------------------------------------------
+
+    def of(self, argument: Any) -> Any:
+        """The labels behind a node argument: nodes become their labels, everything else stays."""
+        return map_arg(argument, lambda node: self.labels[node])
+
+    def value(self, argument: Any) -> Any:
+        """The value behind a node argument."""
+        return map_arg(argument, lambda node: self.env[node])
+
+    def canonical(self, parameter: str) -> str:
+        """The first name of a parameter that several modules share."""
+        return self.aliases.get(parameter, parameter)
+
+    def axis(self, parameter: str, axis: int, size: int) -> Tensor:
+        """Atoms (size,) of one axis of a parameter."""
+        return self.atoms.axis(self.canonical(parameter), axis, size)
+
+    def tie_axis(self, parameter: str, axis: int, labels: Tensor) -> None:
+        """Let one axis of a parameter follow the channels ``labels`` (size,); where there are none, freeze it."""
+        if not bool((labels != NONE).any()):
+            return
+        own = self.axis(parameter, axis, len(labels))
+        self.atoms.tie(own, labels)
+        self.atoms.freeze(own[labels == NONE], "it is joined with channels that cannot be removed")
+
+    def freeze(self, argument: Any, reason: str) -> None:
+        """Freeze every channel in the labels behind an argument."""
+
+        def visit(labels: Any) -> None:
+            if isinstance(labels, Tensor):
+                self.atoms.freeze(labels, reason)
+            elif isinstance(labels, Mapping):
+                for item in labels.values():
+                    visit(item)
+            elif isinstance(labels, (tuple, list)):
+                for item in labels:
+                    visit(item)
+
+        visit(self.of(argument))
+
+
+def unlabelled(value: Any) -> Any:
+    """Labels for a value that carries no channel: NONE everywhere, in the value's own structure."""
+    if isinstance(value, Tensor):
+        return torch.zeros((), dtype=torch.int32).expand(value.shape)
+    if isinstance(value, Mapping):
+        return {key: unlabelled(item) for key, item in value.items()}
+    if isinstance(value, (tuple, list)):
+        return type(value)(unlabelled(item) for item in value) if type(value) in (tuple, list) else None
+    return None
+
+
+def spread(labels: Tensor, axis: int, shape: torch.Size | tuple[int, ...]) -> Tensor:
+    """Expand channel labels (C,) along ``axis`` of a value of shape ``shape``."""
+    view = [1] * len(shape)
+    view[axis] = len(labels)
+    return labels.view(view).expand(shape)
+
+
+def varying_axes(labels: Tensor) -> list[int]:
+    """The axes along which labels change: none for no or one channel, one for an ordinary activation."""
+    found = []
+    for axis in range(labels.dim()):
+        if labels.stride(axis) == 0 or labels.size(axis) <= 1:
+            continue
+        first = labels.narrow(axis, 0, 1)
+        if not torch.equal(labels, first.expand_as(labels)):
+            found.append(axis)
+    return found
+
+
+def profile(labels: Tensor) -> tuple[int, Tensor]:
+    """Return (channel axis, labels along it); where labels vary along several axes, (-1, all of them)."""
+    axes = varying_axes(labels)
+    if len(axes) > 1:
+        return -1, torch.unique(labels)
+    axis = axes[0] if axes else min(1, labels.dim() - 1)
+    if labels.dim() == 0:
+        return -1, labels.reshape(1)
+    index: list[Any] = [0] * labels.dim()
+    index[axis] = slice(None)
+    if labels.numel() == 0:
+        return -1, labels.reshape(-1)
+    return axis, labels[tuple(index)].contiguous()

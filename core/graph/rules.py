@@ -1,0 +1,498 @@
+"""What each operation does to channels: one table by operation name, for modules, functions, methods and aten alike.
+
+An operation without an entry is opaque: the channels it reads are frozen with its name as the reason, and what it
+returns carries no channel. So an unknown operation can cost compression, never correctness.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from core.graph.labels import Layer, Step, spread, unlabelled, varying_axes
+
+if TYPE_CHECKING:
+    from core.graph.labels import Labeller
+
+NONE = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """One node as the rules see it: an operation name, arguments, and the parameters of the module it calls."""
+
+    node: fx.Node
+    op: str
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    value: Any
+    owner: str = ""
+    module: nn.Module | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def arg(self, position: int, name: str, default: Any = None) -> Any:
+        """The argument at ``position`` or called ``name``."""
+        if name in self.kwargs:
+            return self.kwargs[name]
+        return self.args[position] if position < len(self.args) else default
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Run the operation, with its constant arguments, on another tensor."""
+        result: Tensor
+        if self.module is not None:
+            result = self.module(x)
+        elif self.node.op == "call_method":
+            result = getattr(x, self.op)(*self.args[1:], **self.kwargs)
+        else:
+            constants = [x if isinstance(a, fx.Node) else a for a in self.args]
+            target: Any = self.node.target
+            result = target(*constants, **{k: v for k, v in self.kwargs.items() if k not in ("inplace", "input")})
+        return result
+
+    @property
+    def shape(self) -> torch.Size:
+        """Shape of the value returned."""
+        shape: torch.Size = self.value.shape
+        return shape
+
+
+Rule = Callable[["Labeller", Call], Any]
+RULES: dict[str, Rule] = {}
+
+EXACT = {
+    "relu", "relu_", "leaky_relu", "leaky_relu_", "rrelu", "prelu", "abs", "neg", "identity", "dropout", "dropout_",
+    "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "stochastic_depth", "contiguous", "clone", "detach",
+    "detach_", "to", "float", "double", "half", "type_as", "alias", "lift_fresh_copy", "alpha_dropout", "_assert_tensor_metadata",
+}  # fmt: skip
+"""Element-wise and positively homogeneous: merging passes through exactly."""
+
+APPROXIMATE = {
+    "relu6", "gelu", "silu", "silu_", "hardswish", "hardswish_", "hardsigmoid", "hardsigmoid_", "sigmoid", "sigmoid_",
+    "tanh", "tanh_", "softplus", "elu", "elu_", "selu", "celu", "mish", "mish_", "hardtanh", "hardtanh_", "clamp",
+    "clamp_", "clip", "exp", "sqrt", "rsqrt", "pow", "square", "log", "softsign", "logsigmoid", "threshold",
+    "hardshrink", "softshrink", "tanhshrink",
+}  # fmt: skip
+"""Element-wise, but φ(cx) ≠ cφ(x): merging is exact only between channels of equal scale."""
+
+GATES = {"sigmoid", "sigmoid_", "hardsigmoid", "hardsigmoid_", "tanh", "softsign"}
+"""Bounded activations: what passes them and then multiplies other channels is a gate."""
+
+POOLS = {
+    f"{adaptive}{kind}_pool{n}d" for adaptive in ("", "adaptive_") for kind in ("max", "avg") for n in (1, 2, 3)
+} | {"lp_pool2d", "interpolate", "upsample", "upsample_nearest2d", "upsample_bilinear2d", "boolean_dispatch"}
+
+MOVES = {
+    "flatten", "view", "reshape", "permute", "transpose", "transpose_", "squeeze", "unsqueeze", "squeeze_", "unsqueeze_",
+    "t", "chunk", "split", "split_with_sizes", "getitem", "unbind", "narrow", "select", "slice", "roll", "expand",
+    "expand_as", "repeat", "movedim", "swapaxes", "swapdims", "unflatten", "flip", "stack", "pixel_shuffle", "channel_shuffle",
+    "tensor_split", "moveaxis", "view_as", "reshape_as", "unfold", "_unsafe_view", "pixel_unshuffle", "getattr",
+    "native_channel_shuffle",
+}  # fmt: skip
+
+REDUCTIONS = {"mean", "sum", "amax", "amin"}
+
+WRITES_SIZES = {"view", "reshape", "expand", "unflatten", "repeat", "_unsafe_view"}
+
+
+def label_node(walk: Labeller, node: fx.Node, value: Any) -> Any:
+    """Return the labels of what ``node`` returned."""
+    if node.op in ("placeholder", "get_attr"):
+        return unlabelled(value)
+    if node.op == "output":
+        walk.freeze(node.args, "it is the network's output")
+        return None
+    call = as_call(walk, node, value)
+    rule = RULES.get(call.op, opaque)
+    return rule(walk, call)
+
+
+def as_call(walk: Labeller, node: fx.Node, value: Any) -> Call:
+    """Bring a node of any form to an operation name with arguments."""
+    if node.op == "call_module":
+        target = str(node.target)
+        module = walk.submodules[target]
+        op = MODULES.get(type(module), type(module).__name__.lower())
+        names = {name: f"{target}.{name}" for name in (*module._parameters, *module._buffers)}
+        return Call(node, op, node.args, node.kwargs, value, target, module, names)
+    if node.op == "call_method":
+        return Call(node, str(node.target), node.args, node.kwargs, value)
+    target_object: Any = node.target
+    if hasattr(target_object, "_schema"):
+        op = target_object._schema.name.split("::")[-1]
+        op = f"aten.{op}" if f"aten.{op}" in RULES else op
+    else:
+        op = getattr(target_object, "__name__", str(target_object))
+    return Call(node, op, node.args, node.kwargs, value)
+
+
+# --- layers -----------------------------------------------------------------------------------------------------
+
+
+def layer_rule(kind: str) -> Rule:
+    """The rule of a convolution, linear layer or transposed convolution, as module or as function."""
+
+    def rule(walk: Labeller, call: Call) -> Any:
+        found = _layer_of(walk, call, kind)
+        if found is None:
+            return opaque(walk, call, "its weight is computed in forward(), not a parameter")
+        layer, source = found
+        weight = walk.fetch_attr(layer.weight)
+        axis = call.value.dim() - 1 if kind == "linear" else 1
+        labels = walk.of(source)
+        walk.layers.setdefault(layer.name, layer)
+        if any(a != axis % labels.dim() for a in varying_axes(labels)):
+            walk.freeze(source, f"{layer.name} reads its channels along more than one axis")
+            labels = unlabelled(walk.value(source))
+        read = labels.movedim(axis, 0).flatten(1)[:, 0].contiguous()
+        if layer.groups > 1:
+            return _grouped(walk, call, layer, weight, source, read)
+        walk.tie_axis(layer.weight, layer.read_axis, read)
+        written = walk.axis(layer.weight, layer.write_axis, weight.shape[layer.write_axis])
+        walk.tie_axis(layer.bias, 0, written)
+        walk.steps[call.node] = Step(call.node, "layer", (source,), kind, layer=layer)
+        return spread(written, axis, call.shape)
+
+    return rule
+
+
+def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | None:
+    if call.module is not None:
+        if getattr(call.module, "parametrizations", None) is not None:
+            return None
+        groups = getattr(call.module, "groups", 1)
+        name, weight = call.owner, walk.canonical(f"{call.owner}.weight")
+    else:
+        node = call.arg(1, "weight")
+        if not (isinstance(node, fx.Node) and node.op == "get_attr"):
+            return None
+        weight = walk.canonical(str(node.target))
+        name = weight.removesuffix(".weight")
+        groups_at = 7 if kind == "conv-transpose" else 6
+        groups = 1 if kind == "linear" else call.arg(groups_at, "groups", 1)
+    source = call.arg(0, "input")
+    if not isinstance(source, fx.Node):
+        return None
+    first = weight.removesuffix(".weight")
+    return Layer(name if weight == f"{name}.weight" else first, kind, weight, f"{first}.bias", int(groups)), source
+
+
+def _grouped(walk: Labeller, call: Call, layer: Layer, weight: Tensor, source: fx.Node, read: Tensor) -> Any:
+    """Depthwise convolutions are channel-wise steps; other grouped ones are not cut."""
+    channels = len(read)
+    if layer.kind == "conv" and layer.groups == channels and weight.shape[0] % channels == 0:
+        multiplier = weight.shape[0] // channels
+        if multiplier == 1:
+            walk.tie_axis(layer.weight, 0, read)
+            walk.tie_axis(layer.bias, 0, read)
+            walk.steps[call.node] = Step(call.node, "depthwise", (source,), "conv", layer=layer)
+            return spread(read, 1, call.shape)
+    reason = f"{layer.name} is a grouped convolution ({layer.groups} groups)"
+    walk.freeze(source, reason)
+    written = walk.axis(layer.weight, layer.write_axis, call.shape[1])
+    walk.atoms.freeze(written, reason)
+    walk.steps[call.node] = Step(call.node, "layer", (source,), layer.kind, layer=layer)
+    return spread(written, 1, call.shape)
+
+
+# --- normalisation and per-channel parameters --------------------------------------------------------------------
+
+
+def batch_norm(walk: Labeller, call: Call) -> Any:
+    """Batch norm: every parameter and statistic follows the channels on axis 1."""
+    source = call.arg(0, "input")
+    parameters = dict(call.parameters)
+    if not parameters:
+        order = ("weight", "bias", "running_mean", "running_var")
+        nodes = {name: call.arg(i + 1, name) for i, name in enumerate(order)}
+        parameters = {n: str(v.target) for n, v in nodes.items() if isinstance(v, fx.Node) and v.op == "get_attr"}
+    if "running_mean" not in parameters:
+        return opaque(walk, call, "batch norm keeps no running statistics")
+    return _per_channel(walk, call, source, parameters, "batch-norm", axis=1)
+
+
+def layer_norm(walk: Labeller, call: Call) -> Any:
+    """Layer norm mixes all channels in its mean and variance, so they stay."""
+    source = call.arg(0, "input")
+    walk.freeze(source, f"{call.owner or 'layer norm'} normalises over these channels together")
+    labels = walk.of(source)
+    axis = labels.dim() - 1
+    if varying_axes(labels) in ([], [axis]):
+        for name in call.parameters.values():
+            walk.tie_axis(name, 0, labels[(0,) * axis])
+    walk.steps[call.node] = Step(call.node, "norm", (source,), call.op, parameters=call.parameters)
+    return labels
+
+
+def group_norm(walk: Labeller, call: Call) -> Any:
+    """Group norm mixes the channels of a group, so they stay; with one channel a group it is channel-wise."""
+    source = call.arg(0, "input")
+    groups = getattr(call.module, "num_groups", None)
+    if groups != getattr(call.module, "num_channels", 0):
+        walk.freeze(source, f"{call.owner or 'group norm'} normalises groups of these channels together")
+    return _per_channel(walk, call, source, call.parameters, "norm", axis=1)
+
+
+def instance_norm(walk: Labeller, call: Call) -> Any:
+    """Instance norm is channel-wise."""
+    return _per_channel(walk, call, call.arg(0, "input"), call.parameters, "norm", axis=1)
+
+
+def prelu(walk: Labeller, call: Call) -> Any:
+    """PReLU with one slope per channel follows the channels; with a single slope it is an activation."""
+    source = call.arg(0, "input")
+    parameters = dict(call.parameters)
+    slope = call.arg(1, "weight")
+    if isinstance(slope, fx.Node):
+        parameters = {"weight": str(slope.target)}
+    if walk.fetch_attr(parameters["weight"]).numel() == 1:
+        return _through(walk, call, "activation", source)
+    return _per_channel(walk, call, source, parameters, "prelu", axis=1)
+
+
+def _per_channel(
+    walk: Labeller, call: Call, source: fx.Node, parameters: Mapping[str, str], kind: str, axis: int
+) -> Any:
+    labels = walk.of(source)
+    if any(a != axis for a in varying_axes(labels)):
+        return opaque(walk, call)
+    read = labels.movedim(axis, 0).flatten(1)[:, 0].contiguous()
+    for name in parameters.values():
+        if walk.fetch_attr(name).dim() == 1:
+            walk.tie_axis(name, 0, read)
+    walk.steps[call.node] = Step(call.node, kind, (source,), call.op, parameters=parameters, options=_eps(call))
+    return labels
+
+
+def _eps(call: Call) -> dict[str, Any]:
+    return {"eps": getattr(call.module, "eps", None) or call.arg(7, "eps", 1e-5)}
+
+
+# --- element-wise ------------------------------------------------------------------------------------------------
+
+
+def activation(walk: Labeller, call: Call) -> Any:
+    """An element-wise function of one tensor: the labels stay."""
+    return _through(walk, call, "activation", call.arg(0, "input"))
+
+
+def _through(walk: Labeller, call: Call, kind: str, source: Any) -> Any:
+    if not isinstance(source, fx.Node) or not isinstance(walk.labels[source], Tensor):
+        return unlabelled(call.value)
+    walk.steps[call.node] = Step(call.node, kind, (source,), call.op, options={"call": call})
+    return walk.labels[source]
+
+
+def pointwise(kind: str) -> Rule:
+    """The rule of a function of two tensors, element by element with broadcasting (``kind``: add or mul)."""
+
+    def rule(walk: Labeller, call: Call) -> Any:
+        if not isinstance(call.value, Tensor):
+            return None
+        nodes = [a for a in call.args[:2] if isinstance(a, fx.Node) and isinstance(walk.value(a), Tensor)]
+        others = [a for a in nodes if a.op == "get_attr"]
+        tensors = [a for a in nodes if a.op != "get_attr"]
+        if not tensors:
+            return unlabelled(call.value)
+        if others:
+            return _with_parameter(walk, call, kind, tensors[0], others[0])
+        if len(tensors) == 1:
+            scalar = kind == "mul" or call.op in ("sub", "add") and 0 in call.args
+            walk.steps[call.node] = Step(call.node, "activation", (tensors[0],), f"{kind}-scalar",
+                                         options={"call": call, "exact": scalar})  # fmt: skip
+            return walk.of(tensors[0])
+        return _join(walk, call, kind, tensors[0], tensors[1])
+
+    return rule
+
+
+def _join(walk: Labeller, call: Call, kind: str, a: fx.Node, b: fx.Node) -> Any:
+    left, right = _broadcast(walk, a, b, call.shape), _broadcast(walk, b, a, call.shape)
+    flowing = tuple(n for n, labels in ((a, left), (b, right)) if labels is not None)
+    if left is None or right is None:
+        walk.steps[call.node] = Step(call.node, "pool", flowing, call.op)
+        return left if right is None else right
+    walk.atoms.tie(left, right)
+    reason = f"it is combined by {call.op!r} with channels that cannot be removed"
+    walk.atoms.freeze(left[right == NONE], reason)
+    walk.atoms.freeze(right[left == NONE], reason)
+    walk.steps[call.node] = Step(call.node, kind, (a, b), call.op)
+    return left
+
+
+def _broadcast(walk: Labeller, node: fx.Node, other: fx.Node, shape: torch.Size) -> Tensor | None:
+    """Labels of ``node`` at the joint shape, or None where one of its values serves many channels of ``other``."""
+    labels: Tensor = walk.labels[node]
+    lead = len(shape) - labels.dim()
+    theirs: Tensor = walk.labels[other]
+    for axis in varying_axes(theirs):
+        own = axis + (len(shape) - theirs.dim()) - lead
+        if own < 0 or labels.size(own) == 1 < theirs.size(axis):
+            walk.freeze(node, "one value of it is broadcast over many channels")
+            return None
+    return labels.expand(shape)
+
+
+def _with_parameter(walk: Labeller, call: Call, kind: str, source: fx.Node, parameter: fx.Node) -> Any:
+    """A parameter or constant added to or multiplied with the channels: its axis along the channels is cut with them."""
+    labels: Tensor = walk.of(source).expand(call.shape)
+    name, value = str(parameter.target), walk.value(parameter)
+    axes = varying_axes(labels)
+    step = Step(call.node, f"parameter-{kind}", (source,), call.op, parameters={"weight": name})
+    walk.steps[call.node] = step
+    for axis in axes:
+        own = axis - (labels.dim() - value.dim())
+        if own < 0 or value.size(own) == 1:
+            continue
+        if len(axes) > 1:
+            walk.freeze(source, f"{name} lies along several axes of these channels")
+            break
+        walk.tie_axis(name, own, labels.movedim(axis, 0).flatten(1)[:, 0].contiguous())
+    return labels
+
+
+# --- shape -------------------------------------------------------------------------------------------------------
+
+
+def pool(walk: Labeller, call: Call) -> Any:
+    """Pooling and resizing work inside each channel: labels must be constant over space."""
+    source = call.arg(0, "input")
+    labels = walk.of(source)
+    if not isinstance(call.value, Tensor) or any(a != 1 for a in varying_axes(labels)):
+        return opaque(walk, call)
+    walk.steps[call.node] = Step(call.node, "pool", (source,), call.op)
+    read = labels.movedim(1, 0).flatten(1)[:, 0].contiguous()
+    return spread(read, 1, call.shape)
+
+
+def pad(walk: Labeller, call: Call) -> Any:
+    """Spatial padding is channel-wise; padding the channels is opaque."""
+    return pool(walk, call) if call.shape[1] == walk.of(call.arg(0, "input")).size(1) else opaque(walk, call)
+
+
+def reduction(walk: Labeller, call: Call) -> Any:
+    """A mean or sum over axes along which the channel does not change."""
+    source = call.arg(0, "input")
+    labels = walk.of(source)
+    axes = call.arg(1, "dim", call.kwargs.get("axis"))
+    if not isinstance(labels, Tensor) or axes is None:
+        return opaque(walk, call)
+    axes = [a % labels.dim() for a in ([axes] if isinstance(axes, int) else axes)]
+    if set(axes) & set(varying_axes(labels)):
+        return opaque(walk, call, f"{call.op!r} runs over the channels")
+    walk.steps[call.node] = Step(call.node, "pool", (source,), call.op)
+    for axis in axes:
+        labels = labels.narrow(axis, 0, 1)
+    return labels if call.arg(2, "keepdim", False) else labels.squeeze(tuple(axes))
+
+
+def concat(walk: Labeller, call: Call) -> Any:
+    """Concatenation runs on the labels as it runs on the values."""
+    parts = call.arg(0, "tensors")
+    labels = torch.cat([walk.of(p) for p in parts], dim=call.arg(1, "dim", 0))
+    walk.steps[call.node] = Step(call.node, "concat", tuple(parts), call.op)
+    return labels
+
+
+def move(walk: Labeller, call: Call) -> Any:
+    """An operation that only moves elements is run on the labels."""
+    source = call.arg(0, "input")
+    if not isinstance(source, fx.Node) or walk.labels[source] is None:
+        return unlabelled(call.value)
+    before = walk.of(source)
+    if isinstance(before, (tuple, list, Mapping)):  # picking one of several tensors
+        return before[call.args[1]] if call.op == "getitem" else opaque(walk, call)
+    if call.op == "getattr":
+        return unlabelled(call.value)
+    after = _run_on(walk, call, before)
+    walk.steps[call.node] = Step(call.node, "move", (source,), call.op)
+    problem = _not_whole(call, before, after)
+    if problem:
+        walk.freeze(source, problem)
+        return unlabelled(call.value)
+    return after
+
+
+def _run_on(walk: Labeller, call: Call, labels: Tensor) -> Any:
+    rest = tuple(walk.value(a) for a in call.args[1:])
+    named = {k: walk.value(v) for k, v in call.kwargs.items() if k != "input"}
+    if call.module is not None:
+        return call.module(labels)
+    if call.node.op == "call_method":
+        return getattr(labels, call.op)(*rest, **named)
+    target: Any = call.node.target
+    return target(labels, *rest, **named)
+
+
+def _not_whole(call: Call, before: Tensor, after: Any) -> str:
+    """Why a move cannot be followed: it takes the channels apart, or writes their number down."""
+    if not bool((before != NONE).any()):
+        return ""
+    if not isinstance(after, Tensor) or not torch.equal(torch.unique(before), torch.unique(after)):
+        return f"{call.op!r} takes these channels apart"
+    axes = varying_axes(after)
+    if len(axes) > 1 and len(varying_axes(before)) <= 1:
+        return f"{call.op!r} spreads these channels over several axes"
+    if call.op in WRITES_SIZES and axes and _literal(call, axes[0]):
+        return f"the channel count {after.size(axes[0])} is written into {call.op!r}"
+    return ""
+
+
+def _literal(call: Call, axis: int) -> bool:
+    sizes = call.args[1:]
+    if len(sizes) == 1 and isinstance(sizes[0], (tuple, list)):
+        sizes = tuple(sizes[0])
+    return axis < len(sizes) and isinstance(sizes[axis], int) and sizes[axis] > 1 and call.op != "unflatten"
+
+
+def no_tensor(walk: Labeller, call: Call) -> Any:
+    """An operation on sizes and numbers."""
+    return unlabelled(call.value)
+
+
+def opaque(walk: Labeller, call: Call, reason: str = "") -> Any:
+    """An operation nobody told us about: its inputs stay whole, its outputs carry no channel."""
+    reason = reason or f"{call.op!r} reads it, and how that treats channels is not known"
+    walk.freeze((call.args, dict(call.kwargs)), reason)
+    if call.owner:
+        walk.opaque.setdefault(call.owner, reason)
+    return unlabelled(call.value)
+
+
+MODULES: dict[type[nn.Module], str] = {
+    nn.Conv1d: "conv", nn.Conv2d: "conv", nn.Conv3d: "conv", nn.Linear: "linear",
+    nn.ConvTranspose1d: "conv-transpose", nn.ConvTranspose2d: "conv-transpose", nn.ConvTranspose3d: "conv-transpose",
+    nn.BatchNorm1d: "batch-norm", nn.BatchNorm2d: "batch-norm", nn.BatchNorm3d: "batch-norm",
+    nn.SyncBatchNorm: "batch-norm", nn.LayerNorm: "layer_norm", nn.GroupNorm: "group_norm",
+    nn.InstanceNorm1d: "instance_norm", nn.InstanceNorm2d: "instance_norm", nn.InstanceNorm3d: "instance_norm",
+    nn.LeakyReLU: "leaky_relu", nn.PixelShuffle: "pixel_shuffle", nn.ChannelShuffle: "channel_shuffle",
+    **{getattr(nn, f"{a}{k}Pool{n}d"): f"{b}{k.lower()}_pool{n}d"
+       for a, b in (("", ""), ("Adaptive", "adaptive_")) for k in ("Max", "Avg") for n in (1, 2, 3)},
+    nn.Upsample: "interpolate", nn.ZeroPad2d: "pad", nn.ReflectionPad2d: "pad", nn.ReplicationPad2d: "pad",
+    nn.ConstantPad2d: "pad",
+}  # fmt: skip
+
+RULES.update(dict.fromkeys(EXACT | APPROXIMATE, activation))
+RULES.update(dict.fromkeys(POOLS, pool))
+RULES.update(dict.fromkeys(MOVES, move))
+RULES.update(dict.fromkeys(REDUCTIONS, reduction))
+RULES.update({n: pointwise("add") for n in ("add", "add_", "iadd", "sub", "sub_", "isub", "maximum", "minimum")})
+RULES.update({n: pointwise("mul") for n in ("mul", "mul_", "imul", "div", "div_", "truediv", "itruediv")})
+RULES.update(
+    {
+        "conv": layer_rule("conv"), "conv1d": layer_rule("conv"), "conv2d": layer_rule("conv"),
+        "conv3d": layer_rule("conv"), "linear": layer_rule("linear"), "conv-transpose": layer_rule("conv-transpose"),
+        "conv_transpose1d": layer_rule("conv-transpose"), "conv_transpose2d": layer_rule("conv-transpose"),
+        "conv_transpose3d": layer_rule("conv-transpose"),
+        "batch-norm": batch_norm, "aten.batch_norm": batch_norm, "layer_norm": layer_norm, "group_norm": group_norm,
+        "instance_norm": instance_norm, "prelu": prelu, "cat": concat, "concat": concat, "concatenate": concat,
+        "pad": pad, "size": no_tensor, "dim": no_tensor, "floordiv": no_tensor, "sym_size": no_tensor,
+        "numel": no_tensor, "ndimension": no_tensor, "eq": no_tensor, "_assert": no_tensor, "mod": no_tensor,
+    }
+)  # fmt: skip
+
+assert operator.add.__name__ == "add"  # operators answer to the same names as tensor functions

@@ -1,0 +1,122 @@
+"""From an nn.Module to a torch.fx graph whose parameters keep the module's own names.
+
+torch.fx comes first; where its symbolic tracing fails (control flow on values), torch.export is asked. Both graphs run
+on the module itself or on a cut copy of it: nodes name parameters and submodules, they do not hold them.
+"""
+
+from __future__ import annotations
+
+import copy
+import traceback
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from core.errors import ModelError
+
+
+class GraphRunner(fx.Interpreter):
+    """Runs a traced graph with the parameters and submodules of ``root``.
+
+    Constants that tracing itself created live on the traced module and are looked up there.
+    """
+
+    def __init__(self, traced: fx.GraphModule, root: nn.Module) -> None:
+        super().__init__(traced)
+        self.root = root
+        self.submodules = dict(root.named_modules())
+
+    def fetch_attr(self, target: str) -> Any:
+        """Return the attribute ``target`` of the root, else of the traced module."""
+        return attribute(self.root, target, self.module)
+
+    def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Call the root's submodule ``target``."""
+        return self.submodules[target](*args, **kwargs)
+
+
+def attribute(root: nn.Module, target: str, fallback: nn.Module | None = None) -> Any:
+    """Return the nested attribute ``a.b.c`` of ``root``, else of ``fallback``."""
+    value: Any = root
+    for part in target.split("."):
+        if not hasattr(value, part):
+            if fallback is None:
+                raise AttributeError(target)
+            return attribute(fallback, target)
+        value = getattr(value, part)
+    return value
+
+
+def as_inputs(example_inputs: Any) -> tuple[Any, ...]:
+    """Return the example inputs as the tuple of positional arguments of ``forward``."""
+    return tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+
+
+def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    """Trace ``model`` (in eval mode) into a graph module.
+
+    Raises:
+        ModelError: neither torch.fx nor torch.export can trace it; the message names the line that stopped each.
+    """
+    try:
+        return fx.symbolic_trace(model)
+    except Exception as error:  # noqa: BLE001  tracing runs the user's forward, which may raise anything
+        fx_reason = _reason(error)
+    try:
+        return _export(model, inputs)
+    except Exception as error:  # noqa: BLE001
+        raise ModelError(
+            f"{type(model).__name__} cannot be traced. torch.fx: {fx_reason}. torch.export: {_reason(error)}. "
+            "Remove the control flow that depends on values from forward(), or wrap it with torch.fx.wrap."
+        ) from None
+
+
+def _export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    dynamic = [{0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None for x in inputs]
+    exported = torch.export.export(model, inputs, dynamic_shapes=tuple(dynamic), strict=False)
+    module = exported.module()
+    assert isinstance(module, fx.GraphModule)
+    return module
+
+
+def _reason(error: Exception) -> str:
+    """One line: the message's first line, and the last line of user code that was running."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    inside = ("/torch/", "/core/graph/")
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(part in f.filename for part in inside)]
+    where = f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
+    return f"{text.rstrip('.')}{where}"
+
+
+def check(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
+    """Return an eval-mode copy of ``model`` that has been seen to run on ``inputs``.
+
+    Raises:
+        ModelError: weights are not finite, model and inputs are on different devices, or the model rejects the inputs.
+    """
+    for name, value in model.state_dict().items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(f"the model's weight {name!r} has NaN or infinite values; load a sound checkpoint")
+    devices = {p.device for p in model.parameters()}
+    given = {x.device for x in inputs if isinstance(x, Tensor)}
+    if devices and given and devices != given:
+        raise ModelError(
+            f"the model is on {_names(devices)} and the example inputs on {_names(given)}; move both to one device"
+        )
+    clean = copy.deepcopy(model).eval()
+    try:
+        with torch.no_grad():
+            clean(*inputs)
+    except Exception as error:  # noqa: BLE001  the user's forward may raise anything
+        shapes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{type(model).__name__} does not run on example inputs of shape {shapes}: {reason}; "
+            "pass inputs (N, C, H, W) as the model takes them"
+        ) from None
+    return clean
+
+
+def _names(devices: set[torch.device]) -> str:
+    return " and ".join(sorted(str(d) for d in devices))

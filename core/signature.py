@@ -1,0 +1,290 @@
+r"""Signatures: how alike the channels of a set are where a consumer reads them, from the weights alone.
+
+Two channels can be merged without loss when their functions are proportional, h_i = c·h_j. That is decided here for
+any chain of channel-wise steps by carrying inner products instead of functions. A channel starts as its producer's
+row W_i with constant b_i; ``gram`` holds ⟨W_i, W_j⟩ and every step has a rule on it:
+
+==================  =============================================================================================
+batch norm          G ← a aᵀ ∘ G, b ← β + a(b − μ), with a = γ/√(var + ε)
+activation φ        G stays (positive homogeneity), the mean becomes E[φ(y)], y ~ N(β, γ²)
+residual sum        G ← G₁ + G₂: the pair must be proportional with the same factor in both
+depthwise k         G ← k kᵀ ∘ (G + b bᵀ): the filters must be proportional too
+gate (sigmoid)      G ← exp(−‖g_i − g_j‖²/scale): a gate must be equal, not proportional
+product             G ← G₁ ∘ G₂
+==================  =============================================================================================
+
+So cos_ij = G_ij/√(G_ii G_jj) is 1 exactly when the two functions are proportional, and then c = √(G_ii/G_jj). For one
+convolution with batch norm this is the ``exact`` scale of docs/methods: rows γ/std·W carry the signs of γ.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from core.channels import Channels, ChannelSet
+from core.graph import Layer, Step
+from core.graph.rules import APPROXIMATE, GATES, Call
+from core.graph.trace import attribute
+
+UNCHANGED = {"dropout", "dropout1d", "dropout2d", "dropout3d", "identity", "contiguous", "to", "clone", "detach",
+             "stochastic_depth", "float", "alias"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PublishedTerms:
+    """What the authors' batch-norm formula reads: rows without the norm, and the norm's own numbers, all (n, …)."""
+
+    gram: Tensor
+    gamma: Tensor
+    beta: Tensor
+    mean: Tensor
+    var: Tensor
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The channels of a set at one point of the network; all tensors float64.
+
+    Attributes:
+        gram: (n, n) inner products of the channels' linear parts.
+        bias: (n,) constants added to them, not yet part of ``gram``.
+        normed: whether ``bias`` comes from a batch norm, so that the distance of biases says something.
+        inside: whether an activation has been passed, so that ``bias`` no longer adds to the value.
+        mean: (n,) expected value of each channel, or None where it is not known.
+        std: (n,) its standard deviation, or None.
+        approximate: operations passed that are not positively homogeneous.
+        published: terms of the authors' formula, where the chain is convolution - batch norm - activation.
+    """
+
+    gram: Tensor
+    bias: Tensor
+    normed: bool = False
+    inside: bool = False
+    mean: Tensor | None = None
+    std: Tensor | None = None
+    approximate: tuple[str, ...] = ()
+    published: PublishedTerms | None = None
+
+    def folded(self) -> Signature:
+        """The constants taken into the inner products, as one more coordinate of each row."""
+        gram = self.gram + torch.outer(self.bias, self.bias)
+        return replace(
+            self, gram=gram, bias=torch.zeros_like(self.bias), normed=False, inside=False, published=None
+        )
+
+    def open(self) -> Signature:
+        """The signature with a constant that still adds to the value: folded where an activation has closed it in."""
+        return self.folded() if self.inside else self
+
+    def scaled(self, a: Tensor) -> Signature:
+        """Every channel i multiplied by a_i."""
+        times = lambda v: None if v is None else v * a  # noqa: E731
+        std = None if self.std is None else self.std * a.abs()
+        return replace(self, gram=self.gram * torch.outer(a, a), bias=self.bias * a, mean=times(self.mean), std=std)
+
+
+def signatures(channels: Channels, group: ChannelSet) -> dict[str, Signature]:
+    """Return the signature of the set's channels at the input of each of its consumers, by layer name."""
+    walk = _Walk(channels, group)
+    found: dict[str, Signature] = {}
+    for node, step in channels.graph.steps.items():
+        given = [walk.at[source] for source in step.inputs if source in walk.at]
+        if step.layer is not None and step.kind == "layer":
+            if given and step.layer.name in group.consumers:
+                found[step.layer.name] = _final(_sum([*_list(found.get(step.layer.name)), *given]))
+            if step.layer.name in group.producers:
+                walk.at[node] = walk.rows(step.layer)
+        elif given:
+            walk.at[node] = walk.through(step, given)
+    return found
+
+
+def _list(signature: Signature | None) -> list[Signature]:
+    return [] if signature is None else [signature]
+
+
+def _final(signature: Signature) -> Signature:
+    return signature if signature.normed else signature.folded()
+
+
+@dataclass
+class _Walk:
+    channels: Channels
+    group: ChannelSet
+
+    def __post_init__(self) -> None:
+        self.at: dict[fx.Node, Signature] = {}
+
+    def parameter(self, name: str) -> Tensor | None:
+        value = attribute(self.channels.graph.model, name, self.channels.graph.traced)
+        return None if value is None else value.detach().double()
+
+    def along(self, name: str, axis: int = 0) -> Tensor | None:
+        """A per-channel parameter in the order of the set's channels, (n, …); None where it does not cover them."""
+        where = self.channels.local(self.group, self.channels.graph.canonical(name), axis)
+        own = torch.full((self.group.size,), -1, dtype=torch.long)
+        covered = where >= 0
+        own[where[covered]] = torch.arange(len(where))[covered]
+        value = self.parameter(name)
+        if value is None or bool((own < 0).all()):
+            return None
+        taken = value.movedim(axis, 0)[own.clamp_min(0).to(value.device)]
+        taken[own < 0] = 0
+        return taken
+
+    def rows(self, layer: Layer) -> Signature:
+        rows = self.along(layer.weight, layer.write_axis)
+        assert rows is not None
+        rows = rows.flatten(1)
+        bias = self.along(layer.bias) if self.parameter_or_none(layer.bias) is not None else None
+        return Signature(rows @ rows.T, rows.new_zeros(len(rows)) if bias is None else bias)
+
+    def parameter_or_none(self, name: str) -> Tensor | None:
+        try:
+            return self.parameter(name)
+        except AttributeError:
+            return None
+
+    def through(self, step: Step, given: list[Signature]) -> Signature:
+        """The signature behind a channel-wise step."""
+        s = given[0]
+        match step.kind:
+            case "add" | "concat":
+                return _sum(given)
+            case "mul":
+                return _product(given)
+            case "activation":
+                return _activate(s, step)
+            case "batch-norm":
+                return self.batch_norm(s, step)
+            case "depthwise":
+                return self.depthwise(s, step)
+            case "parameter-mul" | "parameter-add":
+                return self.with_parameter(s, step)
+            case "prelu":
+                return self.prelu(s, step)
+            case "norm":
+                return replace(s.folded(), mean=None, std=None, approximate=(*s.approximate, step.op))
+        return s
+
+    def batch_norm(self, s: Signature, step: Step) -> Signature:
+        names = step.parameters
+        mu, var = self.along(names["running_mean"]), self.along(names["running_var"])
+        assert mu is not None and var is not None
+        gamma = self.along(names["weight"]) if self.parameter_or_none(names.get("weight", "")) is not None else None
+        beta = self.along(names["bias"]) if self.parameter_or_none(names.get("bias", "")) is not None else None
+        gamma = torch.ones_like(mu) if gamma is None else gamma
+        beta = torch.zeros_like(mu) if beta is None else beta
+        a = gamma / torch.sqrt(var + step.options["eps"])
+        published = None if s.normed or s.inside else PublishedTerms(s.gram, gamma, beta, mu, var)
+        s = s.open()
+        out = s.scaled(a)
+        bias = beta + a * (s.bias - mu)
+        constant = out.gram.diagonal() <= 0  # a channel without weights is its constant, whatever the norm recorded
+        mean, std = torch.where(constant, bias, beta), torch.where(constant, torch.zeros_like(a), gamma.abs())
+        return replace(out, bias=bias, normed=True, mean=mean, std=std, published=published)
+
+    def depthwise(self, s: Signature, step: Step) -> Signature:
+        assert step.layer is not None
+        k = self.along(step.layer.weight)
+        assert k is not None
+        k = k.flatten(1)
+        bias = self.along(step.layer.bias) if self.parameter_or_none(step.layer.bias) is not None else None
+        bias = k.new_zeros(len(k)) if bias is None else bias
+        mean = None if s.mean is None else s.mean * k.sum(1) + bias
+        s = s.folded()
+        return replace(s, gram=s.gram * (k @ k.T), bias=bias, mean=mean, std=None)
+
+    def with_parameter(self, s: Signature, step: Step) -> Signature:
+        s, name = s.open(), step.parameters["weight"]
+        axes = [axis for key, axis in self.channels.graph.atoms.axes if key == self.channels.graph.canonical(name)]
+        values = self.along(name, axes[0]) if axes else None
+        if values is None:  # one number for all channels
+            factor = self.parameter(name)
+            assert factor is not None
+            values = factor.flatten()[:1].expand(self.group.size)
+        if step.kind == "parameter-mul":
+            return s.scaled(values.flatten(1).mean(1) if values.dim() > 1 else values)
+        rest = values.flatten(1) if values.dim() > 1 else values[:, None]
+        shift = rest.mean(1)
+        gram = s.gram + (rest - shift[:, None]) @ (rest - shift[:, None]).T
+        return replace(s, gram=gram, bias=s.bias + shift, mean=None if s.mean is None else s.mean + shift)
+
+    def prelu(self, s: Signature, step: Step) -> Signature:
+        slope = self.along(step.parameters["weight"])
+        assert slope is not None
+        return replace(s, gram=s.gram * _kernel(torch.outer(slope, slope)), mean=None, std=None)
+
+
+def _sum(given: list[Signature]) -> Signature:
+    """Values added, or read side by side: a pair must be proportional with one factor in all of them."""
+    if len(given) == 1:
+        return given[0]
+    given = [s.open() for s in given]
+    mean = _add([s.mean for s in given])
+    std = _add([None if s.std is None else s.std**2 for s in given])
+    return Signature(
+        gram=torch.stack([s.gram for s in given]).sum(0),
+        bias=torch.stack([s.bias for s in given]).sum(0),
+        normed=any(s.normed for s in given),
+        mean=mean,
+        std=None if std is None else std.sqrt(),
+        approximate=tuple(dict.fromkeys(op for s in given for op in s.approximate)),
+    )
+
+
+def _add(values: list[Tensor | None]) -> Tensor | None:
+    known = [v for v in values if v is not None]
+    return torch.stack(known).sum(0) if len(known) == len(values) else None
+
+
+def _product(given: list[Signature]) -> Signature:
+    gram = given[0].folded().gram
+    for other in given[1:]:
+        gram = gram * other.folded().gram
+    approximate = tuple(dict.fromkeys(op for s in given for op in s.approximate))
+    return Signature(gram, gram.new_zeros(len(gram)), approximate=approximate)
+
+
+def _kernel(gram: Tensor) -> Tensor:
+    """exp(−squared distance / mean squared length): 1 between equal rows, smaller the more they differ."""
+    squares = gram.diagonal()
+    distance = (squares[:, None] + squares[None, :] - 2 * gram).clamp_min(0)
+    return torch.exp(-distance / squares.mean().clamp_min(torch.finfo(gram.dtype).tiny))
+
+
+def _activate(s: Signature, step: Step) -> Signature:
+    op = step.op
+    if op in UNCHANGED:
+        return s
+    if op in GATES:
+        gram = _kernel(s.folded().gram)
+        return Signature(gram, torch.zeros_like(s.bias), approximate=s.approximate)
+    exact = op not in APPROXIMATE and step.options.get("exact", True)
+    mean, std = moments(step.options["call"], s.mean, s.std)
+    approximate = s.approximate if exact else (*s.approximate, op)
+    return replace(s, inside=True, mean=mean, std=std, approximate=approximate)
+
+
+def moments(call: Call, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Mean and standard deviation of φ(y) for y ~ N(mean, std²), each (n,); φ is the activation that ``call`` applies.
+
+    ReLU's mean in closed form, everything else by Gauss-Hermite quadrature with 41 nodes.
+    """
+    if mean is None or std is None:
+        return None, None
+    x, w = np.polynomial.hermite_e.hermegauss(41)
+    nodes, weights = mean.new_tensor(x), mean.new_tensor(w / w.sum())
+    phi = call.apply(mean[:, None] + std[:, None] * nodes)
+    first = (phi * weights).sum(1)
+    spread = ((phi - first[:, None]) ** 2 * weights).sum(1).sqrt()
+    if call.op in ("relu", "relu_"):
+        safe = std.clamp_min(torch.finfo(std.dtype).tiny)
+        density = torch.exp(-0.5 * (mean / safe) ** 2) / math.sqrt(2 * math.pi)
+        first = mean * torch.special.ndtr(mean / safe) + std * density
+    return first, spread

@@ -1,0 +1,170 @@
+"""Surgery: fold what is removed into the consumers, then cut every parameter along every axis that carries channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from core.channels import Channels, ChannelSet
+from core.decompositions.base import Merge
+from core.graph import Layer
+from core.graph.trace import attribute
+
+
+def parameter(model: nn.Module, name: str) -> Tensor | None:
+    """The parameter or buffer ``name`` of ``model``; None where the module has none."""
+    try:
+        value: Tensor | None = attribute(model, name)
+    except AttributeError:
+        return None
+    return value
+
+
+def assign(model: nn.Module, name: str, value: Tensor) -> None:
+    """Replace the parameter or buffer ``name`` everywhere it is used, or create it as a parameter."""
+    owner_name, _, leaf = name.rpartition(".")
+    owner = model.get_submodule(owner_name)
+    old = getattr(owner, leaf, None)
+    if leaf in owner._buffers:
+        owner._buffers[leaf] = value.detach().clone()
+        return
+    new = nn.Parameter(value.detach().clone(), requires_grad=True if old is None else old.requires_grad)
+    for module in model.modules() if old is not None else ():
+        for key, held in module._parameters.items():
+            if held is old:
+                module._parameters[key] = new
+    owner._parameters[leaf] = new
+
+
+def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, kept: Tensor, merge: Merge) -> None:
+    """Fold the removed channels of one set into one consumer: V' = V·Z at the kept positions, bias += V·offset.
+
+    ``model`` still has its full width; the kept positions of the weight are overwritten, the cut comes later.
+    """
+    weight = parameter(model, layer.weight)
+    assert weight is not None
+    where = channels.local(group, layer.weight, layer.read_axis)
+    positions = by_channel(where, group.size)  # (n, m)
+    v = weight.detach().movedim(layer.read_axis, 0)  # (in, out, …)
+    read = v[positions].double()  # (n, m, out, …)
+    z, offset = merge.z.to(v.device), merge.offset.to(v.device)
+    folded = torch.einsum("nk,n...->k...", z, read)
+    new = v.clone()
+    new[positions[kept]] = folded.to(v.dtype)
+    assign(model, layer.weight, new.movedim(0, layer.read_axis))
+    if bool((offset != 0).any()):
+        gain = torch.einsum("n,nmo...->o", offset, read)
+        bias = parameter(model, layer.bias)
+        assign(model, layer.bias, gain.to(v.dtype) if bias is None else bias + gain.to(v.dtype))
+
+
+def by_channel(where: Tensor, size: int) -> Tensor:
+    """Positions (n, m) of each channel along an axis, from ``where`` (axis length,) = channel or -1."""
+    order = torch.argsort(where, stable=True)
+    order = order[where[order] >= 0]
+    multiplicity, rest = divmod(len(order), size)
+    assert rest == 0, "every channel of a set is read equally often"
+    return order.view(size, multiplicity)
+
+
+def replace_rows(model: nn.Module, channels: Channels, group: ChannelSet, kept: Tensor, rows: Tensor) -> None:
+    """Replace the kept producers' rows by combinations P (k, n) of all rows, as seen behind the batch norm, if any.
+
+    With effective rows A = a·W and constants b = β + a(bias − μ), a = γ/√(var+ε): W'_K = P·A/a_K, and β_K (or the bias)
+    makes up the constant P·b.
+    """
+    layer = channels.layers[group.producers[0]]
+    weight, bias = parameter(model, layer.weight), parameter(model, layer.bias)
+    assert weight is not None
+    w = weight.detach().movedim(layer.write_axis, 0).double()
+    b = torch.zeros(len(w), dtype=w.dtype) if bias is None else bias.detach().double()
+    norm = norm_behind(channels, group)
+    new_w, rows = w.clone(), rows.to(w.device)
+    if norm is None:
+        new_w[kept] = torch.einsum("kn,n...->k...", rows, w)
+        assign(model, layer.weight, new_w.movedim(0, layer.write_axis).to(weight.dtype))
+        if bias is not None:
+            new_b = b.clone()
+            new_b[kept] = rows @ b
+            assign(model, layer.bias, new_b.to(weight.dtype))
+        return
+    stats = {key: parameter(model, name) for key, name in norm[0].items()}
+    gamma, beta, mu, var = (_double(stats.get(key), w) for key in ("weight", "bias", "running_mean", "running_var"))
+    a = gamma / torch.sqrt(var + norm[1])
+    safe = torch.where(a.abs() > 1e-12, a, torch.ones_like(a))
+    effective, constant = torch.einsum("n,n...->n...", a, w), beta + a * (b - mu)
+    new_w[kept] = torch.einsum("k,kn,n...->k...", 1 / safe[kept], rows, effective)
+    assign(model, layer.weight, new_w.movedim(0, layer.write_axis).to(weight.dtype))
+    new_beta = beta.clone()
+    new_beta[kept] = rows @ constant - (a * (b - mu))[kept]
+    assign(model, norm[0]["bias"], new_beta.to(weight.dtype))
+
+
+def _double(value: Tensor | None, like: Tensor) -> Tensor:
+    assert value is not None
+    return value.detach().to(like)
+
+
+def norm_behind(channels: Channels, group: ChannelSet) -> tuple[Mapping[str, str], float] | None:
+    """Parameter names and ε of the batch norm directly behind a set's only producer, or None."""
+    for step in channels.graph.steps.values():
+        source = channels.graph.steps.get(step.inputs[0]) if step.inputs else None
+        if step.kind == "batch-norm" and source is not None and source.layer is not None:
+            if source.kind == "layer" and source.layer.name == group.producers[0] and len(step.parameters) >= 4:
+                return step.parameters, float(step.options["eps"])
+    return None
+
+
+def cut(model: nn.Module, channels: Channels, gone: Tensor) -> None:
+    """Remove the channels ``gone`` (numbers as in `Channels.unit_of`) from every parameter and fix module attributes."""
+    if len(gone) == 0:
+        return
+    keep_unit = torch.ones(int(channels.unit_of.max()) + 1, dtype=torch.bool)
+    keep_unit[gone] = False
+    for (name, axis), atoms in channels.graph.atoms.axes.items():
+        value = parameter(model, name)
+        keep = keep_unit[channels.unit_of[atoms.long()]]
+        if value is not None and not bool(keep.all()):
+            assign(model, name, value.detach().index_select(axis, keep.nonzero().flatten().to(value.device)))
+    for module in model.modules():
+        refresh(module)
+
+
+def refresh(module: nn.Module) -> None:
+    """Bring a module's size attributes in line with its parameters."""
+    weight = module._parameters.get("weight")
+    if weight is None:
+        return
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = weight.shape
+    elif isinstance(module, nn.modules.conv._ConvTransposeNd):
+        module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
+    elif isinstance(module, nn.modules.conv._ConvNd):
+        if module.groups > 1 and weight.shape[1] == 1:
+            module.groups = weight.shape[0]
+        module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+    elif isinstance(module, nn.modules.batchnorm._NormBase):
+        module.num_features = weight.shape[0]
+    elif isinstance(module, nn.GroupNorm):
+        module.num_groups = weight.shape[0] if module.num_groups == module.num_channels else module.num_groups
+        module.num_channels = weight.shape[0]
+    elif isinstance(module, nn.PReLU):
+        module.num_parameters = weight.numel()
+
+
+def kept_positions(channels: Channels, profile: Tensor, gone: Tensor) -> Tensor:
+    """Indices along a value's channel axis (atoms ``profile``) that stay."""
+    stays = ~torch.isin(channels.unit_of[profile.long()], gone)
+    return stays.nonzero().flatten()
+
+
+def units_gone(groups: Sequence[ChannelSet], kept: Mapping[str, Tensor]) -> Tensor:
+    """Channel numbers removed, over all sets."""
+    parts = []
+    for group in groups:
+        mask = torch.ones(group.size, dtype=torch.bool)
+        mask[kept[group.name]] = False
+        parts.append(group.units[mask])
+    return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)

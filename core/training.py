@@ -1,0 +1,134 @@
+"""Train a network from scratch on images that are all in memory; deterministic for a seed and a thread count.
+
+SGD with Nesterov momentum; the rate rises linearly over the first fifth of the steps and falls as a half cosine
+(one cycle, Smith & Topin 2017).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.datasets import ImageDataset
+from core.errors import ModelError
+from core.measure import fastest_layout
+from core.models import Recipe
+
+StepProgress = Callable[[int, int, str], None]
+"""(steps done, steps in total, a line of text)."""
+REPORT_EVERY = 20
+WARM_UP = 0.2
+
+
+def train(
+    model: nn.Module,
+    dataset: ImageDataset,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: StepProgress | None = None,
+) -> nn.Module:
+    """Train ``model`` in place on the training split and return it in eval mode.
+
+    Args:
+        model: any network from images (N, C, H, W) to logits.
+        dataset: its validation and test splits are not touched.
+        recipe: epochs, batch size, rates and augmentation.
+        seed: of the order, the augmentation and the network's own draws (dropout).
+        device: where to train.
+        progress: called every few steps.
+
+    Raises:
+        ModelError: the loss is no longer finite.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    devices = [device] if torch.device(device).type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.default_generator.manual_seed(seed)
+        model.to(device).eval()
+        layout = _layout(model, dataset, device)
+        model.train()
+        _run(model, dataset, recipe, rng, device, layout, progress or _silent)
+    return model.eval()
+
+
+def _run(
+    model: nn.Module,
+    dataset: ImageDataset,
+    recipe: Recipe,
+    rng: torch.Generator,
+    device: str,
+    layout: torch.memory_format,
+    progress: StepProgress,
+) -> None:
+    optimiser = _optimiser(model, recipe)
+    steps = recipe.epochs * math.ceil(len(dataset.train) / recipe.batch_size)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(step, steps))
+    for step, (images, labels) in enumerate(_batches(dataset, recipe, rng), start=1):
+        images = images.to(device, memory_format=layout)
+        loss = F.cross_entropy(model(images), labels.to(device))
+        if not math.isfinite(loss.item()):
+            raise ModelError(f"training diverged at step {step} of {steps}: try a lower lr than {recipe.lr:g}")
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        schedule.step()
+        if step % REPORT_EVERY == 0 or step == steps:
+            progress(step, steps, f"epoch {step * recipe.epochs // steps}/{recipe.epochs}, loss {loss.item():.3f}")
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """Factor of the peak rate at ``step``: up linearly over the first fifth, then down to 0 as a half cosine."""
+    rise = max(1, round(WARM_UP * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def shifted(images: Tensor, most: int, rng: torch.Generator) -> Tensor:
+    """Move each image (N, C, H, W) by up to ``most`` pixels in each direction; black comes in at the edges."""
+    n, _, height, width = images.shape
+    padded = F.pad(images, (most, most, most, most))
+    down, right = torch.randint(0, 2 * most + 1, (2, n, 1), generator=rng)
+    rows, columns = down + torch.arange(height), right + torch.arange(width)
+    chosen = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (N, H, W, C)
+    return chosen.permute(0, 3, 1, 2)
+
+
+def mirrored(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Flip every image (N, C, H, W) left to right with probability one half."""
+    flip = torch.rand(len(images), generator=rng) < 0.5
+    return torch.where(flip[:, None, None, None], images.flip(-1), images)
+
+
+def _batches(dataset: ImageDataset, recipe: Recipe, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    split = dataset.train
+    most = max(1, round(dataset.shape[-1] / 14))
+    for _ in range(recipe.epochs):
+        for chosen in torch.randperm(len(split), generator=rng).split(recipe.batch_size):
+            images = split.images[chosen]
+            if recipe.augment:
+                images = shifted(images, most, rng)
+                images = mirrored(images, rng) if dataset.mirror else images
+            yield dataset.normalise(images), split.labels[chosen]
+
+
+def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    weights, rest = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    groups = [{"params": weights, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+
+
+def _layout(model: nn.Module, dataset: ImageDataset, device: str) -> torch.memory_format:
+    with torch.no_grad():
+        return fastest_layout(model, dataset.normalise(dataset.train.images[:1]).to(device))
+
+
+def _silent(*_: object) -> None:
+    return None
