@@ -1,0 +1,59 @@
+"""The type of a plot and the registry of them: ``get_info(records) -> frozen data``, then ``draw(info)``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import plotly.graph_objects as go
+from matplotlib.figure import Figure
+
+from core.config import TrialRecord
+from core.registry import Registry
+
+Info = TypeVar("Info")
+InfoOut = TypeVar("InfoOut", covariant=True)
+
+
+class GetInfo(Protocol[InfoOut]):
+    """Turns records into everything that the picture shows, as frozen data."""
+
+    def __call__(
+        self, records: Sequence[TrialRecord], original: Mapping[str, float], *, x: str = ..., title: str = ...
+    ) -> InfoOut:
+        """Build the data.
+
+        Args:
+            records: of one sweep, failed ones included.
+            original: metrics of the original network.
+            x: which size is compared: params, macs, bytes or latency. A plot whose x is something else ignores it.
+            title: the picture's first line.
+        """
+
+
+class Draw(Protocol):
+    """Draws one info for paper: PNG, SVG."""
+
+    def __call__(self, info: Any) -> Figure:
+        """Return a figure of its own; no global state is touched."""
+
+
+class DrawInteractive(Protocol):
+    """Draws one info for a browser."""
+
+    def __call__(self, info: Any) -> go.Figure:
+        """Return a plotly figure."""
+
+
+@dataclass(frozen=True)
+class Plot(Generic[Info]):
+    """One kind of picture."""
+
+    get_info: GetInfo[Info]
+    draw: Draw
+    draw_interactive: DrawInteractive
+
+
+PLOTS: Registry[Plot[Any]] = Registry("plot", "dashboards.plots")
+register = PLOTS.register

@@ -1,0 +1,86 @@
+"""The front as text: a table for the terminal, CSV, JSON."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dashboards.files import write_text
+from dashboards.pareto_info import ParetoInfo
+from dashboards.points import Point, show
+
+WORDS = frozenset({"criterion", "decomposition", "options", "key"})
+"""Columns that are aligned to the left."""
+
+
+def front_table(info: ParetoInfo) -> str:
+    """Return the front as a plain table, the most accurate network first; one line when there is no front."""
+    if not info.front:
+        return info.subtitle
+    sizes = tuple(dict.fromkeys(("params", "macs", info.x)))
+    left = [f"{'MACs' if size == 'macs' else size} left %" for size in sizes]
+    header = ("rank", "accuracy %", *left, "criterion", "decomposition", "ratio", "options", "key")
+    rows = [header, *(_row(rank, point, sizes) for rank, point in enumerate(reversed(info.front), 1))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    right = [name not in WORDS for name in header]
+    return "\n".join(_line(row, widths, right) for row in rows)
+
+
+def _row(rank: int, point: Point, sizes: Sequence[str]) -> tuple[str, ...]:
+    left = [point.metrics.get(f"{size}_fraction") for size in sizes]
+    return (
+        str(rank),
+        f"{point.accuracy:.2f}",
+        *("-" if fraction is None else f"{100 * fraction:.1f}" for fraction in left),
+        point.criterion,
+        point.decomposition,
+        f"{point.ratio:.3g}",
+        point.settings,
+        point.key,
+    )
+
+
+def _line(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
+    return "  ".join(cells).rstrip()
+
+
+def write_front_csv(info: ParetoInfo, path: str | Path) -> Path:
+    """Write the front, the most accurate network first: rank, key, every metric, every field of the configuration.
+
+    Metrics have the names and units of `TrialRecord`; fields that hold several values are JSON.
+    """
+    points = info.front[::-1]
+    metrics = sorted({name for point in points for name in point.metrics})
+    fields = sorted({name for point in points for name in point.config})
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["rank", "key", *metrics, *fields])
+    for rank, point in enumerate(points, 1):
+        measured = [point.metrics.get(name, "") for name in metrics]
+        table.writerow([rank, point.key, *measured, *(_cell(point.config.get(name)) for name in fields)])
+    return write_text(path, text.getvalue())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else show(value)
+
+
+def write_front_json(info: ParetoInfo, path: str | Path) -> Path:
+    """Write the front, the most accurate network first, with what it was measured against."""
+    document = {
+        "title": info.title,
+        "x": f"{info.x}_fraction",
+        "hypervolume": info.hypervolume,
+        "original_accuracy": info.original_accuracy,
+        "failed": info.failed,
+        "front": [{"key": p.key, "metrics": p.metrics, "config": p.config} for p in reversed(info.front)],
+    }
+    return write_text(path, json.dumps(document, indent=2) + "\n")

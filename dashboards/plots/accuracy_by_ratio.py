@@ -1,0 +1,152 @@
+"""``accuracy-by-ratio``: the best accuracy that each decomposition reaches at each ratio, as papers print it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import plotly.graph_objects as go
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from core.config import TrialRecord
+from dashboards.base import Plot, register
+from dashboards.points import Point, make_points
+from dashboards.style import INK, MARKERS, Marker, colours, layout, legend_at, page, side_legends
+
+MOST_RATIOS = 25
+"""With more different ratios than this, they are put into bins of `BIN`."""
+
+BIN = 0.05
+
+
+@dataclass(frozen=True)
+class Series:
+    """The best trials of one decomposition, by increasing ratio: (ratio or middle of its bin, trial)."""
+
+    decomposition: str
+    best: tuple[tuple[float, Point], ...]
+
+
+@dataclass(frozen=True)
+class AccuracyByRatioInfo:
+    """All that the plot shows.
+
+    Args:
+        title: first line.
+        subtitle: what was counted, in words.
+        x_label: of the axis, with unit.
+        y_label: of the axis, with unit.
+        series: one per decomposition.
+        original_accuracy: of the uncompressed network, percent.
+        left_out: finished trials that have a ratio per site, and so no single one.
+    """
+
+    title: str
+    subtitle: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    original_accuracy: float
+    left_out: int
+
+
+def get_accuracy_by_ratio_info(
+    records: Sequence[TrialRecord],
+    original: Mapping[str, float],
+    *,
+    x: str = "params",
+    title: str = "By ratio",
+) -> AccuracyByRatioInfo:
+    """Gather the best accuracy per decomposition and ratio; ``x`` is ignored, since the ratio is on that axis."""
+    del x
+    finished = make_points(records, "accuracy")
+    points = [p for p in finished if not p.config.get("ratios")]
+    binned = len({p.ratio for p in points}) > MOST_RATIOS
+    left_out = len(finished) - len(points)
+    notes = ["best of all criteria and options at each ratio", f"{len(points)} trials"]
+    notes += [f"ratios in bins of {BIN:g}"] * binned + [f"{left_out} with a ratio per site left out"] * bool(left_out)
+    return AccuracyByRatioInfo(
+        title=title,
+        subtitle=", ".join(notes),
+        x_label="ratio: channels removed per set (%)",
+        y_label="top-1 accuracy (%)",
+        series=tuple(Series(name, _best(points, name, binned)) for name in colours(p.decomposition for p in points)),
+        original_accuracy=original["accuracy"],
+        left_out=left_out,
+    )
+
+
+def _best(points: Sequence[Point], decomposition: str, binned: bool) -> tuple[tuple[float, Point], ...]:
+    best: dict[float, Point] = {}
+    for point in (p for p in points if p.decomposition == decomposition):
+        ratio = round(round(point.ratio / BIN) * BIN, 10) if binned else point.ratio
+        if ratio not in best or point.accuracy > best[ratio].accuracy:
+            best[ratio] = point
+    return tuple(sorted(best.items()))
+
+
+def _looks(info: AccuracyByRatioInfo) -> Iterator[tuple[Series, str, Marker]]:
+    colour = colours(series.decomposition for series in info.series)
+    for index, series in enumerate(info.series):
+        yield series, colour[series.decomposition], MARKERS[index % len(MARKERS)]
+
+
+def draw(info: AccuracyByRatioInfo) -> Figure:
+    """Draw the plot for paper."""
+    figure, axes = page(info.title, info.subtitle)
+    axes.set_xlabel(info.x_label, color=INK)
+    axes.set_ylabel(info.y_label, color=INK)
+    original = axes.axhline(info.original_accuracy, color=INK, linewidth=1, linestyle="--", label="original network")
+    lines = list(_draw_series(axes, info))
+    axes.margins(y=0.08)
+    side_legends(axes, ("decomposition", [*lines, original]))
+    return figure
+
+
+def _draw_series(axes: Axes, info: AccuracyByRatioInfo) -> Iterator[Line2D]:
+    for series, colour, marker in _looks(info):
+        yield from axes.plot(
+            [100 * ratio for ratio, _ in series.best],
+            [point.accuracy for _, point in series.best],
+            color=colour,
+            marker=marker.static,
+            markersize=6,
+            markeredgecolor="white",
+            linewidth=2,
+            label=series.decomposition,
+        )
+
+
+def draw_interactive(info: AccuracyByRatioInfo) -> go.Figure:
+    """Draw the plot for a browser: hovering shows the full configuration of the best trial."""
+    figure = go.Figure(layout=layout(info.title, info.subtitle))
+    figure.update_layout(legend=legend_at("decomposition", 1.0, clickable=True))
+    figure.update_xaxes(title=info.x_label)
+    figure.update_yaxes(title=info.y_label)
+    for series, colour, marker in _looks(info):
+        figure.add_scatter(
+            x=[100 * ratio for ratio, _ in series.best],
+            y=[point.accuracy for _, point in series.best],
+            mode="lines+markers",
+            name=series.decomposition,
+            hovertext=["<br>".join(map(escape, point.hover)) for _, point in series.best],
+            hoverinfo="text",
+            line={"color": colour, "width": 2.5},
+            marker={"symbol": marker.interactive, "size": 9},
+        )
+    ratios = [100 * ratio for series in info.series for ratio, _ in series.best] or [0, 100]
+    figure.add_scatter(
+        x=[min(ratios), max(ratios)],
+        y=[info.original_accuracy] * 2,
+        mode="lines",
+        name="original network",
+        hoverinfo="name+y",
+        line={"color": INK, "dash": "dash", "width": 1.2},
+    )
+    return figure
+
+
+register("accuracy-by-ratio")(Plot(get_accuracy_by_ratio_info, draw, draw_interactive))

@@ -1,0 +1,89 @@
+"""From a figure to a file: PNG and SVG for paper, HTML for a browser."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+import plotly.io
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from core.errors import UnknownNameError
+from dashboards.base import Plot
+from dashboards.files import write_atomically, write_text
+from dashboards.pareto_info import ParetoInfo
+from dashboards.plots.pareto import draw as draw_pareto
+from dashboards.plots.pareto import draw_interactive as draw_pareto_interactive
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
+<style>html, body {{ height: 100%; margin: 0; }} body {{ min-height: 480px; }}</style></head>
+<body>
+{figure}
+</body>
+</html>
+"""
+
+FORMATS = ("png", "svg", "html")
+
+
+def save_plot(plot: Plot[Any], info: Any, path: str | Path) -> Path:
+    """Draw ``info`` as the format that the ending of ``path`` names, and write it.
+
+    Raises:
+        UnknownNameError: the ending is none of png, svg, html.
+        UsageError: the file cannot be written.
+    """
+    path = Path(path)
+    match path.suffix.lower():
+        case ".png":
+            return save_png(plot.draw(info), path)
+        case ".svg":
+            return save_svg(plot.draw(info), path)
+        case ".html":
+            return save_html(plot.draw_interactive(info), path, info.title)
+    raise UnknownNameError("picture format", path.suffix.removeprefix("."), FORMATS)
+
+
+def save_png(figure: Figure, path: str | Path) -> Path:
+    """Write a PNG at the figure's own resolution."""
+    canvas = FigureCanvasAgg(figure)
+    return write_atomically(path, canvas.print_png)
+
+
+def save_svg(figure: Figure, path: str | Path) -> Path:
+    """Write an SVG without a date, so that the same data give the same picture."""
+    canvas: Any = FigureCanvasSVG(figure)
+    return write_atomically(path, lambda file: canvas.print_svg(file, metadata={"Date": None}))
+
+
+def save_html(figure: go.Figure, path: str | Path, title: str) -> Path:
+    """Write one HTML file that holds everything it needs and works offline."""
+    body = plotly.io.to_html(
+        figure,
+        full_html=False,
+        include_plotlyjs=True,
+        default_height="100vh",
+        config={"displaylogo": False, "responsive": True},
+    )
+    return write_text(path, PAGE.format(title=escape(title), figure=body))
+
+
+def draw_pareto_png(info: ParetoInfo, path: str | Path) -> Path:
+    """Write the Pareto plot as PNG; see `save_png`."""
+    return save_png(draw_pareto(info), path)
+
+
+def draw_pareto_svg(info: ParetoInfo, path: str | Path) -> Path:
+    """Write the Pareto plot as SVG; see `save_svg`."""
+    return save_svg(draw_pareto(info), path)
+
+
+def draw_pareto_html(info: ParetoInfo, path: str | Path) -> Path:
+    """Write the interactive Pareto plot; see `save_html`."""
+    return save_html(draw_pareto_interactive(info), path, info.title)
