@@ -17,6 +17,7 @@ from core.criteria import CRITERIA
 from core.decompositions import Decomposition
 from core.decompositions.base import removed
 from core.errors import ModelError, UsageError
+from core.graph import Layer
 from core.refit import recalibrate, refit
 from core.signature import Signature, signatures
 from core.surgery import cut, fold, parameter, replace_rows, units_gone
@@ -113,8 +114,10 @@ def compress(
         example_inputs: inputs the network runs on, (N, C, H, W) or a tuple of arguments; only the shape matters.
         ratio: share of channels removed per set, 0 ≤ ratio < 1; at least one channel stays.
         criterion: which channels stay (a name of `core.criteria`).
-        decomposition: what makes up for the others (a name of `core.decompositions`), with its ``options``.
-        allocation: how the ratio is spread over the sets; ``ratios`` are glob pattern → ratio for ``per-site``.
+        decomposition: what makes up for the others (a name of `core.decompositions`).
+        options: the decomposition's own options, for example ``{"threshold": 0.45}``.
+        allocation: how the ratio is spread over the sets (a name of `core.allocation`).
+        ratios: for allocation ``per-site``: glob pattern of producers → ratio.
         calibration: unlabelled images (N, …) for the methods that look at activations.
         sites: glob patterns; only sets with a matching producer are touched. None: all.
 
@@ -152,9 +155,7 @@ def compress(
     return Result(work.train(prepared.training), found, {**channels.skipped, **left})
 
 
-def check_request(
-    ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Tensor | None
-) -> None:
+def check_request(ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Tensor | None) -> None:
     """Refuse ratios outside 0 ≤ r < 1 and methods without the images they need."""
     for name, value in {"ratio": ratio, **ratios}.items():
         if not 0.0 <= value < 1.0:

@@ -124,7 +124,7 @@ class _SideBySide(GraphRunner):
             other = next((s for s in step.inputs if s is not at), None)
             if other is None or other not in self.compressed.env:
                 return 0.0
-            lost = self._kept(other, self.env[other]) - self.compressed.env[other]
+            lost: Tensor = self._kept(other, self.env[other]) - self.compressed.env[other]
             return lost / scale
         return 0.0
 
@@ -134,12 +134,8 @@ class _SideBySide(GraphRunner):
         assert gamma is not None and var is not None
         a = gamma / torch.sqrt(var + step.options["eps"])
         a = torch.where(a.abs() > 1e-6, a, torch.ones_like(a))
-        return a.view(1, -1, *[1] * (self.env_dim(step) - 2))
-
-    def env_dim(self, step: Step) -> int:
-        """Number of axes of the value a step reads."""
-        value: Tensor = self.compressed.env.get(step.inputs[0], None)
-        return value.dim() if value is not None else 4
+        axes: int = self.env[step.inputs[0]].dim() if step.inputs[0] in self.env else 4
+        return a.view(1, -1, *[1] * (axes - 2))
 
 
 def patches(module: nn.Module, layer: Layer, x: Tensor, target: Tensor) -> Any:
@@ -147,11 +143,11 @@ def patches(module: nn.Module, layer: Layer, x: Tensor, target: Tensor) -> Any:
     if layer.kind == "linear":
         rows, outputs = x.flatten(0, -2), target.flatten(0, -2)
         step = max(1, CHUNK // max(1, rows.shape[1]))
-        yield from zip(rows.split(step), outputs.split(step), strict=True)
+        yield from zip(torch.split(rows, step), torch.split(outputs, step), strict=True)
         return
     size = target[0].numel() // target.shape[1] * x.shape[1] * int(torch.tensor(module.kernel_size).prod())
     step = max(1, CHUNK // size)
-    for images, wanted in zip(x.split(step), target.split(step), strict=True):
+    for images, wanted in zip(torch.split(x, step), torch.split(target, step), strict=True):
         columns = unfold(module, images)  # (m, in·k…, positions)
         yield columns.transpose(1, 2).flatten(0, 1), wanted.flatten(2).transpose(1, 2).flatten(0, 1)
 
@@ -178,7 +174,7 @@ def recalibrate(model: nn.Module, calibration: Tensor) -> None:
         norm.momentum = None  # a cumulative average over batches
         norm.train()
     with torch.no_grad():
-        for images in calibration.split(128):
+        for images in torch.split(calibration, 128):
             model(images)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum

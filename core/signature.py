@@ -73,9 +73,7 @@ class Signature:
     def folded(self) -> Signature:
         """The constants taken into the inner products, as one more coordinate of each row."""
         gram = self.gram + torch.outer(self.bias, self.bias)
-        return replace(
-            self, gram=gram, bias=torch.zeros_like(self.bias), normed=False, inside=False, published=None
-        )
+        return replace(self, gram=gram, bias=torch.zeros_like(self.bias), normed=False, inside=False, published=None)
 
     def open(self) -> Signature:
         """The signature with a constant that still adds to the value: folded where an activation has closed it in."""
@@ -83,9 +81,9 @@ class Signature:
 
     def scaled(self, a: Tensor) -> Signature:
         """Every channel i multiplied by a_i."""
-        times = lambda v: None if v is None else v * a  # noqa: E731
+        mean = None if self.mean is None else self.mean * a
         std = None if self.std is None else self.std * a.abs()
-        return replace(self, gram=self.gram * torch.outer(a, a), bias=self.bias * a, mean=times(self.mean), std=std)
+        return replace(self, gram=self.gram * torch.outer(a, a), bias=self.bias * a, mean=mean, std=std)
 
 
 def signatures(channels: Channels, group: ChannelSet) -> dict[str, Signature]:

@@ -111,14 +111,15 @@ def norm_behind(channels: Channels, group: ChannelSet) -> tuple[Mapping[str, str
     """Parameter names and ε of the batch norm directly behind a set's only producer, or None."""
     for step in channels.graph.steps.values():
         source = channels.graph.steps.get(step.inputs[0]) if step.inputs else None
-        if step.kind == "batch-norm" and source is not None and source.layer is not None:
-            if source.kind == "layer" and source.layer.name == group.producers[0] and len(step.parameters) >= 4:
-                return step.parameters, float(step.options["eps"])
+        if step.kind != "batch-norm" or source is None or source.layer is None or len(step.parameters) < 4:
+            continue
+        if source.kind == "layer" and source.layer.name == group.producers[0]:
+            return step.parameters, float(step.options["eps"])
     return None
 
 
 def cut(model: nn.Module, channels: Channels, gone: Tensor) -> None:
-    """Remove the channels ``gone`` (numbers as in `Channels.unit_of`) from every parameter and fix module attributes."""
+    """Remove the channels ``gone`` (numbers as in `Channels.unit_of`) from every parameter."""
     if len(gone) == 0:
         return
     keep_unit = torch.ones(int(channels.unit_of.max()) + 1, dtype=torch.bool)

@@ -93,7 +93,7 @@ def run_trial(config: TrialConfig, bench: Workbench) -> TrialRecord:
         metrics = relative(bench.measure(result.model), bench.original)
         evaluate_seconds = time.perf_counter() - evaluating
         require_finite(metrics)
-    except Exception as error:  # noqa: BLE001  whatever a method or a user's model raises belongs to this trial alone
+    except Exception as error:
         reason = str(error) if isinstance(error, NeuronMergingError) else f"{type(error).__name__}: {error}"
         return TrialRecord(**common, status="failed", reason=reason, seconds=time.perf_counter() - clock)
     return TrialRecord(

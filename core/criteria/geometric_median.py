@@ -5,7 +5,6 @@ A channel near the geometric median of its layer can be replaced by the others, 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from core.criteria.base import register
@@ -13,9 +12,9 @@ from core.criteria.base import register
 
 @register("geometric-median")
 def geometric_median(w: Tensor) -> Tensor:
-    """Score (n,) = Σ_j ‖W_i − W_j‖₂ of the rows W (n, fan_in), in float64.
-
-    The distances are taken without the ‖a‖² − 2ab + ‖b‖² expansion, whose rounding would decide near ties.
-    """
+    """Score (n,) = Σ_j ‖W_i − W_j‖₂ of the rows W (n, fan_in), from ‖W_i‖² − 2⟨W_i, W_j⟩ + ‖W_j‖² in float64."""
     w = w.double()
-    return torch.cdist(w, w, compute_mode="donot_use_mm_for_euclid_dist").sum(dim=1)
+    products = w @ w.T
+    squares = products.diagonal()
+    distances = (squares[:, None] - 2 * products + squares[None, :]).clamp_min(0).sqrt()
+    return distances.fill_diagonal_(0).sum(dim=1)

@@ -11,4 +11,5 @@ from core.criteria.base import register
 @register("l1")
 def l1(w: Tensor) -> Tensor:
     """Score (n,) = ‖W_i‖_1 of the rows W (n, fan_in)."""
-    return torch.linalg.vector_norm(w, ord=1, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(w, ord=1, dim=1)
+    return norms

@@ -11,4 +11,5 @@ from core.criteria.base import register
 @register("l2")
 def l2(w: Tensor) -> Tensor:
     """Score (n,) = ‖W_i‖_2 of the rows W (n, fan_in)."""
-    return torch.linalg.vector_norm(w, ord=2, dim=1)
+    norms: Tensor = torch.linalg.vector_norm(w, ord=2, dim=1)
+    return norms

@@ -49,7 +49,7 @@ class Decomposition(BaseModel):
         return plain(len(signature.gram), kept)
 
     def for_set(self, *, single: bool) -> tuple[Decomposition, str]:
-        """The method as it applies to a set (``single``: one producer, no channel-wise layer), and a note if it differs."""
+        """The method as it applies to a set, and a note if it differs; ``single``: one producer, no depthwise layer."""
         return self, ""
 
     def stretch(self, images: Tensor) -> Tensor:

@@ -5,13 +5,13 @@ original one (both seen on unlabelled calibration images),
 
     V* = (Cov(T, x) + a·V_K)(Cov(x) + a·I)⁻¹,    b* = T̄ − V*·x̄,    a = damping · mean diag Cov(x),
 
-the ridge solution drawn towards V_K, the kept weights with the removed channels merged in (``most-similar``). Behind a residual sum T also absorbs what the skip connection has
-lost, T += skip_original − skip_compressed. In the family of ThiNet (2017), He et al. (2017) and OSSCAR (2024); needs no
+the ridge solution drawn towards V_K, the kept weights with the removed channels merged in (``most-similar``). Behind a
+residual sum T also absorbs what the skip connection has lost, T += skip_original − skip_compressed. In the family of ThiNet (2017), He et al. (2017) and OSSCAR (2024); needs no
 labels, no gradient and works for every activation. The strongest method here; it costs one solve of size
 in-channels·k² per layer and keeps the activations of the calibration images in memory.
 
-Few images are stretched by mixing pairs of them, x = (1 − l)·x₁ + l·x₂ with l ~ U(0, ½) (Zhang et al., mixup, ICLR 2018):
-no label is needed, because the original network says what each mixture should give. On LeNet-300-100/FashionMNIST
+Few images are stretched by mixing pairs of them, x = (1 − l)·x₁ + l·x₂ with l ~ U(0, ½) (Zhang et al., mixup,
+ICLR 2018): no label is needed, because the original network says what each mixture should give. On LeNet-300-100/FashionMNIST
 with 256 images, l1, ratio 0.7, twelve draws: 86.42 % without, 86.83 % with (docs/decisions.md).
 """
 

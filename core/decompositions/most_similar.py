@@ -1,6 +1,6 @@
 """``most-similar`` (MostSim): each removed channel is carried by the kept one most like it.
 
-Kim, Kim, Park, Kim, "Neuron Merging: Compensating for Pruned Neurons", NeurIPS 2020, section 4 and algorithms 1-3.
+Kim, Kim, Park, Jeon, "Neuron Merging: Compensating for Pruned Neurons", NeurIPS 2020, section 4 and algorithms 1-3.
 
 With W ≈ Z·W_K, Z non-negative with at most one entry a row, and φ positively homogeneous, φ(Wx) ≈ Z·φ(W_K x): the
 consumer V becomes V·Z. For a removed channel i and kept candidates j:
@@ -10,9 +10,9 @@ consumer V becomes V·Z. For a removed channel i and kept candidates j:
   scaling, min-max normalised over the candidates (all equal: 0).
 
 If cos < threshold the channel is only removed. ``bn_scale`` picks the batch-norm terms. ``exact`` follows from the
-algebra of batch norm: with effective rows A = γ/√(var+ε)·W and b = β + γ(bias − μ)/√(var+ε), c = ‖A_i‖/‖A_j‖, the cosine
-is that of A (so γ of opposite sign excludes a candidate, unless the rows are opposite too), d = b_i − c·b_j; what
-remains of the mean, E[φ(y_i)] − c·E[φ(y_j)], goes into the consumer's bias. ``published`` is the authors' formula, with
+algebra of batch norm: with effective rows A = γ/√(var+ε)·W and b = β + γ(bias − μ)/√(var+ε), c = ‖A_i‖/‖A_j‖, the
+cosine is that of A (so γ of opposite sign excludes a candidate, unless the rows are opposite too), d = b_i − c·b_j;
+what remains of the mean, E[φ(y_i)] − c·E[φ(y_j)], goes into the consumer's bias. ``published`` is the authors' formula, with
 the variance where the standard deviation belongs; it reproduces their tables, and nothing else speaks for it.
 
 Merging cannot help where no kept channel is alike; on VGG-like nets past half the channels, prefer ``least-squares``.

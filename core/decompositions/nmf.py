@@ -1,6 +1,6 @@
 r"""``nmf``: semi-NMF of the rows, W ≈ Z·Y with Z ≥ 0 (Ding, Li, Jordan, PAMI 2010; asked for by the paper's reviewers).
 
-``rows="fixed"``: Y = W_K stays and Z's removed rows solve min ‖W_i − z·W_K‖ with z ≥ 0 (non-negative least squares).
+``rows="fixed"``: Y = W_K stays and Z's removed rows solve min ‖W_i − z·W_K‖, z ≥ 0 (non-negative least squares).
 ``rows="free"``: Y replaces the kept rows. From Z, Y = (ZᵀZ)⁻¹ZᵀW; then Z ← Z ∘ √(((WYᵀ)⁺ + Z(YYᵀ)⁻)/((WYᵀ)⁻ + Z(YYᵀ)⁺)),
 where M± are the positive and negative parts.
 
@@ -88,7 +88,7 @@ def free_rows(gram: Tensor, start: Tensor, iterations: int) -> Tensor:
 
 
 def one_entry(z: Tensor, gram: Tensor, kept: Tensor | None) -> Tensor:
-    """Keep each row's largest entry; against fixed rows rescale it to ⟨W_i, W_j⟩/‖W_j‖², the best single coefficient."""
+    """Keep each row's largest entry; for fixed rows rescaled to the best single coefficient, ⟨W_i, W_j⟩/‖W_j‖²."""
     value, best = z.max(dim=1, keepdim=True)
     if kept is not None:
         j = kept[best.flatten()]

@@ -56,4 +56,5 @@ class Atoms:
         pairs = torch.cat(self._ties, dim=1).numpy() if self._ties else np.zeros((2, 0), dtype=np.int32)
         weights = np.ones(pairs.shape[1], dtype=np.int8)
         ties = coo_array((weights, (pairs[0], pairs[1])), shape=(self._count, self._count))
-        return connected_components(ties, directed=False)[1]
+        numbers: np.ndarray = connected_components(ties, directed=False)[1]
+        return numbers

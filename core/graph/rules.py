@@ -67,7 +67,8 @@ RULES: dict[str, Rule] = {}
 EXACT = {
     "relu", "relu_", "leaky_relu", "leaky_relu_", "rrelu", "prelu", "abs", "neg", "identity", "dropout", "dropout_",
     "dropout1d", "dropout2d", "dropout3d", "feature_dropout", "stochastic_depth", "contiguous", "clone", "detach",
-    "detach_", "to", "float", "double", "half", "type_as", "alias", "lift_fresh_copy", "alpha_dropout", "_assert_tensor_metadata",
+    "detach_", "to", "float", "double", "half", "type_as", "alias", "lift_fresh_copy", "alpha_dropout",
+    "_assert_tensor_metadata",
 }  # fmt: skip
 """Element-wise and positively homogeneous: merging passes through exactly."""
 
@@ -87,10 +88,10 @@ POOLS = {
 } | {"lp_pool2d", "interpolate", "upsample", "upsample_nearest2d", "upsample_bilinear2d", "boolean_dispatch"}
 
 MOVES = {
-    "flatten", "view", "reshape", "permute", "transpose", "transpose_", "squeeze", "unsqueeze", "squeeze_", "unsqueeze_",
-    "t", "chunk", "split", "split_with_sizes", "getitem", "unbind", "narrow", "select", "slice", "roll", "expand",
-    "expand_as", "repeat", "movedim", "swapaxes", "swapdims", "unflatten", "flip", "stack", "pixel_shuffle", "channel_shuffle",
-    "tensor_split", "moveaxis", "view_as", "reshape_as", "unfold", "_unsafe_view", "pixel_unshuffle", "getattr",
+    "flatten", "view", "reshape", "permute", "transpose", "transpose_", "squeeze", "unsqueeze", "squeeze_",
+    "unsqueeze_", "t", "chunk", "split", "split_with_sizes", "getitem", "unbind", "narrow", "select", "slice", "roll", "expand",
+    "expand_as", "repeat", "movedim", "swapaxes", "swapdims", "unflatten", "flip", "stack", "pixel_shuffle",
+    "channel_shuffle",     "tensor_split", "moveaxis", "view_as", "reshape_as", "unfold", "_unsafe_view", "pixel_unshuffle", "getattr",
     "native_channel_shuffle",
 }  # fmt: skip
 
@@ -301,7 +302,7 @@ def pointwise(kind: str) -> Rule:
         if others:
             return _with_parameter(walk, call, kind, tensors[0], others[0])
         if len(tensors) == 1:
-            scalar = kind == "mul" or call.op in ("sub", "add") and 0 in call.args
+            scalar = kind == "mul" or (call.op in ("sub", "add") and 0 in call.args)
             walk.steps[call.node] = Step(call.node, "activation", (tensors[0],), f"{kind}-scalar",
                                          options={"call": call, "exact": scalar})  # fmt: skip
             return walk.of(tensors[0])

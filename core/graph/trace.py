@@ -61,11 +61,11 @@ def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     """
     try:
         return fx.symbolic_trace(model)
-    except Exception as error:  # noqa: BLE001  tracing runs the user's forward, which may raise anything
+    except Exception as error:
         fx_reason = _reason(error)
     try:
         return _export(model, inputs)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         raise ModelError(
             f"{type(model).__name__} cannot be traced. torch.fx: {fx_reason}. torch.export: {_reason(error)}. "
             "Remove the control flow that depends on values from forward(), or wrap it with torch.fx.wrap."
@@ -108,7 +108,7 @@ def check(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
     try:
         with torch.no_grad():
             clean(*inputs)
-    except Exception as error:  # noqa: BLE001  the user's forward may raise anything
+    except Exception as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(

@@ -1,6 +1,16 @@
 """Models: one file each; `load_model` builds one by name and fills it from a checkpoint."""
 
 from core.models.base import MODELS, Factory, Recipe, recipe_for, register
-from core.models.loading import load_model
+from core.models.loading import TORCHVISION, load_model, origin, remember_origin
 
-__all__ = ["MODELS", "Factory", "Recipe", "load_model", "recipe_for", "register"]
+__all__ = [
+    "MODELS",
+    "TORCHVISION",
+    "Factory",
+    "Recipe",
+    "load_model",
+    "origin",
+    "recipe_for",
+    "register",
+    "remember_origin",
+]

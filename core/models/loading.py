@@ -17,6 +17,7 @@ from core.models.base import MODELS
 from core.plugins import import_callable
 
 TORCHVISION = "torchvision:"
+ORIGIN = "_load_model_arguments"
 
 
 def load_model(
@@ -51,7 +52,19 @@ def load_model(
         model = build()
     if checkpoint is not None:
         load_checkpoint(model, checkpoint)
+    remember_origin(model, {"name": name, "num_classes": num_classes, "in_channels": in_channels})
     return model.eval()
+
+
+def remember_origin(model: nn.Module, arguments: dict[str, Any]) -> None:
+    """Note on the module how it was built, so that `core.export` can rebuild it; copies keep the note."""
+    model.__dict__[ORIGIN] = dict(arguments)
+
+
+def origin(model: nn.Module) -> dict[str, Any] | None:
+    """How `load_model` built this module (or the one it is a copy of); None for any other module."""
+    found: dict[str, Any] | None = model.__dict__.get(ORIGIN)
+    return found
 
 
 def _builder(name: str, num_classes: int, in_channels: int | None) -> Callable[[], nn.Module]:
