@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import matplotlib.patheffects as effects
 import numpy as np
@@ -23,7 +24,41 @@ DISTANCES = (8.0, 15.0, 25.0, 38.0)
 """From mark to label, in typographic points."""
 
 CLEARANCE = 3.0
-"""Pixels kept free around a label."""
+"""Pixels kept free between labels."""
+
+MARK = 7.0
+"""Pixels kept free around a blocked position: half a mark."""
+
+
+@dataclass
+class _Ground:
+    """What is already drawn, in pixels.
+
+    Args:
+        frame: labels stay inside.
+        walls: (n, 2) positions that may not be covered.
+        soft: (n, 2) positions that had better not be covered.
+        taken: boxes of the labels so far.
+    """
+
+    frame: Bbox
+    walls: Pixels
+    soft: Pixels
+    taken: list[Bbox]
+
+    def cost(self, box: Bbox, leader: Pixels) -> float:
+        """Count what a label at ``box`` with the line ``leader`` to its mark covers; infinite where it may not be."""
+        frame, near = self.frame, box.padded(MARK)
+        outside = box.x0 < frame.x0 or frame.x1 < box.x1 or box.y0 < frame.y0 or frame.y1 < box.y1
+        collides = any(box.overlaps(other) or _covered(other, leader) for other in self.taken)
+        if outside or collides or _covered(near, self.walls):
+            return float("inf")
+        return _covered(box, self.soft) + len(leader) / 10
+
+    def add(self, box: Bbox, leader: Pixels) -> None:
+        """Remember a label that stays."""
+        self.taken.append(box)
+        self.walls = np.vstack([self.walls, leader])
 
 
 def place_labels(
@@ -49,16 +84,20 @@ def place_labels(
     """
     renderer = measuring(axes)
     walls, soft = _pixels(axes, [*blocked, *anchors]), _pixels(axes, marks)
-    frame, taken = axes.get_window_extent(renderer), list[Bbox]()
+    ground = _Ground(axes.get_window_extent(renderer), walls, soft, [])
     written = []
     for anchor, text in zip(anchors, texts, strict=True):
         label = _write(axes, text, anchor)
+        start = _pixels(axes, [anchor])[0]
         places = [(dx, dy, r) for r in DISTANCES for dx, dy in DIRECTIONS]
-        costs = [_cost(_move(label, place, renderer), frame, taken, walls, soft) for place in places]
-        if min(costs) == np.inf:
+        boxes = [_move(label, place, renderer) for place in places]
+        costs = [ground.cost(box, _leader(start, box)) for box in boxes]
+        best = int(np.argmin(costs))
+        if costs[best] == np.inf:
             label.remove()
             continue
-        taken.append(_move(label, places[int(np.argmin(costs))], renderer))
+        box = _move(label, places[best], renderer)
+        ground.add(box, _leader(start, box))
         written.append(label)
     return written
 
@@ -92,12 +131,11 @@ def _move(label: Annotation, place: tuple[int, int, float], renderer: RendererBa
     return extent(label, renderer).padded(CLEARANCE)
 
 
-def _cost(box: Bbox, frame: Bbox, taken: list[Bbox], walls: Pixels, soft: Pixels) -> float:
-    """Count the ``soft`` positions under ``box``; infinite where it may not be."""
-    inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-    if not inside or any(box.overlaps(other) for other in taken) or _covered(box, walls):
-        return float("inf")
-    return float(_covered(box, soft))
+def _leader(start: Pixels, box: Bbox) -> Pixels:
+    """Positions 4 pixels apart on the line from the mark at ``start`` to the nearest point of ``box``."""
+    end = np.clip(start, box.min, box.max)
+    steps = max(2, int(np.hypot(*(end - start)) / 4))
+    return np.linspace(start, end, steps)[1:-1]
 
 
 def _covered(box: Bbox, positions: Pixels) -> int:
