@@ -9,7 +9,6 @@ from copy import deepcopy
 from typing import Any
 
 from core.baselines import BaselineConfig
-
 from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError
 from search_spaces.conditions import IMAGE_FIELDS, PER_SITE_ALLOCATION
@@ -67,6 +66,10 @@ def _change(document: Document, key: str, value: Any, where: str) -> None:
         }
         raise UnknownNameError("key", key, keys | known_names(), where)
     fixed, axes = document["fixed"], document["axes"]
+    if key == "ratios":  # replaces them all
+        for name in [name for name in {**fixed, **axes} if name.startswith(PER_SITE)]:
+            fixed.pop(name, None)
+            axes.pop(name, None)
     fixed.pop(key, None)
     if _varies(key, value):
         condition = {"when": axes[key]["when"]} if "when" in axes.get(key, {}) else {}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from core.baselines import BaselineConfig
 from pydantic import ValidationError
 
+from core.baselines import BaselineConfig
 from core.datasets import DATASETS
 from core.errors import UnknownNameError, UsageError
 from core.models import MODELS

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from core.baselines import BaselineConfig
-
 from core.config import TrialConfig
 from core.errors import UnknownNameError, UsageError
 from search_spaces import sampling
