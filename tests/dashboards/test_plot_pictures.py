@@ -1,0 +1,214 @@
+"""The pictures themselves: measured labels and legends, and pages that need nothing from outside."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.image
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Annotation
+from matplotlib.transforms import Bbox
+from plot_records import ORIGINAL, finished, sweep
+
+from core.config import TrialRecord
+from core.errors import UnknownNameError, UsageError
+from dashboards import PLOTS, draw_pareto_html, draw_pareto_png, draw_pareto_svg, get_pareto_info, save_plot
+from dashboards.files import write_atomically
+from dashboards.labels import extent
+
+TITLE = "lenet-fashion-mnist: lenet-300-100 on fashion-mnist"
+PNG, SIDE = b"\x89PNG\r\n", (1440, 840)
+
+
+def drawn(name: str, records: Sequence[TrialRecord], **options: Any) -> tuple[Any, Figure, Any]:
+    plot = PLOTS.get(name)
+    info = plot.get_info(records, ORIGINAL, title=TITLE, **options)
+    figure = plot.draw(info)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return info, figure, canvas.get_renderer()
+
+
+def labels_of(figure: Figure, renderer: Any) -> list[Bbox]:
+    return [extent(t, renderer) for t in figure.axes[0].texts if isinstance(t, Annotation)]
+
+
+@pytest.mark.parametrize("x", ["params", "latency"])
+def test_labels_cover_neither_each_other_nor_the_front(case: Sequence[TrialRecord], x: str) -> None:
+    info, figure, renderer = drawn("pareto", case, x=x)
+    axes = figure.axes[0]
+    boxes = labels_of(figure, renderer)
+    assert boxes, "the original is always labelled"
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other)
+    frame = axes.get_window_extent(renderer)
+    marks = axes.transData.transform([(100 * p.x, p.accuracy) for p in info.front] + [(100, info.original_accuracy)])
+    for box in boxes:
+        assert frame.x0 <= box.x0
+        assert box.x1 <= frame.x1
+        assert frame.y0 <= box.y0
+        assert box.y1 <= frame.y1
+        assert not box.count_contains(marks)
+
+
+def test_a_hundred_trials_get_most_of_their_labels() -> None:
+    info, figure, renderer = drawn("pareto", sweep(100))
+    assert len(info.labelled) >= 3
+    assert len(labels_of(figure, renderer)) == len(info.labelled) + 1
+
+
+@pytest.mark.parametrize("name", PLOTS.names())
+def test_legends_and_headings_stay_outside_the_axes_and_inside_the_page(name: str, case: Sequence[TrialRecord]) -> None:
+    _, figure, renderer = drawn(name, case)
+    frame, side = figure.axes[0].get_window_extent(renderer), figure.bbox
+    legends = [child for child in figure.axes[0].get_children() if isinstance(child, Legend)]
+    boxes = [legend.get_window_extent(renderer) for legend in legends]
+    assert boxes
+    assert all(box.x0 > frame.x1 for box in boxes)
+    for one, other in combinations(boxes, 2):
+        assert not one.overlaps(other)
+    headings = [text.get_window_extent(renderer) for text in figure.texts]
+    assert all(box.y0 > frame.y1 for box in headings)
+    axis_labels = [figure.axes[0].xaxis.label, figure.axes[0].yaxis.label]
+    for box in [*boxes, *headings, *(label.get_window_extent(renderer) for label in axis_labels)]:
+        assert side.x0 <= box.x0
+        assert box.x1 <= side.x1
+        assert side.y0 <= box.y0
+        assert box.y1 <= side.y1
+
+
+def test_every_trial_is_drawn_once_and_the_front_again_on_top() -> None:
+    info, figure, _ = drawn("pareto", sweep(100))
+    clouds = figure.axes[0].collections
+    offsets = [np.asarray(cloud.get_offsets()) for cloud in clouds]
+    faint = sum(len(o) for o, cloud in zip(offsets, clouds, strict=True) if cloud.get_alpha())
+    strong = sum(len(o) for o, cloud in zip(offsets, clouds, strict=True) if not cloud.get_alpha())
+    assert (faint, strong) == (100, len(info.front))
+    low, high = figure.axes[0].get_ylim()
+    assert all(low < point.accuracy < high for point in info.points)
+
+
+@pytest.mark.parametrize("name", PLOTS.names())
+def test_png_and_svg(name: str, case: Sequence[TrialRecord], tmp_path: Path) -> None:
+    plot = PLOTS.get(name)
+    info = plot.get_info(case, ORIGINAL, title="100 $ & <b>bold</b>")
+    png = save_plot(plot, info, tmp_path / "new" / "plot.png")
+    assert png.read_bytes().startswith(PNG)
+    assert matplotlib.image.imread(png).shape[:2] == SIDE[::-1]
+    svg = save_plot(plot, info, tmp_path / "plot.svg").read_text()
+    assert "<svg" in svg
+    assert "<dc:date>" not in svg
+
+
+def test_drawing_leaves_matplotlibs_global_state_alone() -> None:
+    before = dict(mpl.rcParams)
+    drawn("pareto", sweep(20))
+    assert dict(mpl.rcParams) == before
+
+
+class Page(HTMLParser):
+    """Collects what a page would fetch, and its scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.fetched += [value or "" for name, value in attrs if name in ("src", "href", "data", "srcset")]
+
+
+def figure_in(text: str) -> list[Any]:
+    """The traces that the page hands to plotly."""
+    start = text.rindex("Plotly.newPlot(")
+    traces, _ = json.JSONDecoder().raw_decode(text[text.index("[", start) :])
+    assert isinstance(traces, list)
+    return traces
+
+
+@pytest.mark.parametrize("name", PLOTS.names())
+def test_html_is_one_file_that_fetches_nothing(name: str, case: Sequence[TrialRecord], tmp_path: Path) -> None:
+    plot = PLOTS.get(name)
+    info = plot.get_info(case, ORIGINAL, title="</script><b>x</b>")
+    text = save_plot(plot, info, tmp_path / "plot.html").read_text()
+    page = Page(text)
+    assert page.fetched == []
+    assert "b" not in page.tags, "names are text, never markup"
+    assert not re.search(r"@import|url\(['\"]?https?:", text)
+    assert "<title>&lt;/script&gt;" in text
+    assert "plotly.js v" in text
+
+
+def test_html_hover_shows_every_trial(tmp_path: Path) -> None:
+    records = sweep(60)
+    info = get_pareto_info(records, ORIGINAL, title=TITLE)
+    traces = figure_in(draw_pareto_html(info, tmp_path / "pareto.html").read_text())
+    hovers = [text for trace in traces for text in trace.get("hovertext", [])]
+    assert len(hovers) == 60
+    assert {re.search(r"trial (\w+)$", text)[1] for text in hovers} == {record.key for record in records}  # type: ignore[index]
+    assert all("<br>accuracy " in text and "<br>seed = " in text for text in hovers)
+
+
+def test_html_legend_has_each_decomposition_and_criterion_once(tmp_path: Path) -> None:
+    info = get_pareto_info(sweep(60), ORIGINAL)
+    traces = figure_in(draw_pareto_html(info, tmp_path / "pareto.html").read_text())
+    entries = [(t.get("legend", "legend"), t["name"]) for t in traces if t.get("showlegend", True)]
+    assert sorted(name for legend, name in entries if legend == "legend") == sorted(
+        {p.decomposition for p in info.points}
+    )
+    second = [name for legend, name in entries if legend == "legend2"]
+    assert second == [*sorted({p.criterion for p in info.points}), "Pareto front", "original network"]
+
+
+def test_a_users_own_text_is_escaped_in_hovers(tmp_path: Path) -> None:
+    record = finished(80.0, 0.5, sites=("<img src=x>",))
+    traces = figure_in(draw_pareto_html(get_pareto_info([record], ORIGINAL), tmp_path / "p.html").read_text())
+    hovers = "".join(text for trace in traces for text in trace.get("hovertext", []))
+    assert "&lt;img src=x&gt;" in hovers
+    assert "<img" not in hovers
+
+
+def test_the_three_pareto_writers(tmp_path: Path) -> None:
+    info = get_pareto_info(sweep(10), ORIGINAL)
+    assert draw_pareto_png(info, tmp_path / "a.png").read_bytes().startswith(PNG)
+    assert "<svg" in draw_pareto_svg(info, tmp_path / "a.svg").read_text()
+    assert draw_pareto_svg(info, tmp_path / "b.svg").stat().st_size > 1000
+
+
+def test_unknown_format(tmp_path: Path) -> None:
+    plot = PLOTS.get("pareto")
+    with pytest.raises(UnknownNameError, match="unknown picture format 'pmg'; did you mean 'png'"):
+        save_plot(plot, plot.get_info([], ORIGINAL), tmp_path / "a.pmg")
+
+
+def test_a_picture_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"old")
+
+    def half(file: Any) -> None:
+        file.write(b"new")
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(UsageError, match=r"cannot write .*a\.png: No space left on device; choose another folder"):
+        write_atomically(path, half)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_unwritable_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"cannot write .*file/a\.png: .*; choose another folder"):
+        draw_pareto_png(get_pareto_info([], ORIGINAL), tmp_path / "file" / "a.png")
