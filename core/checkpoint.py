@@ -45,20 +45,29 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: missing, a folder, corrupt, or more than plain weights.
     """
-    if not path.exists():
-        raise CheckpointError(f"checkpoint {path} does not exist")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} is a folder; name the file with the weights in it")
-    try:
-        with path.open("rb") as file:
-            head = file.read(9)
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from None
+    head = read_bytes(path, 9)
     if head[8:] == b"{":
         return _read_safetensors(path)
     if not any(head.startswith(magic) for magic in MAGIC):
         raise CheckpointError(f"checkpoint {path} is neither a safetensors file nor a torch file, or it is damaged")
     return _plain(path, _read_torch(path))
+
+
+def read_bytes(path: Path, count: int = -1) -> bytes:
+    """Read the first ``count`` bytes of a checkpoint, or all.
+
+    Raises:
+        CheckpointError: it is missing, a folder, or unreadable.
+    """
+    if not path.exists():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} is not a file; name the file with the weights in it")
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ def _run(
     progress: StepProgress,
 ) -> None:
     optimiser = _optimiser(model, recipe)
-    steps = recipe.epochs * math.ceil(len(dataset.train) / recipe.batch_size)
+    steps = recipe.epochs * len(_starts(dataset, recipe))
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(step, steps))
     for step, (images, labels) in enumerate(_batches(dataset, recipe, rng), start=1):
         images = images.to(device, memory_format=layout)
@@ -110,12 +110,20 @@ def _batches(dataset: ImageDataset, recipe: Recipe, rng: torch.Generator) -> Ite
     split = dataset.train
     most = max(1, round(dataset.shape[-1] / 14))
     for _ in range(recipe.epochs):
-        for chosen in torch.randperm(len(split), generator=rng).split(recipe.batch_size):
+        order = torch.randperm(len(split), generator=rng)
+        for start in _starts(dataset, recipe):
+            chosen = order[start : start + recipe.batch_size]
             images = split.images[chosen]
             if recipe.augment:
                 images = shifted(images, most, rng)
                 images = mirrored(images, rng) if dataset.mirror else images
             yield dataset.normalise(images), split.labels[chosen]
+
+
+def _starts(dataset: ImageDataset, recipe: Recipe) -> range:
+    """Where each batch of an epoch starts; a last batch of one image is left out, batch norm cannot train on it."""
+    count = len(dataset.train)
+    return range(0, count - 1 if count % recipe.batch_size == 1 else count, recipe.batch_size)
 
 
 def _optimiser(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
