@@ -24,8 +24,8 @@ from plot_records import ORIGINAL, finished, sweep
 from core.config import TrialRecord
 from core.errors import UnknownNameError, UsageError
 from dashboards import PLOTS, draw_pareto_html, draw_pareto_png, draw_pareto_svg, get_pareto_info, save_plot
-from dashboards.files import write_atomically
-from dashboards.labels import extent
+from dashboards.files import write_atomically, write_text
+from dashboards.labels import extent, place_labels
 
 TITLE = "lenet-fashion-mnist: lenet-300-100 on fashion-mnist"
 PNG, SIDE = b"\x89PNG\r\n", (1440, 840)
@@ -66,6 +66,27 @@ def test_a_hundred_trials_get_most_of_their_labels() -> None:
     info, figure, renderer = drawn("pareto", sweep(100))
     assert len(info.labelled) >= 3
     assert len(labels_of(figure, renderer)) == len(info.labelled) + 1
+
+
+def test_labels_go_where_nothing_is_blocked_and_are_left_out_where_everything_is() -> None:
+    def place(blocked: list[tuple[float, float]]) -> list[Annotation]:
+        axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
+        axes.set(xlim=(-1, 1), ylim=(-1, 1))
+        return place_labels(axes, [(0.0, 0.0)], ["a label"], blocked, [])
+
+    grid = [(x / 40, y / 40) for x in range(-40, 41) for y in range(-40, 41)]
+    assert place([]), "an empty place has room"
+    (label,) = place([(x, y) for x, y in grid if x < 0.05 or y > -0.05])
+    assert label.xyann[0] > 0 > label.xyann[1], "only down and to the right is free"
+    assert place(grid) == []
+
+
+def test_labels_prefer_to_cover_no_trial() -> None:
+    axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
+    axes.set(xlim=(-1, 1), ylim=(-1, 1))
+    above = [(x / 40, y / 40) for x in range(-40, 41) for y in range(1, 41)]
+    (label,) = place_labels(axes, [(0.0, 0.0)], ["a label"], [], above)
+    assert label.xyann[1] < 0
 
 
 @pytest.mark.parametrize("name", PLOTS.names())
@@ -206,6 +227,14 @@ def test_a_picture_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> Non
         write_atomically(path, half)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_files_are_replaced_and_not_written_over(tmp_path: Path) -> None:
+    path, same_file = tmp_path / "a.txt", tmp_path / "link"
+    path.write_text("old")
+    same_file.hardlink_to(path)
+    write_text(path, "new")
+    assert (path.read_text(), same_file.read_text()) == ("new", "old")
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:
