@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from dashboards.files import write_text
+from core.files import writing
 from dashboards.pareto_info import ParetoInfo
 from dashboards.points import Point, show
 
@@ -64,7 +64,7 @@ def write_front_csv(info: ParetoInfo, path: str | Path) -> Path:
     for rank, point in enumerate(points, 1):
         measured = [point.metrics.get(name, "") for name in metrics]
         table.writerow([rank, point.key, *measured, *(_cell(point.config.get(name)) for name in fields)])
-    return write_text(path, text.getvalue())
+    return _write(path, text.getvalue())
 
 
 def _cell(value: Any) -> str:
@@ -83,4 +83,10 @@ def write_front_json(info: ParetoInfo, path: str | Path) -> Path:
         "failed": info.failed,
         "front": [{"key": p.key, "metrics": p.metrics, "config": p.config} for p in reversed(info.front)],
     }
-    return write_text(path, json.dumps(document, indent=2) + "\n")
+    return _write(path, json.dumps(document, indent=2) + "\n")
+
+
+def _write(path: str | Path, text: str) -> Path:
+    with writing(Path(path)) as temporary:
+        temporary.write_bytes(text.encode())
+    return Path(path)

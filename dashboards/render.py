@@ -13,8 +13,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from core.errors import UnknownNameError
+from core.files import writing
 from dashboards.base import Plot
-from dashboards.files import write_atomically, write_text
 from dashboards.pareto_info import ParetoInfo
 from dashboards.plots.pareto import draw as draw_pareto
 from dashboards.plots.pareto import draw_interactive as draw_pareto_interactive
@@ -52,14 +52,18 @@ def save_plot(plot: Plot[Any], info: Any, path: str | Path) -> Path:
 
 def save_png(figure: Figure, path: str | Path) -> Path:
     """Write a PNG at the figure's own resolution."""
-    canvas = FigureCanvasAgg(figure)
-    return write_atomically(path, canvas.print_png)
+    canvas: Any = FigureCanvasAgg(figure)
+    with writing(Path(path)) as temporary:
+        canvas.print_png(temporary)
+    return Path(path)
 
 
 def save_svg(figure: Figure, path: str | Path) -> Path:
     """Write an SVG without a date, so that the same data give the same picture."""
     canvas: Any = FigureCanvasSVG(figure)
-    return write_atomically(path, lambda file: canvas.print_svg(file, metadata={"Date": None}))
+    with writing(Path(path)) as temporary:
+        canvas.print_svg(temporary, metadata={"Date": None})
+    return Path(path)
 
 
 def save_html(figure: go.Figure, path: str | Path, title: str) -> Path:
@@ -71,7 +75,9 @@ def save_html(figure: go.Figure, path: str | Path, title: str) -> Path:
         default_height="100vh",
         config={"displaylogo": False, "responsive": True},
     )
-    return write_text(path, PAGE.format(title=escape(title), figure=body))
+    with writing(Path(path)) as temporary:
+        temporary.write_text(PAGE.format(title=escape(title), figure=body), encoding="utf-8")
+    return Path(path)
 
 
 def draw_pareto_png(info: ParetoInfo, path: str | Path) -> Path:

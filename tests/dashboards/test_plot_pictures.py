@@ -24,7 +24,6 @@ from plot_records import ORIGINAL, finished, sweep
 from core.config import TrialRecord
 from core.errors import UnknownNameError, UsageError
 from dashboards import PLOTS, draw_pareto_html, draw_pareto_png, draw_pareto_svg, get_pareto_info, save_plot
-from dashboards.files import write_atomically, write_text
 from dashboards.labels import extent, place_labels
 
 TITLE = "lenet-fashion-mnist: lenet-300-100 on fashion-mnist"
@@ -215,29 +214,33 @@ def test_unknown_format(tmp_path: Path) -> None:
         save_plot(plot, plot.get_info([], ORIGINAL), tmp_path / "a.pmg")
 
 
-def test_a_picture_that_fails_half_way_leaves_the_old_one(tmp_path: Path) -> None:
+def test_a_picture_that_fails_half_way_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
 
-    def half(file: Any) -> None:
-        file.write(b"new")
+    def half(self: FigureCanvasAgg, target: Path) -> None:
+        target.write_bytes(b"new")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UsageError, match=r"cannot write .*a\.png: No space left on device; choose another folder"):
-        write_atomically(path, half)
+    monkeypatch.setattr(FigureCanvasAgg, "print_png", half)
+    with pytest.raises(UsageError, match=r"a\.png cannot be written: No space left on device"):
+        draw_pareto_png(get_pareto_info([], ORIGINAL), path)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
-def test_files_are_replaced_and_not_written_over(tmp_path: Path) -> None:
-    path, same_file = tmp_path / "a.txt", tmp_path / "link"
+@pytest.mark.parametrize("name", ["a.png", "a.svg", "a.html"])
+def test_files_are_replaced_and_not_written_over(name: str, tmp_path: Path) -> None:
+    path, same_file = tmp_path / name, tmp_path / "link"
     path.write_text("old")
     same_file.hardlink_to(path)
-    write_text(path, "new")
-    assert (path.read_text(), same_file.read_text()) == ("new", "old")
+    plot = PLOTS.get("pareto")
+    save_plot(plot, plot.get_info([], ORIGINAL), path)
+    assert path.stat().st_size > 1000
+    assert same_file.read_text() == "old"
 
 
 def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"cannot write .*file/a\.png: .*; choose another folder"):
+    with pytest.raises(UsageError, match=r"file/a\.png cannot be written: .*; choose another place"):
         draw_pareto_png(get_pareto_info([], ORIGINAL), tmp_path / "file" / "a.png")

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -138,6 +139,18 @@ def test_a_resolved_space_survives_its_document_pickling_and_an_empty_override(d
     assert parse_space(space.document, "again.toml") == space
     assert pickle.loads(pickle.dumps(space)) == space
     assert space.override({}) == space
+
+
+@pytest.mark.parametrize("space", list_spaces(), ids=lambda space: space.name)
+@pytest.mark.parametrize("sampler", ["TPESampler", "NSGAIISampler"])
+def test_optuna_itself_accepts_every_bundled_space(space: SearchSpace, sampler: str) -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=getattr(optuna.samplers, sampler)(seed=0))
+    for _ in range(15):
+        trial = study.ask()
+        config = space.suggest(trial)
+        assert_inside(space, config)
+        study.tell(trial, [1 - config.ratio**2, 1 - config.ratio])
 
 
 @pytest.mark.parametrize("space", list_spaces(), ids=lambda space: space.name)
