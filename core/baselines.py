@@ -9,9 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +23,8 @@ from torch import nn
 from core.checkpoint import load_checkpoint, read_bytes
 from core.config import explain
 from core.datasets import DATASETS, ImageDataset, load_dataset
-from core.errors import CheckpointError, ModelError, UsageError
+from core.errors import CheckpointError, ModelError, UnknownNameError, UsageError
+from core.files import writing
 from core.measure import accuracy_and_loss
 from core.models import MODELS, Recipe, load_model, recipe_for
 from core.training import StepProgress, train
@@ -83,10 +82,8 @@ class BaselineConfig(BaseModel):
             return cls.model_validate(values)
         except ValidationError as error:
             raise UsageError(where + explain(error, cls)) from None
-        except UsageError as error:
-            if not where:
-                raise
-            raise UsageError(where + str(error)) from None
+        except UnknownNameError as error:
+            raise UnknownNameError(error.kind, error.name, error.known, where) from None
 
     @property
     def recipe(self) -> Recipe:
@@ -212,15 +209,9 @@ def _load_cached(model: nn.Module, path: Path, dataset: ImageDataset) -> float |
 
 def _store(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     """Write the cache file at once or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
-    handle, temporary = tempfile.mkstemp(prefix=".baseline-", dir=path.parent)
-    os.close(handle)
-    try:
+    with writing(path) as temporary:
         save_file(weights, temporary, metadata)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def _silent(*_: object) -> None:

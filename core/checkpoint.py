@@ -103,7 +103,7 @@ def _plain(path: Path, loaded: Any) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             found = type(value).__name__
             raise CheckpointError(
-                f'checkpoint {path}: {key!r} is a {found}, not a tensor; expected a state dict or {{"state_dict": …}}'
+                f'checkpoint {path}: {key!r} is of type {found}, not a tensor; expected a state dict or {{"state_dict": …}}'
             )
     return {str(key): value for key, value in loaded.items()}
 

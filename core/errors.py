@@ -56,7 +56,8 @@ class TrialError(NeuronMergingError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names are closest to ``name``: the tail of an unknown-name message."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    begun = [known_name for known_name in names if name and known_name.startswith(name)]
+    close = list(dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=3, cutoff=0.5)]))[:3]
     if close:
         return f"did you mean {' or '.join(repr(c) for c in close)}?"
     return f"known: {', '.join(names)}" if names else "none is known"

@@ -34,7 +34,7 @@ def import_callable(spec: str, kind: str) -> Callable[..., Any]:
         raise UnknownNameError(f"attribute of module {module_name!r}", attribute, known)
     found = getattr(module, attribute)
     if not callable(found):
-        raise UsageError(f"{kind} {spec!r} is a {type(found).__name__}; expected a function that returns a {kind}")
+        raise UsageError(f"{kind} {spec!r}: expected a function that returns a {kind}, found {type(found).__name__}")
     return found  # type: ignore[no-any-return]
 
 

@@ -33,9 +33,10 @@ def refit(
         calibration: unlabelled inputs (N, …).
     """
     runner = _SideBySide(model, channels, gone, method)
+    images = method.stretch(calibration) if runner.one_row_per_image() else calibration
     with torch.no_grad():
         try:
-            runner.run(method.stretch(calibration))
+            runner.run(images)
         except (RuntimeError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise ModelError(
@@ -56,7 +57,7 @@ class _SideBySide(GraphRunner):
         self.uses: dict[str, int] = {}
         for step in channels.graph.steps.values():
             if step.layer is not None:
-                self.uses[step.layer.name] = self.uses.get(step.layer.name, 0) + 1
+                self.uses[step.layer.weight] = self.uses.get(step.layer.weight, 0) + 1
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run both networks on the calibration images."""
@@ -77,10 +78,16 @@ class _SideBySide(GraphRunner):
             self.compressed.env.pop(dead, None)
         return value
 
+    def one_row_per_image(self) -> bool:
+        """Whether all layers to refit are linear layers on (N, in): calibration images are few for them."""
+        steps = [s for s in self.channels.graph.steps.values() if s.layer is not None and self._reads_cut(s)]
+        axes = self.channels.graph.channel_axis
+        return all(s.layer is not None and s.layer.kind == "linear" and axes[s.node] == 1 for s in steps)
+
     def _reads_cut(self, step: Step) -> bool:
         layer = step.layer
         assert layer is not None
-        if step.kind != "layer" or self.uses[layer.name] > 1 or layer.groups > 1 or layer.kind == "conv-transpose":
+        if step.kind != "layer" or self.uses[layer.weight] > 1 or layer.groups > 1 or layer.kind == "conv-transpose":
             return False
         if layer.kind == "conv" and getattr(self.root.get_submodule(layer.name), "padding_mode", "zeros") != "zeros":
             return False

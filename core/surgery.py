@@ -54,10 +54,11 @@ def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, 
     new = v.clone()
     new[positions[kept]] = folded.to(v.dtype)
     assign(model, layer.weight, new.movedim(0, layer.read_axis))
-    if bool((offset != 0).any()):
-        gain = torch.einsum("n,nmo...->o", offset, read)
-        bias = parameter(model, layer.bias)
-        assign(model, layer.bias, gain.to(v.dtype) if bias is None else bias + gain.to(v.dtype))
+    if bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
+        gain = torch.einsum("n,nmo...->o", offset, read).to(v.dtype)
+        for name in dict.fromkeys(other.bias for other in channels.graph.layers if other.weight == layer.weight):
+            bias = parameter(model, name)
+            assign(model, name, gain if bias is None else bias + gain)
 
 
 def by_channel(where: Tensor, size: int) -> Tensor:

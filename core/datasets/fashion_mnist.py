@@ -15,6 +15,7 @@ from core.datasets.idx import read_idx
 from core.errors import DataError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+UNPACKED = DEBIAN.relative_to("/")
 PACKAGE = "dataset-fashion-mnist"
 FILES = (
     "train-images-idx3-ubyte",
@@ -100,7 +101,7 @@ def _from_torchvision(folder: Path) -> Path:
 
 def _from_debian(folder: Path) -> Path:
     debian_package(PACKAGE, folder)
-    return folder / DEBIAN.relative_to("/")
+    return folder / UNPACKED
 
 
 def _move(source: Path, target: Path) -> None:

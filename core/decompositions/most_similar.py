@@ -34,7 +34,7 @@ from core.signature import PublishedTerms, Signature
 class MostSimilar(Decomposition):
     """Carry each removed channel by the most similar kept one."""
 
-    threshold: float = Field(0.45, ge=-1.0, le=1.0, description="the paper's t: least cosine at which to merge")
+    threshold: float = Field(0.1, ge=-1.0, le=1.0, description="the paper's t: least cosine at which to merge")
     lam: float = Field(0.85, ge=0.0, le=1.0, description="λ: weight of the cosine against the bias distance")
     bn_scale: Literal["exact", "published"] = Field("exact", description="terms of the batch-norm scale")
 
@@ -57,7 +57,8 @@ class MostSimilar(Decomposition):
         z[gone, best] = c
         if signature.mean is not None and self.bn_scale == "exact":
             rest = signature.mean[gone] - c * signature.mean[kept[best]]
-            offset[gone] = torch.where(carried.flatten(), rest, 0.0)
+            constant = signature.gram.diagonal()[gone] <= 0  # a channel without weights is its mean, exactly
+            offset[gone] = torch.where(carried.flatten() | constant, rest, 0.0)
         return Merge(z, offset)
 
 

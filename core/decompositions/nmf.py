@@ -8,8 +8,8 @@ Everything is computed from the inner products G = WWᵀ: with Y = P·W, WYᵀ =
 
 ``hard=True`` keeps each row's largest entry, rescaled to the least-squares optimum, which restores the one-entry
 condition of neuron merging. A dense Z does not commute with ReLU, so the better approximation of the weights is the
-worse network: LeNet-300-100 on FashionMNIST at ratio 0.8, l1: fixed 72.28 %, most-similar 80.02 %. It is kept as a
-finding, not as advice.
+worse network. LeNet-300-100 on FashionMNIST at ratio 0.8, l1: most-similar 80.02 %; fixed 72.28 %; free 25.0 % after 50
+updates and 7.7 % after 500, which is nearer to W. With ``hard`` free rows give 85.4 %. Use it with ``hard``, if at all.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from core.decompositions.base import Decomposition, Merge, plain, register, remo
 from core.signature import Signature
 
 TINY = 1e-12
+START = 2e-3
+"""Added to the first Z, so that no entry is stuck at zero. Ding's 0.2 starts dense, and stays so: 79.2 % for 85.4 %."""
 
 
 @register("nmf")
@@ -76,8 +78,8 @@ def fixed_rows(gram: Tensor, kept: Tensor) -> Tensor:
 
 
 def free_rows(gram: Tensor, start: Tensor, iterations: int) -> Tensor:
-    """Z (n, k) after ``iterations`` of Ding's updates from ``start`` (plus 0.2, so that no entry is stuck at zero)."""
-    z = start + 0.2
+    """Z (n, k) after ``iterations`` of Ding's updates from ``start``."""
+    z = start + START
     for _ in range(iterations):
         p = torch.linalg.pinv(z)
         wy, yy = gram @ p.T, p @ gram @ p.T

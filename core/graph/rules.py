@@ -178,8 +178,7 @@ def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | 
     source = call.arg(0, "input")
     if not isinstance(source, fx.Node):
         return None
-    first = weight.removesuffix(".weight")
-    return Layer(name if weight == f"{name}.weight" else first, kind, weight, f"{first}.bias", int(groups)), source
+    return Layer(name, kind, weight, walk.canonical(f"{name}.bias"), int(groups)), source
 
 
 def _grouped(walk: Labeller, call: Call, layer: Layer, weight: Tensor, source: fx.Node, read: Tensor) -> Any:

@@ -1,0 +1,194 @@
+"""Every form of checkpoint loads; everything else is refused with one sentence."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from core.checkpoint import load_checkpoint
+from core.errors import CheckpointError
+from core.measure import accuracy_and_loss
+from core.models import load_model
+
+State = dict[str, Tensor]
+
+
+def net(seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+
+
+def save_safetensors(state: State, path: Path) -> None:
+    save_file(state, path)
+
+
+def save_plain(state: State, path: Path) -> None:
+    torch.save(state, path)
+
+
+def save_nested(state: State, path: Path) -> None:
+    torch.save({"acc": 93.7, "epoch": 3, "state_dict": OrderedDict(state)}, path)
+
+
+def save_legacy(state: State, path: Path) -> None:
+    torch.save({"acc": 93.7, "state_dict": OrderedDict(state)}, path, _use_new_zipfile_serialization=False)
+
+
+def save_data_parallel(state: State, path: Path) -> None:
+    torch.save({f"module.{key}": value for key, value in state.items()}, path)
+
+
+def save_without_counters(state: State, path: Path) -> None:
+    torch.save({key: value for key, value in state.items() if "num_batches" not in key}, path)
+
+
+def save_half(state: State, path: Path) -> None:
+    torch.save({key: value.half() if value.is_floating_point() else value for key, value in state.items()}, path)
+
+
+FORMS = [save_safetensors, save_plain, save_nested, save_legacy, save_data_parallel, save_without_counters]
+
+
+@pytest.mark.parametrize("save", FORMS)
+def test_forms_that_load(save: Callable[[State, Path], None], tmp_path: Path) -> None:
+    source, target = net(1), net(2)
+    path = tmp_path / "weights"  # the content decides, not the ending
+    save(source.state_dict(), path)
+    load_checkpoint(target, path)
+    for key, value in source.state_dict().items():
+        assert torch.equal(target.state_dict()[key], value), key
+
+
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    source, target = net(1), net(2)
+    save_half(source.state_dict(), tmp_path / "half.pt")
+    load_checkpoint(target, tmp_path / "half.pt")
+    assert target.state_dict()["0.weight"].dtype == torch.float32
+    assert torch.allclose(target.state_dict()["0.weight"], source.state_dict()["0.weight"], atol=1e-3)
+
+
+def test_a_model_whose_own_keys_start_with_module(tmp_path: Path) -> None:
+    source, target = nn.ModuleDict({"module": net(1)}), nn.ModuleDict({"module": net(2)})
+    torch.save(source.state_dict(), tmp_path / "w.pt")
+    load_checkpoint(target, tmp_path / "w.pt")
+    assert torch.equal(target["module"][0].weight, source["module"][0].weight)  # type: ignore[index]
+
+
+class Evil:
+    """Would run code if it were unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (Path("pwned"),))
+
+
+def test_a_pickle_with_code_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": net().state_dict(), "extra": Evil()}, tmp_path / "evil.pt")
+    (tmp_path / "evil.pkl").write_bytes(pickle.dumps(Evil()))
+    for name in ("evil.pt", "evil.pkl"):
+        with pytest.raises(CheckpointError, match=name):
+            load_checkpoint(net(), tmp_path / name)
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_whole_pickled_model_says_what_to_save_instead(tmp_path: Path) -> None:
+    torch.save(net(), tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"holds more than plain weights.*save model.state_dict\(\) instead"):
+        load_checkpoint(net(), tmp_path / "model.pt")
+
+
+def changed(**changes: Tensor | None) -> State:
+    state = net(1).state_dict()
+    for key, value in changes.items():
+        if value is None:
+            del state[key]
+        else:
+            state[key] = value
+    return state
+
+
+@pytest.mark.parametrize(
+    ("state", "message"),
+    [
+        (changed(**{"3.bias": None}), r"does not fit the model: it lacks '3\.bias'$"),
+        (
+            changed(**{"0.weight": None, "0.bias": None, "3.weight": None, "3.bias": None}),
+            r"it lacks '0\.bias', '0\.weight', '3\.bias' and 1 more$",
+        ),
+        (changed(**{"3.wieght": torch.zeros(1)}), r"it has '3\.wieght', which .* \(did you mean '3\.weight'"),
+        (changed(**{"3.weight": torch.zeros(3, 9)}), r"'3\.weight' is \(3, 9\) in the file, \(3, 8\) in the model"),
+        (changed(**{"3.bias": torch.tensor([0, torch.nan, 0])}), r"'3\.bias' has NaN or infinite values"),
+        (changed(**{"1.running_var": torch.tensor([1, torch.inf])}), r"'1\.running_var' has NaN or infinite values"),
+    ],
+)
+def test_weights_that_do_not_fit(state: State, message: str, tmp_path: Path) -> None:
+    model, before = net(2), net(2).state_dict()
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(model, tmp_path / "w.pt")
+    assert all(torch.equal(model.state_dict()[key], value) for key, value in before.items()), "partly loaded"
+
+
+def truncated(path: Path, save: Callable[[State, Path], None]) -> None:
+    save(net().state_dict(), path)
+    path.write_bytes(path.read_bytes()[:-200])
+
+
+@pytest.mark.parametrize("save", [save_safetensors, save_plain, save_legacy])
+def test_truncated_files(save: Callable[[State, Path], None], tmp_path: Path) -> None:
+    truncated(tmp_path / "cut", save)
+    with pytest.raises(CheckpointError, match=r"checkpoint .*cut is (a )?damaged"):
+        load_checkpoint(net(), tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 100, b"hello, world", b"PK\x03\x04 nothing", b"\x08" + b"\0" * 7 + b"{"]
+)
+def test_files_of_another_kind(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"checkpoint .*other"):
+        load_checkpoint(net(), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "holds a list; expected a state dict"),
+        ({"state_dict": 3}, "'state_dict' is of type int"),
+        ({"epoch": 3, "0.weight": torch.zeros(1)}, "'epoch' is of type int, not a tensor"),
+        (torch.zeros(3), "holds a Tensor; expected a state dict"),
+    ],
+)
+def test_torch_files_that_are_no_state_dict(content: object, message: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(net(), tmp_path / "w.pt")
+
+
+def test_missing_file_and_folder(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"none\.pt does not exist"):
+        load_checkpoint(net(), tmp_path / "none.pt")
+    with pytest.raises(CheckpointError, match="is not a file; name the file"):
+        load_checkpoint(net(), tmp_path)
+
+
+def test_messages_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "bad").write_bytes(b"PK\x03\x04" + b"x" * 50)
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(net(), tmp_path / "bad")
+    assert "\n" not in str(caught.value)
+
+
+def test_published_lenet_has_the_published_accuracy(reference: Path, fashion_mnist: Any) -> None:
+    model = load_model("lenet-300-100", reference / "lenet_300_100_fashion_mnist.safetensors")
+    accuracy, _ = accuracy_and_loss(model, *fashion_mnist.inputs("test"))
+    assert round(accuracy, 2) == 89.80

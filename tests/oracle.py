@@ -1,0 +1,101 @@
+"""The methods once more, as slow and obvious loops in float64 on numpy arrays: what the fast code is compared with."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def scores(criterion: str, w: np.ndarray) -> np.ndarray:
+    out = []
+    for i in range(len(w)):
+        if criterion == "l1":
+            out.append(sum(abs(v) for v in w[i]))
+        elif criterion == "l2":
+            out.append(math.sqrt(sum(v * v for v in w[i])))
+        else:
+            out.append(sum(math.dist(w[i], w[j]) for j in range(len(w))))
+    return np.array(out)
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def normalised(values: list[float]) -> list[float]:
+    low, high = min(values), max(values)
+    return [0.0 if high == low else (v - low) / (high - low) for v in values]
+
+
+def most_similar(w: np.ndarray, kept: list[int], threshold: float) -> np.ndarray:
+    """Z (n, k) without batch norm: the most similar kept row, scaled by the ratio of norms."""
+    z = np.zeros((len(w), len(kept)))
+    for i in range(len(w)):
+        if i in kept:
+            z[i, kept.index(i)] = 1.0
+            continue
+        cosines = [cosine(w[i], w[j]) for j in kept]
+        best = int(np.argmax(cosines))
+        if cosines[best] >= threshold:
+            z[i, best] = np.linalg.norm(w[i]) / np.linalg.norm(w[kept[best]])
+    return z
+
+
+def most_similar_exact(
+    w: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, var: np.ndarray, eps: float,
+    kept: list[int], threshold: float, lam: float,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Z (n, k) and the offsets (n,) behind a ReLU, from the algebra of batch norm."""
+    n = len(w)
+    std = [math.sqrt(v + eps) for v in var]
+    rows = [gamma[i] / std[i] * w[i] for i in range(n)]
+    constants = [beta[i] - gamma[i] * mean[i] / std[i] for i in range(n)]
+    z, offset = np.zeros((n, len(kept))), np.zeros(n)
+    for i in range(n):
+        if i in kept:
+            z[i, kept.index(i)] = 1.0
+            continue
+        candidates = [j for j in kept if cosine(rows[i], rows[j]) > 0]
+        if not candidates:
+            continue
+        scale = {j: np.linalg.norm(rows[i]) / np.linalg.norm(rows[j]) for j in candidates}
+        distance = normalised([abs(constants[i] - scale[j] * constants[j]) for j in candidates])
+        score = [
+            lam * (1 - cosine(rows[i], rows[j])) + (1 - lam) * d for j, d in zip(candidates, distance, strict=True)
+        ]
+        j = candidates[int(np.argmin(score))]
+        if cosine(rows[i], rows[j]) < threshold:
+            continue
+        z[i, kept.index(j)] = scale[j]
+        offset[i] = relu_mean(beta[i], abs(gamma[i])) - scale[j] * relu_mean(beta[j], abs(gamma[j]))
+    return z, offset
+
+
+def relu_mean(mean: float, std: float) -> float:
+    """E[max(0, y)] for y ~ N(mean, std²), by numerical integration."""
+    y = np.linspace(mean - 12 * std, mean + 12 * std, 200_001)
+    density = np.exp(-0.5 * ((y - mean) / std) ** 2) / (std * math.sqrt(2 * math.pi))
+    return float(np.trapezoid(np.maximum(y, 0) * density, y))
+
+
+def front(points: list[tuple[float, float]]) -> set[int]:
+    """Indices of the points (size, accuracy) that no other one dominates; of equal points the first."""
+    found = set()
+    for i, (x, y) in enumerate(points):
+        better = any((a <= x and b >= y) and (a < x or b > y) for a, b in points)
+        if not better and (x, y) not in points[:i]:
+            found.add(i)
+    return found
+
+
+def hypervolume(points: list[tuple[float, float]], reference: tuple[float, float], cells: int = 400) -> float:
+    """Area dominated within the reference, by counting the cells of a grid."""
+    x_ref, y_ref = reference
+    top = max([y for _, y in points], default=y_ref)
+    xs = (np.arange(cells) + 0.5) / cells * x_ref
+    ys = y_ref + (np.arange(cells) + 0.5) / cells * (top - y_ref)
+    covered = np.zeros((cells, cells), dtype=bool)
+    for x, y in points:
+        covered |= (xs[:, None] >= x) & (ys[None, :] <= y)
+    return float(covered.mean() * x_ref * (top - y_ref))
