@@ -1,0 +1,102 @@
+"""The ``sweep`` command: finds the verb, and turns every error into one sentence and an exit code.
+
+Exit codes: 0 done, 1 something failed, 2 the request is wrong, 130 Ctrl-C, 143 told to end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from core.errors import NeuronMergingError, UnknownNameError
+from sweep import __version__
+from sweep.arguments import Parser, parse
+from sweep.quiet import silence
+
+VERBS = {
+    "spaces": "the search spaces, a line each",
+    "show": "a search space in full: what varies, how many configurations, what a trial does",
+    "run": "compress a network in all ways of a search space, and get the front",
+    "status": "how far a sweep is, and its front so far",
+    "pareto": "the front of a sweep as a plot or a table",
+    "compress": "compress one network with one configuration",
+    "ui": "the MLflow UI on the results",
+}
+USAGE = """usage: sweep VERB [...]
+
+Compress a trained network in hundreds of ways, without training, and get the accuracy-versus-size front.
+
+{verbs}
+
+sweep VERB --help shows a verb's options and an example.
+sweep --version   the version
+
+A first sweep, in under a minute:
+  sweep run digits-quick"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; never raises, never shows a traceback."""
+    silence()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = dispatch(arguments)
+        sys.stdout.flush()
+    except NeuronMergingError as error:
+        return complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return complain("interrupted", 130)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:  # a bug: one sentence for the user, the traceback for the report
+        return complain(f"{type(error).__name__}: {error}; this is a bug, the details are in {write_log(arguments)}", 1)
+    return code
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Run the verb that ``arguments`` begin with.
+
+    Raises:
+        NeuronMergingError: what the verb could not do.
+    """
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        width = max(map(len, VERBS))
+        print(USAGE.format(verbs="\n".join(f"  {verb:<{width}}  {text}" for verb, text in VERBS.items())))
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"sweep {__version__}")
+        return 0
+    verb, *rest = arguments
+    if verb not in VERBS:
+        raise UnknownNameError("verb", verb, VERBS)
+    command: Any = importlib.import_module(f"sweep.commands.{verb}")
+    parser = Parser(prog=f"sweep {verb}", description=command.__doc__, epilog=f"example:\n  {command.EXAMPLE}")
+    command.add_arguments(parser)
+    options = parse(parser, rest)
+    return 0 if options is None else int(command.run(options))
+
+
+def complain(text: str, code: int) -> int:
+    """Say one line on stderr and return ``code``."""
+    with contextlib.suppress(OSError):
+        print(f"sweep: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def write_log(arguments: Sequence[str]) -> str:
+    """Write the traceback of the exception under way to a new file and return its name."""
+    with tempfile.NamedTemporaryFile("w", prefix="sweep-", suffix=".log", delete=False) as file:
+        file.write(f"sweep {__version__} {list(arguments)}\n{traceback.format_exc()}")
+    return file.name
+
+
+if __name__ == "__main__":
+    sys.exit(main())

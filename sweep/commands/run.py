@@ -1,0 +1,63 @@
+"""Run a sweep: compress a trained network in all ways of a search space, and get the front."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+
+from search_spaces import SearchSpace, load_space
+from sweep.arguments import Parser, pairs
+
+EXAMPLE = "sweep run lenet-fashion-mnist --search tpe --samples 200 --set criterion=l1 --name first"
+
+
+def add_arguments(parser: Parser) -> None:
+    """Everything about a sweep that is not in its space."""
+    add = parser.add_argument
+    add("space", metavar="SPACE", help="a name of 'sweep spaces', or the path of a TOML file")
+    add("--samples", type=int, metavar="N", help="how many configurations (the space's own default; grid: all)")
+    add("--search", metavar="HOW", help="grid, random, tpe or nsga2 (the space's own default)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space, e.g. ratio=0.5")
+    add("--name", metavar="NAME", help="of the sweep (the space's name, with a number if that is taken)")
+    add("--workers", type=int, metavar="N", help="trials at the same time (one per CPU)")
+    add("--address", metavar="HOST:PORT", help="of a Ray cluster's head, or 'auto' (a private Ray on this machine)")
+    add("--gpus-per-trial", type=float, default=0.0, metavar="F", help="GPUs, or a fraction of one, per trial (0)")
+    add("--tracking-uri", metavar="URI", help="of an MLflow server (a SQLite file in the results folder)")
+    add("--seed", type=int, default=0, metavar="S", help="of the search's random draws (0)")
+    parser.results()
+    parser.json()
+
+
+def run(options: Namespace) -> int:
+    """Run the sweep and print its front."""
+    space = chosen_space(options)
+    from sweep.cluster import ClusterRequest
+    from sweep.progress import make_reporter
+    from sweep.runner import RunRequest, run_sweep
+
+    request = RunRequest(
+        space=space,
+        results=options.results,
+        name=options.name,
+        seed=options.seed,
+        cluster=ClusterRequest(options.workers, options.gpus_per_trial, options.address),
+        tracking_uri=options.tracking_uri,
+    )
+    with make_reporter(sys.stderr) as reporter:
+        finished = run_sweep(request, reporter)
+    from sweep.report import as_json, as_text
+
+    print(json.dumps(as_json(finished), indent=2) if options.json else "\n".join(as_text(finished, options.results)))
+    return finished.exit_code
+
+
+def chosen_space(options: Namespace) -> SearchSpace:
+    """The space with every change that the command line makes."""
+    changes = pairs(options.set, "--set")
+    if options.search is not None:
+        changes["search.algorithm"] = options.search
+    if options.samples is not None:
+        changes["search.samples"] = str(options.samples)
+    space = load_space(options.space)
+    return space.override(changes) if changes else space

@@ -1,0 +1,44 @@
+"""Show a search space in full: what varies and when, how many configurations there are, what a trial does."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from dataclasses import asdict
+
+from search_spaces import load_space
+from search_spaces.describe import SpaceInfo
+from sweep.arguments import Parser, pairs
+
+EXAMPLE = "sweep show lenet-fashion-mnist --set ratio=0.5"
+
+
+def add_arguments(parser: Parser) -> None:
+    """The space and its changes."""
+    parser.add_argument("space", metavar="SPACE", help="a name of 'sweep spaces', or the path of a TOML file")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space")
+    parser.json()
+
+
+def run(options: Namespace) -> int:
+    """Print the space."""
+    info = load_space(options.space).override(pairs(options.set, "--set")).describe()
+    print(json.dumps(asdict(info), indent=2) if options.json else "\n".join(lines(info)))
+    return 0
+
+
+def lines(info: SpaceInfo) -> list[str]:
+    """The space in words, a line each."""
+    baseline = ", ".join(f"{key} {value}" for key, value in info.baseline.items())
+    ways = {"max": "up", "min": "down"}
+    goals = ", ".join(f"{metric} {ways[way]}" for metric, way in info.objectives.items())
+    size = "endlessly many" if info.size is None else str(info.size)
+    return [
+        f"{info.name}: {info.description}",
+        f"original network: {baseline}",
+        f"search: {info.algorithm}, {goals}; {info.trials} trials out of {size} configurations",
+        *(f"  {name} = {value}" for name, value in info.fixed.items()),
+        *(f"  {axis.name}: {axis.values}" + (f"  (when {axis.when})" if axis.when else "") for axis in info.axes),
+        "A trial compresses the original network with one configuration, without training, evaluates it on the test",
+        "split, and records accuracy, loss, parameters, MACs, bytes and latency. This was a dry run: nothing started.",
+    ]

@@ -1,0 +1,112 @@
+"""Open the MLflow UI on the results: every sweep is a run, every trial a run below it. Only this machine can see it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from argparse import Namespace
+from pathlib import Path
+
+from core.errors import UsageError
+from sweep.arguments import Parser
+from sweep.errors import TrackingError
+
+EXAMPLE = "sweep ui --port 5001"
+HOST = "127.0.0.1"
+START_SECONDS = 60.0
+
+
+def add_arguments(parser: Parser) -> None:
+    """The port and the folder."""
+    parser.add_argument("--port", type=int, default=5000, metavar="N", help="where it listens (5000)")
+    parser.results()
+
+
+def run(options: Namespace) -> int:
+    """Serve until Ctrl-C."""
+    command = server_command(options.results, options.port)
+    require_free(options.port)
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    nowhere = subprocess.DEVNULL
+    # its own session, so that Ctrl-C reaches us alone and we end all of its processes
+    server = subprocess.Popen(  # noqa: S603  our own words
+        command, env=environment, start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere
+    )
+    try:
+        wait_until_up(server, options.port)
+        print(f"MLflow UI on http://{HOST}:{options.port} (Ctrl-C ends it)", flush=True)
+        server.wait()
+        raise TrackingError("the MLflow UI ended by itself; start it again")
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        end(server)
+
+
+def server_command(results: Path, port: int) -> list[str]:
+    """The command line of the server.
+
+    Raises:
+        TrackingError: there is nothing to show.
+    """
+    from sweep.tracking.uri import ARTIFACTS, DATABASE, default_uri
+
+    if not (results / DATABASE).is_file():
+        raise TrackingError(
+            f"there is no MLflow store in {results} yet; run a sweep first, e.g. 'sweep run digits-quick', or name"
+            " the folder with --results"
+        )
+    options = {
+        "--backend-store-uri": default_uri(results),
+        "--artifacts-destination": str((results / ARTIFACTS).resolve()),
+        "--host": HOST,
+        "--port": str(port),
+        "--workers": "1",
+    }
+    return [sys.executable, "-m", "mlflow", "server", *(word for option in options.items() for word in option)]
+
+
+def require_free(port: int) -> None:
+    """Raise when the port cannot be used."""
+    if not 1 <= port <= 65535:
+        raise UsageError(f"--port {port}: give a number from 1 to 65535")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            raise TrackingError(
+                f"port {port} cannot be used ({error.strerror}); give another one with --port"
+            ) from None
+
+
+def wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
+    """Return when the server answers; raise when it ends before, or takes too long."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            break
+        try:
+            with urllib.request.urlopen(f"http://{HOST}:{port}/health", timeout=2):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise TrackingError(f"the MLflow UI did not start on port {port}; try another one with --port")
+
+
+def end(server: subprocess.Popen[bytes]) -> None:
+    """End the server and its own processes."""
+    if server.poll() is not None:
+        return
+    os.killpg(server.pid, signal.SIGTERM)
+    try:
+        server.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()

@@ -1,0 +1,60 @@
+"""Run a work queue on a connected Ray through Tune."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from ray import tune
+
+from sweep.raytune import PatientScheduler, QueueCallback, QueueSearcher
+from sweep.stopping import Stopped, StopRequest
+from sweep.worker import Buildable, TrialWorker
+from sweep.workqueue import WorkQueue
+
+
+def execute(
+    queue: WorkQueue,
+    shared: Buildable,
+    run: Callable[..., Any],
+    workers: int,
+    stop: StopRequest,
+    gpus_per_trial: float = 0.0,
+) -> None:
+    """Run the queue until it is finished or ``stop`` has a reason.
+
+    Args:
+        queue: hands out configurations and takes records.
+        shared: what every worker builds its workbench from; put into the object store once.
+        run: ``run_trial`` or a stand-in: (config, workbench) -> record.
+        workers: how many run at once.
+        stop: its reason ends the sweep early; what runs at that moment is given up.
+        gpus_per_trial: GPUs reserved for each worker.
+    """
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
+    trainable = tune.with_resources(
+        tune.with_parameters(TrialWorker, shared=shared, run=run), {"cpu": 1, "gpu": gpus_per_trial}
+    )
+    with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, contextlib.suppress(Stopped):
+        tune.Tuner(
+            trainable,
+            tune_config=tune.TuneConfig(
+                search_alg=QueueSearcher(queue),
+                scheduler=PatientScheduler(),  # type: ignore[no-untyped-call]
+                num_samples=-1,
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.trial_id,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                storage_path=folder,
+                name="sweep",
+                verbose=0,
+                callbacks=[QueueCallback(queue, stop)],
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                failure_config=tune.FailureConfig(max_failures=0),
+            ),
+        ).fit()

@@ -1,0 +1,135 @@
+"""How a sweep tells a person where it is: a bar on a terminal, a plain line every few seconds anywhere else."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
+
+from sweep.info import Progress
+
+PLAIN_SECONDS = 5.0
+
+
+class Reporter(Protocol):
+    """Shows progress; a context manager, so that a bar is taken down on every way out."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def line(self, text: str) -> None:
+        """Show a line of text that stays."""
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """Show how far a single long piece of work is, such as training the original network."""
+
+    def trials(self, progress: Progress) -> None:
+        """Show how far the trials are."""
+
+
+def describe(progress: Progress) -> str:
+    """The trials' progress in one line."""
+    parts = [f"{progress.done}/{progress.total} trials"]
+    if progress.failed:
+        parts.append(f"{progress.failed} failed")
+    if progress.rate > 0:
+        parts.append(f"{progress.rate:.1f}/s")
+    if progress.done < progress.total and math.isfinite(progress.eta_seconds):
+        parts.append(f"{duration(progress.eta_seconds)} left")
+    if progress.best is not None:
+        metrics = progress.best.metrics
+        parts.append(f"best {metrics['accuracy']:.2f} % at {100 * metrics['params_fraction']:.0f} % of the parameters")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person writes them: 45 s, 3 min 20 s, 2 h 5 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class PlainReporter:
+    """A line now and then, for log files and pipes."""
+
+    def __init__(self, stream: IO[str], seconds: float = PLAIN_SECONDS) -> None:
+        self._stream, self._seconds = stream, seconds
+        self._shown_at = -math.inf
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to take down."""
+
+    def line(self, text: str) -> None:
+        """Write the line."""
+        print(text, file=self._stream, flush=True)
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """Write a line if the last one is some seconds old, or the work is done."""
+        self._now_and_then(f"{100 * done // max(total, 1)} %  {text}", last=done >= total)
+
+    def trials(self, progress: Progress) -> None:
+        """Write a line if the last one is some seconds old, or it is the end."""
+        self._now_and_then(describe(progress), last=progress.done >= progress.total)
+
+    def _now_and_then(self, text: str, last: bool) -> None:
+        now = time.monotonic()
+        if last or now - self._shown_at >= self._seconds:
+            self._shown_at = now
+            self.line(text)
+
+
+class BarReporter:
+    """A bar that stays at the bottom of the terminal."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        columns = (SpinnerColumn(), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
+        self._bar = Bar(*columns, console=Console(file=stream), transient=True, refresh_per_second=4)
+        self._task: Any = None
+        self._kind = ""
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def line(self, text: str) -> None:
+        """Write the line above the bar."""
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """Move the bar; it goes away when the work is done."""
+        self._move("step", done, total, text)
+
+    def trials(self, progress: Progress) -> None:
+        """Move the bar."""
+        _, _, rest = describe(progress).partition(" trials")
+        self._move("trials", progress.done, progress.total, rest.removeprefix(", ") or "trials")
+
+    def _move(self, kind: str, done: int, total: int, text: str) -> None:
+        if kind != self._kind:
+            if self._task is not None:
+                self._bar.remove_task(self._task)
+            self._task, self._kind = self._bar.add_task(text, total=total), kind
+        self._bar.update(self._task, completed=done, total=total, description=text)
+
+
+def make_reporter(stream: IO[str] = sys.stderr) -> Reporter:
+    """A bar where ``stream`` is a terminal, plain lines otherwise."""
+    return BarReporter(stream) if stream.isatty() else PlainReporter(stream)

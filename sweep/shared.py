@@ -1,0 +1,102 @@
+"""What all workers share, in a form that Ray's object store hands out without a copy: numpy arrays.
+
+Ray maps arrays into every worker's memory read-only, so N workers on a node hold one copy of the images and of the
+original weights. Nothing may write to them: `core` never changes the original model nor its inputs.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.measure import latency_ms
+from core.trial import Workbench
+
+
+@dataclass(frozen=True)
+class SharedBench:
+    """A `Workbench` taken apart.
+
+    Args:
+        skeleton: the original network with its tensors on the meta device (no data).
+        tensors: every parameter and buffer by name.
+        images: evaluation inputs (N, C, H, W); labels: (N,); train_images: (M, C, H, W).
+        original: metrics of the original network, measured once.
+        baseline_key: identity of the original network.
+    """
+
+    skeleton: nn.Module
+    tensors: Mapping[str, np.ndarray[Any, Any]]
+    images: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
+    train_images: np.ndarray[Any, Any]
+    original: Mapping[str, float]
+    baseline_key: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        arrays = (*self.tensors.values(), self.images, self.labels, self.train_images)
+        return sum(array.nbytes for array in arrays)
+
+    def build(self, device: str = "cpu") -> Workbench:
+        """Put the workbench together again, on read-only memory where the device is the CPU."""
+        bench = Workbench(
+            model=join(self.skeleton, self.tensors).to(device).eval(),
+            images=as_tensor(self.images),
+            labels=as_tensor(self.labels),
+            train_images=as_tensor(self.train_images),
+            baseline_key=self.baseline_key,
+            device=device,
+        )
+        example = bench.images[:1].to(device)
+        bench.original = {**self.original, "latency_ms": latency_ms(bench.model, example)}
+        return bench
+
+
+def share(bench: Workbench) -> SharedBench:
+    """Take ``bench`` apart; its original network is measured if it was not yet."""
+    skeleton, tensors = split(bench.model)
+    return SharedBench(
+        skeleton=skeleton,
+        tensors=tensors,
+        images=bench.images.numpy(),
+        labels=bench.labels.numpy(),
+        train_images=bench.train_images.numpy(),
+        original=dict(bench.original),
+        baseline_key=bench.baseline_key,
+    )
+
+
+def split(model: nn.Module) -> tuple[nn.Module, dict[str, np.ndarray[Any, Any]]]:
+    """Return the model without data, and its parameters and buffers by name."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    return copy.deepcopy(model).to("meta"), arrays
+
+
+def join(skeleton: nn.Module, arrays: Mapping[str, np.ndarray[Any, Any]]) -> nn.Module:
+    """Undo `split`: a model on the arrays' own memory."""
+    model = copy.deepcopy(skeleton)
+    for name, array in arrays.items():
+        path, _, leaf = name.rpartition(".")
+        owner, tensor = model.get_submodule(path), as_tensor(array)
+        if leaf in owner._parameters:
+            owner._parameters[leaf] = nn.Parameter(tensor, requires_grad=False)
+        else:
+            owner._buffers[leaf] = tensor
+    return model
+
+
+def as_tensor(array: np.ndarray[Any, Any]) -> Tensor:
+    """A tensor on the array's memory; torch's warning that it must not be written to is heeded, not shown."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)

@@ -1,0 +1,56 @@
+"""Ending a sweep early, cleanly: a signal or a trouble leaves a reason, the loop looks at it between two events."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+INTERRUPTED, TERMINATED, FAILED = 130, 143, 1
+
+
+class Stopped(BaseException):
+    """Raised inside Tune's loop to leave it at once; what is not returned by then is given up.
+
+    No `Exception`, since Tune would wait for running trials before it lets one pass.
+    """
+
+
+class StopRequest:
+    """Why a sweep should end early; empty while it should not."""
+
+    def __init__(self) -> None:
+        self.reason, self.exit_code = "", 0
+
+    def ask(self, reason: str, exit_code: int) -> None:
+        """Ask for the end; the first reason stays."""
+        if not self.reason:
+            self.reason, self.exit_code = reason, exit_code
+
+    def check(self) -> None:
+        """Raise `Stopped` when the end was asked for."""
+        if self.reason:
+            raise Stopped(self.reason)
+
+
+@contextmanager
+def listening(stop: StopRequest, tell: Callable[[str], None]) -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into a stop request; a second Ctrl-C raises KeyboardInterrupt as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def hear(number: int, _: FrameType | None) -> None:
+        if number == signal.SIGINT and stop.reason:
+            raise KeyboardInterrupt
+        stop.ask(*(("Ctrl-C", INTERRUPTED) if number == signal.SIGINT else ("it was told to end", TERMINATED)))
+        tell("stopping; what is done is kept")
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,81 @@
+"""A sweep's place in MLflow: its experiment, its parent run, and the sink for its child runs. Imports MLflow."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+
+from sweep.info import SweepInfo
+from sweep.tracking.sinks import ClientSink, Sink, SqliteSink, dataset_input
+from sweep.tracking.view import VALUE_LIMIT, DatasetCard
+
+
+class SweepRuns:
+    """Opens the store, finds or makes the experiment (named like the search space) and makes the parent run.
+
+    Args:
+        uri: of the store or server.
+        artifacts: root of the artifacts of a new experiment, None where a server decides.
+        info: of the sweep.
+        card: what trials are evaluated on.
+    """
+
+    def __init__(self, uri: str, artifacts: str | None, info: SweepInfo, card: DatasetCard) -> None:
+        self._client = MlflowClient(tracking_uri=uri)
+        self._info = info
+        experiment = self._experiment(artifacts)
+        self.run_id = self._parent(experiment)
+        values = {"search": info.search, "samples": info.samples, "seed": info.seed, "total": info.total}
+        params = [Param(name, str(value)) for name, value in values.items() if value is not None]
+        versions = [RunTag(f"sweep.version.{name}", version) for name, version in info.versions.items()]
+        self._client.log_batch(self.run_id, self._metrics("original_", info.original), params, versions)
+        self._client.log_inputs(self.run_id, datasets=[dataset_input(card)])
+        self._client.log_text(self.run_id, json.dumps(info.resolved, indent=1), "space.json")
+        kind = SqliteSink if uri.startswith("sqlite:") else ClientSink
+        self.sink: Sink = kind(self._client, experiment, self.run_id, card)
+
+    def close(self, status: str, metrics: Mapping[str, float], artifacts: Sequence[Path]) -> None:
+        """End the parent run.
+
+        Args:
+            status: FINISHED, FAILED or KILLED.
+            metrics: of the whole sweep.
+            artifacts: files that the run gets.
+        """
+        self._client.log_batch(self.run_id, self._metrics("", metrics))
+        for path in artifacts:
+            self._client.log_artifact(self.run_id, str(path))
+        self._client.set_terminated(self.run_id, status)
+
+    def _experiment(self, artifacts: str | None) -> str:
+        name = self._info.space
+        found = self._client.get_experiment_by_name(name)
+        if found is None:
+            root = f"{artifacts}/{name}" if artifacts else None
+            try:
+                return str(self._client.create_experiment(name, artifact_location=root))
+            except MlflowException:
+                found = self._client.get_experiment_by_name(name)  # another sweep was faster
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            self._client.restore_experiment(found.experiment_id)
+        return str(found.experiment_id)
+
+    def _parent(self, experiment: str) -> str:
+        """The sweep's own run; found again where an earlier attempt, or an earlier process, has made it."""
+        info, start = self._info, round(self._info.started_at * 1e3)
+        tags = {"sweep.name": info.name, "sweep.started": str(start), "sweep.baseline": info.baseline_key}
+        same = f"tags.`sweep.name` = '{info.name}' and tags.`sweep.started` = '{start}'"
+        found = self._client.search_runs([experiment], same, max_results=1)
+        run = found[0] if found else self._client.create_run(experiment, start, tags, info.name)
+        return str(run.info.run_id)
+
+    def _metrics(self, prefix: str, values: Mapping[str, float]) -> list[Metric]:
+        now = round(self._info.started_at * 1e3)
+        return [Metric(f"{prefix}{name}"[:VALUE_LIMIT], value, now, 0) for name, value in values.items()]

@@ -1,0 +1,146 @@
+"""The one writer of MLflow: a thread that records are handed to and that never holds up a trial."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from core.config import TrialRecord
+from sweep.errors import first_line
+from sweep.info import SweepInfo
+from sweep.tracking.view import ChildRun, DatasetCard, child_run
+
+if TYPE_CHECKING:
+    from sweep.tracking.runs import SweepRuns
+
+T = TypeVar("T")
+
+BATCH = 100
+GATHER_SECONDS = 1.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
+PATIENCE_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class TrackingReport:
+    """What came of logging.
+
+    Args:
+        run_id: the parent run, empty when not even that could be made.
+        logged: child runs written; missing: child runs that are not.
+        problem: the last error in a few words, empty when all went well.
+    """
+
+    run_id: str
+    logged: int
+    missing: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Closing:
+    """What the parent run gets at the end: its status, metrics and a folder of artifacts."""
+
+    status: str
+    metrics: Mapping[str, float]
+    artifacts: Sequence[Path]
+
+
+class Tracker:
+    """Writes a sweep's parent run and a child run for every record that is `put`, from its own thread.
+
+    MLflow never decides a sweep's success: an error is retried with growing pauses, and `finish` tells what could
+    not be written. Everything is in the results store in any case.
+
+    Args:
+        uri: of the store or server.
+        artifacts: root of the artifacts for a store without a server, None where a server decides.
+        info: of the sweep, for the parent run.
+        card: what trials are evaluated on.
+    """
+
+    def __init__(self, uri: str, artifacts: str | None, info: SweepInfo, card: DatasetCard) -> None:
+        self._uri, self._artifacts, self._info, self._card = uri, artifacts, info, card
+        self._inbox: queue.SimpleQueue[TrialRecord | Closing] = queue.SimpleQueue()
+        self._put = 0
+        self._runs: SweepRuns | None = None
+        self._give_up = threading.Event()
+        self.problem = ""
+        self._thread = threading.Thread(target=self._work, name="tracker", daemon=True)
+        self._thread.start()
+
+    @property
+    def run_id(self) -> str:
+        """The parent run; empty until it is there."""
+        return self._runs.run_id if self._runs else ""
+
+    @property
+    def logged(self) -> int:
+        """Child runs written so far."""
+        return len(self._runs.sink.written) if self._runs else 0
+
+    def put(self, record: TrialRecord) -> None:
+        """Hand over a record; returns at once."""
+        self._put += 1
+        self._inbox.put(record)
+
+    def finish(self, closing: Closing, patience: float = PATIENCE_SECONDS) -> TrackingReport:
+        """Write what is left and end the parent run; gives up after ``patience`` seconds without progress."""
+        self._inbox.put(closing)
+        before, deadline = self.logged, time.monotonic() + patience
+        while self._thread.is_alive() and time.monotonic() < deadline:
+            self._thread.join(0.1)
+            if self.logged != before:
+                before, deadline = self.logged, time.monotonic() + patience
+        self._give_up.set()
+        self._thread.join(1.0)
+        missing = self._put - self.logged
+        waited = f"no answer for {patience:g} s" if missing or self._thread.is_alive() else ""
+        return TrackingReport(self.run_id, self.logged, missing, self.problem or waited)
+
+    def _work(self) -> None:
+        from sweep.tracking.runs import SweepRuns
+
+        self._runs = runs = self._insist(partial(SweepRuns, self._uri, self._artifacts, self._info, self._card))
+        closing: Closing | None = None
+        while runs is not None and closing is None and not self._give_up.is_set():
+            children, closing = self._gather()
+            if children:
+                self._insist(partial(runs.sink.write, children))
+        if runs is not None and closing is not None:
+            self._insist(partial(runs.close, closing.status, closing.metrics, closing.artifacts))
+
+    def _insist(self, action: Callable[[], T]) -> T | None:
+        """Do it until it works; None when told to give up."""
+        pause = FIRST_PAUSE
+        while not self._give_up.is_set():
+            try:
+                result = action()
+            except Exception as error:
+                self.problem = first_line(error)
+                self._give_up.wait(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+            else:
+                self.problem = ""
+                return result
+        return None
+
+    def _gather(self) -> tuple[list[ChildRun], Closing | None]:
+        """Wait for records; what comes within `GATHER_SECONDS` is written together."""
+        children: list[ChildRun] = []
+        deadline = time.monotonic() + GATHER_SECONDS
+        while len(children) < BATCH:
+            try:
+                item = self._inbox.get(timeout=max(deadline - time.monotonic(), 0.0))
+            except queue.Empty:
+                break
+            if isinstance(item, Closing):
+                return children, item
+            children.append(child_run(item, self.run_id))
+        return children, None

@@ -1,0 +1,67 @@
+"""Where MLflow's store is: the embedded SQLite file, a server, or a database."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from core.errors import UsageError
+from sweep.errors import TrackingError
+
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
+SERVERS = ("http", "https")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def default_uri(results: Path) -> str:
+    """The embedded store: a SQLite file in the folder of all sweeps."""
+    return f"sqlite:///{(results / DATABASE).resolve()}"
+
+
+def artifact_root(results: Path) -> str:
+    """Where the embedded store's artifacts lie."""
+    return (results / ARTIFACTS).resolve().as_uri()
+
+
+def check_tracking(uri: str) -> None:
+    """Refuse a store that cannot be used, before anything starts.
+
+    Raises:
+        UsageError: not a kind of address that MLflow has.
+        TrackingError: no MLflow server answers there.
+    """
+    scheme = urlsplit(uri).scheme.partition("+")[0]
+    if scheme not in (*SERVERS, *DATABASES):
+        raise UsageError(
+            f"--tracking-uri {redact(uri)}: give http://HOST:PORT of an MLflow server, or a database such as"
+            " sqlite:///FILE; without the option a SQLite file in the results folder is used"
+        )
+    if scheme in SERVERS:
+        _require_health(uri)
+
+
+def _require_health(uri: str) -> None:
+    parts = urlsplit(uri)
+    host = parts.netloc.rpartition("@")[2]
+    address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/health", "", ""))
+    remedy = "start it with 'mlflow server', or leave --tracking-uri out to use a file in the results folder"
+    try:
+        with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310  the scheme is checked above
+            answer.read(64)
+    except urllib.error.HTTPError as error:
+        raise TrackingError(
+            f"{redact(uri)} answers {error.code} {error.reason}: is it an MLflow server? {remedy}"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise TrackingError(f"no MLflow server answers at {redact(uri)} ({reason}); {remedy}") from None
+
+
+def redact(uri: str) -> str:
+    """``uri`` without user name and password, for messages and files."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2]))

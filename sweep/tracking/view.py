@@ -1,0 +1,92 @@
+"""A record as MLflow sees it: one child run's name, parameters, metrics and tags. Plain data, no MLflow."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from core.config import TrialConfig, TrialRecord
+
+TRIAL_KEY = "sweep.trial_key"
+PARENT = "mlflow.parentRunId"
+RUN_NAME = "mlflow.runName"
+VALUE_LIMIT = 500
+
+
+@dataclass(frozen=True)
+class DatasetCard:
+    """What trials were evaluated on.
+
+    Args:
+        name: of the dataset; digest: at most 36 characters that change with the data.
+        images: how many; shape: (C, H, W) of one; split: which part of the dataset.
+    """
+
+    name: str
+    digest: str
+    images: int
+    shape: tuple[int, ...]
+    split: str = "test"
+
+    @property
+    def source(self) -> str:
+        """Where it is from, as JSON."""
+        return json.dumps({"dataset": self.name, "split": self.split})
+
+    @property
+    def schema(self) -> str:
+        """Shape of one image, as JSON."""
+        return json.dumps({"image": list(self.shape)})
+
+    @property
+    def profile(self) -> str:
+        """Number of images, as JSON."""
+        return json.dumps({"images": self.images})
+
+
+@dataclass(frozen=True)
+class ChildRun:
+    """One trial as a child run; times in milliseconds since the epoch."""
+
+    key: str
+    name: str
+    status: str
+    start: int
+    end: int
+    params: dict[str, str]
+    metrics: dict[str, float]
+    tags: dict[str, str]
+
+
+def child_run(record: TrialRecord, parent: str) -> ChildRun:
+    """The child run of ``record`` under the run ``parent``."""
+    name = f"{record.config.decomposition} {record.config.criterion} {record.config.ratio:g}"
+    tags = {PARENT: parent, RUN_NAME: name, TRIAL_KEY: record.key, "sweep.status": record.status}
+    tags |= {f"sweep.{key}": value for key, value in record.provenance.items()}
+    if record.reason:
+        tags["sweep.reason"] = record.reason[:VALUE_LIMIT]
+    return ChildRun(
+        key=record.key,
+        name=name,
+        status="FINISHED" if record.status == "finished" else "FAILED",
+        start=round(record.started_at * 1e3),
+        end=round((record.started_at + record.seconds) * 1e3),
+        params=params_of(record.config),
+        metrics={**record.metrics, "seconds": record.seconds, "evaluate_seconds": record.evaluate_seconds},
+        tags=tags,
+    )
+
+
+def params_of(config: TrialConfig) -> dict[str, str]:
+    """The configuration flattened: options stand beside the other fields; what is not set is left out."""
+    values = config.model_dump(mode="json")
+    flat = {**values, **values.pop("options")}
+    flat.pop("options", None)
+    if config.calibration is None:
+        flat.pop("calibration_images")
+    return {name: as_text(value)[:VALUE_LIMIT] for name, value in flat.items() if value not in (None, {}, [])}
+
+
+def as_text(value: object) -> str:
+    """A value as MLflow shows it."""
+    return value if isinstance(value, str) else json.dumps(value)

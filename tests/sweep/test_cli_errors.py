@@ -1,0 +1,152 @@
+"""Every bad request: one sentence with the remedy, the right exit code, no traceback, nothing started."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from sweep.cli import VERBS, main
+
+LENET = ["compress", "--model", "lenet-300-100", "--dataset", "digits", "--ratio", "0.5"]
+
+CASES = {
+    "unknown verb": (["rnu", "digits-quick"], 2, "unknown verb 'rnu'; did you mean 'run'?"),
+    "unknown option": (
+        ["run", "digits-quick", "--sampels", "3"],
+        2,
+        "unknown option '--sampels'; did you mean '--samples'",
+    ),
+    "abbreviated option": (
+        ["run", "digits-quick", "--samp", "3"],
+        2,
+        "unknown option '--samp'; did you mean '--samples'",
+    ),
+    "extra argument": (["show", "digits-quick", "more"], 2, "unexpected argument 'more'; see 'sweep show --help'"),
+    "missing argument": (["run"], 2, "the following arguments are required: SPACE; see 'sweep run --help'"),
+    "no number": (["run", "digits-quick", "--samples", "many"], 2, "argument --samples: invalid int value: 'many'"),
+    "unknown space": (["run", "digits-quik"], 2, "unknown search space 'digits-quik'; did you mean 'digits-quick'"),
+    "missing file": (["show", "nowhere/x.toml"], 2, "nowhere/x.toml: there is no such file"),
+    "unknown search": (["run", "digits-quick", "--search", "tpp"], 2, "did you mean 'tpe'"),
+    "no samples": (["run", "digits-quick", "--samples", "0"], 2, "greater than or equal to 1"),
+    "unknown key": (["run", "digits-quick", "--set", "ratoi=0.5"], 2, "did you mean 'ratio'"),
+    "no value": (["run", "digits-quick", "--set", "ratio"], 2, "--set ratio: write --set KEY=VALUE"),
+    "key twice": (
+        ["show", "digits-quick", "--set", "ratio=0.1", "--set", "ratio=0.2"],
+        2,
+        "--set ratio is given twice",
+    ),
+    "bad name": (["run", "digits-quick", "--name", "../x"], 2, "--name '../x': use letters, digits"),
+    "no worker": (["run", "digits-quick", "--workers", "0"], 2, "--workers 0: give at least 1"),
+    "no GPU": (["run", "digits-quick", "--gpus-per-trial", "1"], 1, "this machine has no usable GPU"),
+    "negative GPU": (["run", "digits-quick", "--gpus-per-trial", "-1"], 2, "--gpus-per-trial -1.0: give 0 or more"),
+    "odd address": (["run", "digits-quick", "--address", "ray://x:1"], 2, "give HOST:PORT of the cluster's head"),
+    "nobody at address": (
+        ["run", "digits-quick", "--address", "127.0.0.1:9"],
+        1,
+        "no Ray cluster answers at 127.0.0.1:9",
+    ),
+    "odd tracking": (["run", "digits-quick", "--tracking-uri", "somewhere"], 2, "--tracking-uri somewhere: give http"),
+    "no server": (["run", "digits-quick", "--tracking-uri", "http://127.0.0.1:9"], 1, "no MLflow server answers"),
+    "unknown sweep": (["status", "nothing"], 2, "unknown sweep 'nothing'; none is known"),
+    "unknown format": (["pareto", "x", "--format", "pgn"], 2, "unknown format 'pgn'; did you mean 'png'"),
+    "nothing for the UI": (["ui"], 1, "there is no MLflow store in results yet; run a sweep first"),
+    "unknown model": ([*LENET[:2], "lenet", *LENET[3:]], 2, "unknown model 'lenet'; did you mean 'lenet-300-100'"),
+    "unknown dataset": ([*LENET[:4], "digit", *LENET[5:]], 2, "unknown dataset 'digit'; did you mean 'digits'"),
+    "ratio too large": ([*LENET[:-1], "1.5"], 2, "ratio = 1.5"),
+    "unknown criterion": ([*LENET, "--criterion", "l3"], 2, "unknown criterion 'l3'"),
+    "unknown method": ([*LENET, "--decomposition", "most"], 2, "unknown decomposition 'most'"),
+    "unknown option of it": ([*LENET, "--option", "treshold=1"], 2, "did you mean 'threshold'"),
+    "option of another": ([*LENET, "--decomposition", "none", "--option", "threshold=1"], 2, "option of 'none'"),
+    "missing checkpoint": ([*LENET, "--checkpoint", "gone.pt"], 1, "checkpoint gone.pt does not exist"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_bad_requests(name, capsys):
+    argv, code, sentence = CASES[name]
+    assert main(argv) == code
+    out, err = capsys.readouterr()
+    assert sentence in err
+    assert err.startswith("sweep: ")
+    assert err.count("\n") == 1
+    assert out == ""
+    assert not list(Path.cwd().glob("results/*")), "something was started"
+
+
+def test_the_table_is_complete():
+    assert len(CASES) >= 30
+    assert {argv[0] for argv, _, _ in CASES.values()} >= set(VERBS) - {"spaces"}
+
+
+def test_a_port_in_use(capsys):
+    (Path("results")).mkdir()
+    Path("results/mlflow.db").touch()
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        assert main(["ui", "--port", str(port)]) == 1
+    assert f"port {port} cannot be used" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_is_one_screen_with_an_example(verb, capsys):
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"sweep {verb}" in out
+    assert "example:" in out
+    assert len(out.splitlines()) <= 40
+
+
+def test_overview_and_version(capsys):
+    assert main(["--help"]) == 0
+    overview = capsys.readouterr().out
+    assert all(f"  {verb} " in overview for verb in VERBS)
+    assert main([]) == 2
+    capsys.readouterr()
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("sweep 0.")
+
+
+def test_a_bug_is_one_sentence_and_a_log(monkeypatch, capsys):
+    def broken(_):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr("sweep.cli.dispatch", broken)
+    assert main(["spaces"]) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    log = Path(err.strip().rpartition(" ")[2])
+    assert "Traceback" in log.read_text()
+    log.unlink()
+
+
+def test_ctrl_c_and_a_closed_pipe(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sweep.cli.dispatch", interrupted)
+    assert main(["spaces"]) == 130
+    assert capsys.readouterr().err == "sweep: interrupted\n"
+
+
+def test_spaces_and_show(capsys):
+    import json
+
+    assert main(["spaces", "--json"]) == 0
+    listed = {space["name"]: space["trials"] for space in json.loads(capsys.readouterr().out)}
+    assert listed["digits-quick"] == 32
+    assert main(["show", "digits-quick", "--set", "ratio=0.5", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["trials"], shown["fixed"]) == (8, {"ratio": "0.5"})
+    assert main(["show", "digits-quick"]) == 0
+    assert "ratio: 0.3, 0.5, 0.7, 0.9" in capsys.readouterr().out
+    assert main(["status"]) == 0
+    assert "no sweep in results" in capsys.readouterr().out

@@ -1,0 +1,194 @@
+"""The results store: nothing that was appended is lost, and every refusal names its remedy."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.errors import UnknownNameError, UsageError
+from sweep.errors import StoreError
+from sweep.store import INFO, LOCK, RESERVE, TRIALS, create_store, is_locked, read_sweep, remove_empty, sweep_names
+
+
+def test_records_come_back_in_order(results, make_info, make_record):
+    records = [make_record(ratio) for ratio in (0.5, 0.1, 0.9)]
+    with create_store(results, "a", make_info) as store:
+        for record in records:
+            store.append(record)
+            assert read_sweep(results, "a").records[-1] == record  # handed over before the next is taken
+    sweep = read_sweep(results, "a")
+    assert sweep.records == records
+    assert sweep.torn_lines == 0
+
+
+def test_info_is_replaced_not_edited(results, make_info):
+    with create_store(results, "a", make_info) as store:
+        store.update(total=77, status="finished")
+    assert read_sweep(results, "a").info.total == 77
+    assert not list((results / "a").glob("*.new"))
+
+
+def test_a_running_sweep_is_locked_and_a_gone_one_is_interrupted(results, make_info):
+    store = create_store(results, "a", make_info)
+    assert is_locked(results / "a")
+    assert read_sweep(results, "a").info.status == "running"
+    store.close()
+    assert not is_locked(results / "a")
+    assert read_sweep(results, "a").info.status == "interrupted"
+
+
+@pytest.mark.parametrize("cut", [1, 10, -2])
+def test_a_torn_last_line_is_left_out_and_counted(results, make_info, make_record, cut):
+    with create_store(results, "a", make_info) as store:
+        for ratio in (0.1, 0.2, 0.3):
+            store.append(make_record(ratio))
+    path = results / "a" / TRIALS
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:-1]) + lines[-1][:cut])
+    sweep = read_sweep(results, "a")
+    assert [record.config.ratio for record in sweep.records] == [0.1, 0.2]
+    assert sweep.torn_lines == 1
+
+
+def test_a_record_written_twice_counts_once(results, make_info, make_record):
+    record = make_record(0.5)
+    with create_store(results, "a", make_info) as store:
+        store.append(record)
+        store.append(record)
+    assert read_sweep(results, "a").records == [record]
+
+
+def test_a_taken_name_is_refused_with_the_remedy(results, make_info, make_record):
+    with create_store(results, "a", make_info) as store:
+        store.append(make_record())
+    with pytest.raises(UsageError, match=r"sweep 'a' \(interrupted, 1 trials\) is there already; give another --name"):
+        create_store(results, "a", make_info)
+
+
+def test_without_a_name_the_next_free_number_is_taken(results, make_info):
+    names = []
+    for _ in range(3):
+        with create_store(results, None, make_info, default="toy") as store:
+            names.append(store.info.name)
+    assert names == ["toy", "toy-2", "toy-3"]
+    assert sweep_names(results) == names
+
+
+@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "a b", "x" * 101, "a\n"])
+def test_names_that_are_no_folder_names_are_refused(results, make_info, name):
+    with pytest.raises(UsageError, match="use letters, digits"):
+        create_store(results, name, make_info)
+    assert not results.exists() or not any(results.iterdir())
+
+
+def test_an_unknown_sweep_is_answered_with_the_nearest(results, make_info):
+    create_store(results, "lenet", make_info).close()
+    with pytest.raises(UnknownNameError, match="did you mean 'lenet'"):
+        read_sweep(results, "lenot")
+
+
+def test_results_that_is_a_file_is_refused(results, make_info):
+    results.write_text("")
+    with pytest.raises(StoreError, match="cannot be written"):
+        create_store(results, None, make_info)
+
+
+def test_a_damaged_info_is_one_sentence(results, make_info):
+    create_store(results, "a", make_info).close()
+    (results / "a" / INFO).write_text('{"name": 3')
+    with pytest.raises(StoreError, match=r"sweep\.json.*damaged"):
+        read_sweep(results, "a")
+
+
+def test_a_sweep_without_trials_frees_its_name(results, make_info, make_record):
+    store = create_store(results, "a", make_info)
+    assert remove_empty(store)
+    store.close()
+    with create_store(results, "a", make_info) as store:
+        store.append(make_record())
+        assert not remove_empty(store)
+
+
+class FullDisk:
+    """A file on a disk without room, until the reserve is given up."""
+
+    def __init__(self, file, folder: Path, room_after: bool) -> None:
+        self._file, self._folder, self._room_after = file, folder, room_after
+
+    def write(self, line: bytes) -> int:
+        if (self._folder / RESERVE).exists() or not self._room_after:
+            self._file.write(line[:7])
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return self._file.write(line)
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
+
+
+def test_on_a_full_disk_the_reserve_makes_room(results, make_info, make_record):
+    store = create_store(results, "a", make_info)
+    store.append(make_record(0.1))
+    assert not store.trouble
+    store._trials = FullDisk(store._trials, store.folder, room_after=True)
+    store.append(make_record(0.2))
+    assert "No space left on device" in store.trouble
+    assert "free some space" in store.trouble
+    store.append(make_record(0.3))
+    store.close()
+    sweep = read_sweep(results, "a")
+    assert [record.config.ratio for record in sweep.records] == [0.1, 0.2, 0.3]
+    assert sweep.torn_lines == 0
+
+
+def test_what_cannot_be_stored_at_all_is_counted(results, make_info, make_record):
+    store = create_store(results, "a", make_info)
+    store._trials = FullDisk(store._trials, store.folder, room_after=False)
+    store.append(make_record(0.1))
+    store.append(make_record(0.2))
+    with pytest.raises(StoreError, match="2 trials could not be stored"):
+        store.close()
+    assert read_sweep(results, "a").records == []
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from core.config import TrialConfig, TrialRecord
+from sweep.info import SweepInfo
+from sweep.store import create_store
+info = lambda name: SweepInfo(name=name, space="toy", resolved={}, search="grid", total=9)
+store = create_store(Path(sys.argv[1]), "a", info)
+for number in range(10**6):
+    config = TrialConfig(ratio=number / 10**6)
+    store.append(TrialRecord(key=config.key, config=config, status="finished"))
+    print(number, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_loses_nothing_and_frees_the_lock(results):
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(results)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    last = -1
+    deadline = time.monotonic() + 60
+    while last < 200 and time.monotonic() < deadline:
+        last = int(process.stdout.readline())
+    assert is_locked(results / "a")
+    process.send_signal(signal.SIGKILL)
+    rest = process.stdout.read().split()
+    process.wait()
+    process.stdout.close()
+    told = int(rest[-1]) if rest else last
+    sweep = read_sweep(results, "a")
+    assert told + 1 <= len(sweep.records) <= told + 2
+    assert sweep.torn_lines <= 1
+    assert sweep.info.status == "interrupted"
+    assert not is_locked(results / "a")
+    assert (results / "a" / LOCK).exists()
