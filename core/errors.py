@@ -33,8 +33,11 @@ class UnknownNameError(UsageError):
     """A name nobody registered; the message lists the nearest known ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
-        self.kind, self.name, self.known = kind, name, sorted(known)
+        self.kind, self.name, self.known, self.where = kind, name, sorted(known), where
         super().__init__(f"{where}unknown {kind} {name!r}; {nearest(name, self.known)}")
+
+    def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str], str]]:
+        return type(self), (self.kind, self.name, self.known, self.where)  # it travels between processes
 
 
 class CheckpointError(NeuronMergingError):

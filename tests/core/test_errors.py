@@ -1,0 +1,40 @@
+"""Exit codes, nearest names, and errors that travel between processes."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+
+from core import errors
+from core.errors import NeuronMergingError, UnknownNameError, UsageError, nearest
+
+
+def kinds() -> list[type[NeuronMergingError]]:
+    return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, NeuronMergingError)]
+
+
+def test_exit_codes() -> None:
+    assert len(kinds()) >= 7
+    for kind in kinds():
+        assert kind.exit_code == (2 if issubclass(kind, UsageError) else 1)
+
+
+@pytest.mark.parametrize("kind", kinds())
+def test_they_travel_between_processes(kind: type[NeuronMergingError]) -> None:
+    error = UnknownNameError("model", "vgg", ["vgg16"], "file: ") if kind is UnknownNameError else kind("it failed")
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is kind
+    assert str(copy) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "tail"),
+    [
+        ("vgg61", ["vgg16", "lenet"], "did you mean 'vgg16'?"),
+        ("zzz", ["b", "a"], "known: a, b"),
+        ("zzz", [], "none is known"),
+    ],
+)
+def test_nearest(name: str, known: list[str], tail: str) -> None:
+    assert nearest(name, known) == tail
