@@ -1,0 +1,65 @@
+# Everything runs in .venv, which is built on first use. `make help` lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.built
+
+SPACE ?= lenet-fashion-mnist
+SAMPLES ?=
+ARGS ?=
+PYTEST_ARGS ?= -m "not slow"
+
+.DEFAULT_GOAL := help
+.PHONY: help env sweep test lint format types bench clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@echo
+	@echo '  make sweep SPACE=digits-quick           another search space'
+	@echo '  make sweep SAMPLES=200 ARGS="--seed 1"  more options: $(BIN)/sweep run --help'
+	@echo '  make test PYTEST_ARGS=                  the slow tests too'
+
+env: $(STAMP)  ## build the environment in .venv
+
+sweep: $(STAMP)  ## compress LeNet in many ways, and get the accuracy-versus-size front
+	@$(BIN)/sweep run $(SPACE) $(if $(SAMPLES),--samples $(SAMPLES)) $(ARGS)
+
+test: $(STAMP)  ## run the tests but the slow ones
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## check style and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(STAMP)  ## format, and repair what can be repaired
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(STAMP)  ## check the types
+	@$(BIN)/mypy
+
+bench: $(STAMP)  ## run the benchmarks; each prints ratios against its own reference
+	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit; done
+
+clean:  ## remove the environment and every cache, but no results and no data
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The first python that is new enough; PYTHON=… names another one.
+$(STAMP): pyproject.toml
+	@python=; for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "make: Python 3.11 or newer is needed and none was found; install one, or name it: make PYTHON=/path/to/python3" >&2; \
+	  exit 1; \
+	fi; \
+	if ! $$python -c 'import venv, ensurepip' 2>/dev/null; then \
+	  echo "make: $$python has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; \
+	fi; \
+	echo "building the environment in $(VENV) with $$($$python --version): once, some minutes, several gigabytes"; \
+	[ -x $(BIN)/python ] || $$python -m venv $(VENV) || exit; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off -e '.[dev]' || \
+	  { echo "make: the packages could not be installed, see above; is there a network connection?" >&2; exit 1; }
+	@touch $@
+	@echo "the environment is ready"
