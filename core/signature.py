@@ -124,7 +124,7 @@ class _Walk:
 
     def parameter(self, name: str) -> Tensor | None:
         value = attribute(self.channels.graph.model, name, self.channels.graph.traced)
-        return None if value is None else value.detach().double()
+        return None if value is None else value.detach()
 
     def along(self, name: str, axis: int = 0) -> Tensor | None:
         """A per-channel parameter in the order of the set's channels, (n, …); None where it does not cover them."""
@@ -135,7 +135,10 @@ class _Walk:
         value = self.parameter(name)
         if value is None or bool((own < 0).all()):
             return None
-        taken = value.movedim(axis, 0)[own.clamp_min(0).to(value.device)]
+        value = value.movedim(axis, 0)
+        if torch.equal(own, torch.arange(len(value))):
+            return value.double()
+        taken = value[own.clamp_min(0).to(value.device)].double()
         taken[own < 0] = 0
         return taken
 
@@ -209,7 +212,7 @@ class _Walk:
         if values is None:  # one number for all channels
             factor = self.parameter(name)
             assert factor is not None
-            values = factor.flatten()[:1].expand(self.group.size)
+            values = factor.flatten()[:1].double().expand(self.group.size)
         if step.kind == "parameter-mul":
             return s.scaled(values.flatten(1).mean(1) if values.dim() > 1 else values)
         rest = values.flatten(1) if values.dim() > 1 else values[:, None]

@@ -48,14 +48,13 @@ def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, 
     where = channels.local(group, layer.weight, layer.read_axis)
     positions = by_channel(where, group.size)  # (n, m)
     v = weight.detach().movedim(layer.read_axis, 0)  # (in, out, …)
-    read = v[positions].double()  # (n, m, out, …)
-    z, offset = merge.z.to(v.device), merge.offset.to(v.device)
-    folded = torch.einsum("nk,n...->k...", z, read)
+    read = v[positions]  # (n, m, out, …)
+    z, offset = merge.z.to(v), merge.offset.to(v)
     new = v.clone()
-    new[positions[kept]] = folded.to(v.dtype)
+    new[positions[kept]] = (z.T @ read.flatten(1)).view(len(kept), *read.shape[1:])
     assign(model, layer.weight, new.movedim(0, layer.read_axis))
     if bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
-        gain = torch.einsum("n,nmo...->o", offset, read).to(v.dtype)
+        gain = torch.einsum("n,nmo...->o", offset, read)
         for name in dict.fromkeys(other.bias for other in channels.graph.layers if other.weight == layer.weight):
             bias = parameter(model, name)
             assign(model, name, gain if bias is None else bias + gain)
