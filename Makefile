@@ -59,7 +59,7 @@ $(STAMP): pyproject.toml
 	fi; \
 	echo "building the environment in $(VENV) with $$($$python --version): once, some minutes, several gigabytes"; \
 	[ -x $(BIN)/python ] || $$python -m venv $(VENV) || exit; \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --progress-bar off -e '.[dev]' || \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --progress-bar off -e '.[dev]' || \
 	  { echo "make: the packages could not be installed, see above; is there a network connection?" >&2; exit 1; }
 	@touch $@
 	@echo "the environment is ready"
