@@ -102,9 +102,8 @@ def _plain(path: Path, loaded: Any) -> dict[str, Tensor]:
     for key, value in loaded.items():
         if not isinstance(value, Tensor):
             found = type(value).__name__
-            raise CheckpointError(
-                f'checkpoint {path}: {key!r} is of type {found}, not a tensor; expected a state dict or {{"state_dict": …}}'
-            )
+            expected = 'expected a state dict or {"state_dict": …}'
+            raise CheckpointError(f"checkpoint {path}: {key!r} is of type {found}, not a tensor; {expected}")
     return {str(key): value for key, value in loaded.items()}
 
 

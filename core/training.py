@@ -79,7 +79,8 @@ def _run(
         optimiser.step()
         schedule.step()
         if step % REPORT_EVERY == 0 or step == steps:
-            progress(step, steps, f"epoch {step * recipe.epochs // steps}/{recipe.epochs}, loss {loss.item():.3f}")
+            epoch = min(recipe.epochs, 1 + step * recipe.epochs // steps)
+            progress(step, steps, f"epoch {epoch}/{recipe.epochs}, loss {loss.item():.3f}")
 
 
 def one_cycle(step: int, steps: int) -> float:

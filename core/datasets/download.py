@@ -25,7 +25,7 @@ def staging(cache: Path) -> Iterator[Path]:
     """Give a temporary folder next to the final place, so that what is in it can be moved there at once."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as folder:
-        yield Path(folder)
+        yield Path(folder).resolve()
 
 
 def quietly(download: Callable[[], object]) -> None:
@@ -75,4 +75,4 @@ def _run(command: list[str], folder: Path) -> None:
         raise UnavailableError(str(error)) from None
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UnavailableError(f"{' '.join(command[:1])}: {lines[-1]}")
+        raise UnavailableError(f"{command[0]}: {lines[-1]}")

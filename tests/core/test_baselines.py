@@ -251,6 +251,7 @@ class TestCache:
         config = BaselineConfig.parse(QUICK)
         prepare_baseline(config, tmp_path, lambda *event: heard.append(event), digits)
         assert heard[-1][:2] == (34, 34)
+        assert heard[0][2].startswith("epoch 2/2, loss ")
         assert heard[-1][2].startswith("epoch 2/2, loss ")
         assert [done for done, _, _ in heard] == sorted(done for done, _, _ in heard)
 

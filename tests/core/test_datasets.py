@@ -206,6 +206,7 @@ class TestFashionMnist:
                     raise download.UnavailableError("Unable to locate package")
                 (folder / "dataset.deb").touch()
             if command[0] == "dpkg-deb":
+                assert (folder / command[2]).is_file(), "seen from the folder that it runs in"
                 write_fashion(folder / "usr/share/datasets/fashion-mnist")
 
         monkeypatch.setattr(download.shutil, "which", lambda name: f"/usr/bin/{name}")
