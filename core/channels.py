@@ -36,6 +36,8 @@ class ChannelSet:
     size: int
     units: Tensor
     """(size,) numbers of the channels in `Channels.unit_of`."""
+    blocks: Tensor | None = None
+    """(size,) block of each channel, where a grouped convolution or norm wants as many kept in every block."""
 
     def matches(self, patterns: tuple[str, ...] | None) -> bool:
         """Whether one of the producers' names matches one of the glob patterns (None matches all)."""
@@ -116,11 +118,12 @@ def find_channels(model: nn.Module, example_inputs: Any) -> Channels:
         units = torch.cat([_units(graph, unit_of, layer.weight, layer.write_axis) for layer in layers])
         units = torch.from_numpy(_in_order(units.numpy()))
         names = tuple(layer.name for layer in layers)
-        reason = _why_not(graph, unit_of, units, reasons)
+        blocks, clash = _blocks(graph, unit_of, units)
+        reason = _why_not(graph, unit_of, units, reasons) or clash
         if reason:
             skipped.update(dict.fromkeys(names, reason))
         else:
-            sets.append(_make_set(graph, unit_of, units, names))
+            sets.append(_make_set(graph, unit_of, units, names, blocks))
     skipped.update(_untouched(graph, sets, skipped))
     return Channels(graph, tuple(sets), skipped, unit_of)
 
@@ -182,7 +185,30 @@ def _touching(graph: ChannelGraph, unit_of: Tensor, units: Tensor, *, read: bool
     return found
 
 
-def _make_set(graph: ChannelGraph, unit_of: Tensor, units: Tensor, producers: tuple[str, ...]) -> ChannelSet:
+def _blocks(graph: ChannelGraph, unit_of: Tensor, units: Tensor) -> tuple[Tensor | None, str]:
+    """The block of each channel (size,), or None; and why the demands on a set cannot be met together, if so."""
+    found: Tensor | None = None
+    for atoms, groups, owner in graph.atoms.balanced:
+        theirs = unit_of[atoms.long()]
+        inside = torch.isin(theirs, units)
+        if not bool(inside.any()):
+            continue
+        if not bool(inside.all()) or len(theirs) != len(units):
+            return None, f"{owner} works on groups of channels from several sets"
+        part = torch.arange(groups).repeat_interleave(len(theirs) // groups)
+        where = {int(unit): int(block) for unit, block in zip(theirs, part, strict=True)}
+        blocks = torch.tensor([where[int(unit)] for unit in units])
+        if found is not None and not torch.equal(found, blocks):
+            return None, f"{owner} groups these channels in another way than the layers before it"
+        found = blocks
+    if found is not None and int(torch.bincount(found).min()) < 2:
+        return None, "its groups have a single channel each"
+    return found, ""
+
+
+def _make_set(
+    graph: ChannelGraph, unit_of: Tensor, units: Tensor, producers: tuple[str, ...], blocks: Tensor | None
+) -> ChannelSet:
     return ChannelSet(
         name=producers[0],
         producers=producers,
@@ -190,6 +216,7 @@ def _make_set(graph: ChannelGraph, unit_of: Tensor, units: Tensor, producers: tu
         channel_wise=tuple(_touching(graph, unit_of, units, read=False)),
         size=len(units),
         units=units,
+        blocks=blocks,
     )
 
 

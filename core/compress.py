@@ -15,7 +15,7 @@ from core.channels import Channels, ChannelSet, find_channels
 from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
-from core.decompositions.base import removed
+from core.decompositions.base import Merge, plain, removed
 from core.errors import ModelError, UsageError
 from core.graph import Layer
 from core.refit import recalibrate, refit
@@ -31,7 +31,7 @@ class Site:
         kept: indices (k,) of the kept channels among the set's ``size``.
         merged: how many removed channels were carried by others.
         cosine: mean cosine between a removed channel and its nearest kept one, at the first consumer (nan if none).
-        reconstruction: per refitted consumer, the share of its outputs' variance that is lost (0 = none).
+        reconstruction: with calibration images, per consumer, the share of its outputs' variance that is lost (0 = none).
         approximate: operations on the way that make merging approximate; empty where it is exact.
         note: anything the method could not do here, in words.
     """
@@ -146,13 +146,27 @@ def compress(
     gone = units_gone(groups, kept)
     cut(work, channels, gone)
     lost: dict[str, float] = {}
-    if method.sequential and calibration is not None:
+    if calibration is not None:
         lost = refit(work, channels, gone, method, calibration)
-    if method.bn_recalibrate and calibration is not None:
-        recalibrate(work, calibration)
+        if method.bn_recalibrate:
+            recalibrate(work, calibration)
+    require_running(work, channels)
     left = {p: "not among the chosen sites" for g in channels.sets if g not in groups for p in g.producers}
     found = tuple(_with_losses(site, lost) for site in report)
     return Result(work.train(prepared.training), found, {**channels.skipped, **left})
+
+
+def require_running(model: nn.Module, channels: Channels) -> None:
+    """Run the compressed network once: a size written into its code may only show now."""
+    try:
+        with torch.no_grad():
+            model(*channels.graph.inputs)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"the compressed {type(model).__name__} does not run ({reason}): its code depends on a channel count; "
+            "leave the layers around it out with sites="
+        ) from None
 
 
 def check_request(ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Tensor | None) -> None:
@@ -198,13 +212,22 @@ def producer_rows(channels: Channels, layer: Layer) -> Tensor:
 
 
 def keep(channels: Channels, group: ChannelSet, scores: Tensor, share: float) -> Tensor:
-    """Sorted indices of the kept channels: the highest scores, ties broken by index.
+    """Sorted indices of the kept channels: the highest scores; with blocks, as many in each.
 
     The paper keeps round(n(1−r)) channels of a linear layer and int(n(1−r)) of a convolution.
     """
     linear = all(channels.layers[name].kind == "linear" for name in group.producers)
     exact = group.size * (1 - share)
     count = round(exact) if linear else int(exact + 1e-9)
+    if group.blocks is None:
+        return best(scores, count)
+    members = [(group.blocks == block).nonzero().flatten() for block in range(int(group.blocks.max()) + 1)]
+    each = int(exact / len(members) + 1e-9)
+    return torch.cat([own[best(scores[own], each)] for own in members]).sort().values
+
+
+def best(scores: Tensor, count: int) -> Tensor:
+    """Sorted indices of the ``count`` (at least one) highest scores; ties go to the lower index."""
     order = torch.argsort(scores, descending=True, stable=True)
     return order[: max(1, count)].sort().values
 
@@ -215,9 +238,10 @@ def _merge_set(work: nn.Module, prepared: Prepared, group: ChannelSet, kept: Ten
     site = Site(group.name, group.producers, group.consumers, group.channel_wise, group.size, tuple(kept.tolist()))
     if len(kept) == group.size or not method.merges:
         return site
-    method, note = method.for_set(single=len(group.producers) == 1 and not group.channel_wise)
+    simple = len(group.producers) == 1 and not group.channel_wise and group.blocks is None
+    method, note = method.for_set(single=simple)
     found = prepared.signatures(group)
-    merges = {name: method.merge(signature, kept) for name, signature in found.items()}
+    merges = {name: merge_in_blocks(method, signature, kept, group.blocks) for name, signature in found.items()}
     for name, merge in merges.items():
         fold(work, channels, group, channels.layers[name], kept, merge)
     first = next(iter(merges.values()))
@@ -233,6 +257,19 @@ def _merge_set(work: nn.Module, prepared: Prepared, group: ChannelSet, kept: Ten
     )
 
 
+def merge_in_blocks(method: Decomposition, signature: Signature, kept: Tensor, blocks: Tensor | None) -> Merge:
+    """Merge within each block of channels: a grouped consumer cannot read a channel of another group."""
+    if blocks is None:
+        return method.merge(signature, kept)
+    whole = plain(len(blocks), kept)
+    for block in range(int(blocks.max()) + 1):
+        own, column = (blocks == block).nonzero().flatten(), (blocks[kept] == block).nonzero().flatten()
+        part = method.merge(signature.take(own), torch.searchsorted(own, kept[column]))
+        whole.z[own[:, None], column] = part.z
+        whole.offset[own] = part.offset
+    return whole
+
+
 def mean_cosine(signature: Signature, gone: Tensor, kept: Tensor) -> float:
     """Mean over removed channels of the cosine to the nearest kept one."""
     length = signature.gram.diagonal().clamp_min(1e-300).sqrt()
@@ -241,4 +278,5 @@ def mean_cosine(signature: Signature, gone: Tensor, kept: Tensor) -> float:
 
 
 def _with_losses(site: Site, lost: Mapping[str, float]) -> Site:
-    return replace(site, reconstruction={name: lost[name] for name in site.consumers if name in lost})
+    names = (*site.channel_wise, *site.consumers)
+    return replace(site, reconstruction={name: lost[name] for name in names if name in lost})

@@ -74,6 +74,22 @@ class Signature:
         gram = self.gram + torch.outer(self.bias, self.bias)
         return replace(self, gram=gram, bias=torch.zeros_like(self.bias), normed=False, inside=False, published=None)
 
+    def take(self, index: Tensor) -> Signature:
+        """The signature of some of the channels."""
+
+        def pick(v: Tensor | None) -> Tensor | None:
+            return None if v is None else v[index]
+
+        p = self.published
+        few = (
+            None
+            if p is None
+            else PublishedTerms(p.gram[index][:, index], *(v[index] for v in (p.gamma, p.beta, p.mean, p.var)))
+        )
+        mean, std = pick(self.mean), pick(self.std)
+        gram = self.gram[index][:, index]
+        return replace(self, gram=gram, bias=self.bias[index], mean=mean, std=std, published=few)
+
     def open(self) -> Signature:
         """The signature with a constant that still adds to the value: folded where an activation has closed it in."""
         return self.folded() if self.inside else self
@@ -146,8 +162,11 @@ class _Walk:
         rows = self.along(layer.weight, layer.write_axis)
         assert rows is not None
         rows = rows.flatten(1)
+        gram = inner_products(rows)
+        if layer.groups > 1 and self.group.blocks is not None:  # rows of different groups read different channels
+            gram = gram * (self.group.blocks[:, None] == self.group.blocks)
         bias = self.along(layer.bias) if self.parameter_or_none(layer.bias) is not None else None
-        return Signature(rows @ rows.T, rows.new_zeros(len(rows)) if bias is None else bias)
+        return Signature(gram, rows.new_zeros(len(rows)) if bias is None else bias)
 
     def parameter_or_none(self, name: str) -> Tensor | None:
         try:
@@ -174,7 +193,7 @@ class _Walk:
             case "prelu":
                 return self.prelu(s, step)
             case "norm":
-                return replace(s.folded(), mean=None, std=None, approximate=(*s.approximate, step.op))
+                return self.norm(s, step)
         return s
 
     def batch_norm(self, s: Signature, step: Step) -> Signature:
@@ -193,6 +212,15 @@ class _Walk:
         constant = out.gram.diagonal() <= 0  # a channel without weights is its constant, whatever the norm recorded
         mean, std = torch.where(constant, bias, beta), torch.where(constant, torch.zeros_like(a), gamma.abs())
         return replace(out, bias=bias, normed=True, mean=mean, std=std, published=published)
+
+    def norm(self, s: Signature, step: Step) -> Signature:
+        """Layer, group or instance norm: exact between equal channels; its own mean and variance are not followed."""
+        s = s.folded()
+        gamma = self.along(step.parameters["weight"]) if "weight" in step.parameters else None
+        beta = self.along(step.parameters["bias"]) if "bias" in step.parameters else None
+        s = s if gamma is None else s.scaled(gamma)
+        bias = torch.zeros_like(s.bias) if beta is None else beta
+        return replace(s, bias=bias, mean=None, std=None, approximate=(*s.approximate, step.op))
 
     def depthwise(self, s: Signature, step: Step) -> Signature:
         assert step.layer is not None
@@ -224,6 +252,12 @@ class _Walk:
         slope = self.along(step.parameters["weight"])
         assert slope is not None
         return replace(s, gram=s.gram * _kernel(torch.outer(slope, slope)), mean=None, std=None)
+
+
+def inner_products(rows: Tensor) -> Tensor:
+    """⟨W_i, W_j⟩ (n, n) of rows (n, fan_in), as float64; large layers are multiplied in float32, which is enough."""
+    large = len(rows) ** 2 * rows.shape[1] > 1e9
+    return (rows.float() @ rows.float().T).double() if large else rows @ rows.T
 
 
 def _sum(given: list[Signature]) -> Signature:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,17 +49,45 @@ def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, 
     assert weight is not None
     where = channels.local(group, layer.weight, layer.read_axis)
     positions = by_channel(where, group.size)  # (n, m)
-    v = weight.detach().movedim(layer.read_axis, 0)  # (in, out, …)
+    v = by_reader(weight.detach(), layer)  # (in, out of one group, …)
     read = v[positions]  # (n, m, out, …)
     z, offset = merge.z.to(v), merge.offset.to(v)
     new = v.clone()
     new[positions[kept]] = (z.T @ read.flatten(1)).view(len(kept), *read.shape[1:])
-    assign(model, layer.weight, new.movedim(0, layer.read_axis))
+    assign(model, layer.weight, by_weight(new, layer))
     if bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
-        gain = torch.einsum("n,nmo...->o", offset, read)
-        for name in dict.fromkeys(other.bias for other in channels.graph.layers if other.weight == layer.weight):
-            bias = parameter(model, name)
-            assign(model, name, gain if bias is None else bias + gain)
+        _shift_bias(model, channels, layer, offset, positions, read)
+
+
+def _shift_bias(
+    model: nn.Module, channels: Channels, layer: Layer, offset: Tensor, positions: Tensor, read: Tensor
+) -> None:
+    """Add V·offset to the bias of the layer (and of those that share its weight); ``read`` is V by channel."""
+    parts = torch.einsum("n,nmo...->nmo", offset, read)  # (n, m, out of one group)
+    block = positions // (positions.numel() // layer.groups) if layer.groups > 1 else torch.zeros_like(positions)
+    gain = parts.new_zeros(layer.groups, parts.shape[2]).index_add_(0, block.flatten(), parts.flatten(0, 1)).flatten()
+    if layer.kind == "conv-transpose":  # each output meets one tap in every stride
+        stride: Any = channels.graph.model.get_submodule(layer.name).stride
+        gain = gain / math.prod(stride)
+    for name in dict.fromkeys(other.bias for other in channels.graph.layers if other.weight == layer.weight):
+        bias = parameter(model, name)
+        assign(model, name, gain if bias is None else bias + gain)
+
+
+def by_reader(weight: Tensor, layer: Layer) -> Tensor:
+    """The weight as (in-channel of the whole layer, out-channels of its group, …)."""
+    if layer.groups == 1:
+        return weight.movedim(layer.read_axis, 0)
+    out, inside, *taps = weight.shape
+    return weight.view(layer.groups, out // layer.groups, inside, *taps).transpose(1, 2).flatten(0, 1)
+
+
+def by_weight(read: Tensor, layer: Layer) -> Tensor:
+    """Inverse of `by_reader`; the in-channels may have become fewer, as many in every group."""
+    if layer.groups == 1:
+        return read.movedim(0, layer.read_axis)
+    inside, out, *taps = read.shape
+    return read.view(layer.groups, inside // layer.groups, out, *taps).transpose(1, 2).flatten(0, 1)
 
 
 def by_channel(where: Tensor, size: int) -> Tensor:
@@ -124,11 +154,17 @@ def cut(model: nn.Module, channels: Channels, gone: Tensor) -> None:
         return
     keep_unit = torch.ones(int(channels.unit_of.max()) + 1, dtype=torch.bool)
     keep_unit[gone] = False
+    grouped = {la.weight: la for la in channels.graph.layers if la.groups > 1}
     for (name, axis), atoms in channels.graph.atoms.axes.items():
         value = parameter(model, name)
         keep = keep_unit[channels.unit_of[atoms.long()]]
-        if value is not None and not bool(keep.all()):
-            assign(model, name, value.detach().index_select(axis, keep.nonzero().flatten().to(value.device)))
+        if value is None or bool(keep.all()):
+            continue
+        index, value = keep.nonzero().flatten().to(value.device), value.detach()
+        if name in grouped and axis == grouped[name].read_axis:
+            assign(model, name, by_weight(by_reader(value, grouped[name])[index], grouped[name]))
+        else:
+            assign(model, name, value.index_select(axis, index))
     for module in model.modules():
         refresh(module)
 
@@ -148,6 +184,8 @@ def refresh(module: nn.Module) -> None:
         module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
     elif isinstance(module, nn.modules.batchnorm._NormBase):
         module.num_features = weight.shape[0]
+    elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+        module.normalized_shape = tuple(weight.shape)
     elif isinstance(module, nn.GroupNorm):
         module.num_groups = weight.shape[0] if module.num_groups == module.num_channels else module.num_groups
         module.num_channels = weight.shape[0]

@@ -57,7 +57,7 @@ class Decomposition(BaseModel):
         return images
 
     def solve(self, moments: Moments, kept_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a consumer's new weight (out, in) and bias (out,), for a ``sequential`` method."""
+        """Return a layer's new weight (groups, out, in) and bias (groups, out), for a ``sequential`` method."""
         raise TypeError(f"{type(self).__name__} is not sequential")
 
 

@@ -57,10 +57,12 @@ class LeastSquares(Decomposition):
         return torch.cat(mixed)
 
     def solve(self, moments: Moments, kept_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return V* (out, in) and b* (out,) for the accumulated ``moments`` and V_K (out, in)."""
+        """Return V* (groups, out, in) and b* (groups, out) for the accumulated ``moments`` and V_K (groups, out, in)."""
         cov_x, cov_tx = moments.covariances()
-        few = 1 + 60 * len(cov_x) / moments.count
-        a = self.damping * few * cov_x.diagonal().mean().clamp_min(torch.finfo(cov_x.dtype).tiny)
-        left = cov_x + a * torch.eye(len(cov_x), dtype=cov_x.dtype, device=cov_x.device)
-        v = torch.linalg.solve(left, (cov_tx + a * kept_weight.to(cov_x.dtype)).T).T
-        return v, moments.t_mean - v @ moments.x_mean
+        size = cov_x.shape[-1]
+        few = 1 + 60 * size / moments.count
+        mean = cov_x.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(cov_x.dtype).tiny)
+        a = self.damping * few * mean[:, None, None]
+        left = cov_x + a * torch.eye(size, dtype=cov_x.dtype, device=cov_x.device)
+        v = torch.linalg.solve(left, (cov_tx + a * kept_weight.to(cov_x.dtype)).mT).mT
+        return v, moments.t_mean - (v @ moments.x_mean[:, :, None]).squeeze(2)

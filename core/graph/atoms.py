@@ -27,6 +27,8 @@ class Atoms:
     """(parameter name, axis) -> its atoms, one per index."""
     frozen: dict[int, str] = field(default_factory=dict)
     """atom -> why it cannot be removed."""
+    balanced: list[tuple[Tensor, int, str]] = field(default_factory=list)
+    """(atoms, groups, who): each of the groups, in order, must lose the same number of channels."""
     _ties: list[Tensor] = field(default_factory=list)
     _count: int = 1
 
@@ -50,6 +52,10 @@ class Atoms:
         for atom in torch.unique(labels).tolist():
             if atom != NONE:
                 self.frozen.setdefault(atom, reason)
+
+    def balance(self, labels: Tensor, groups: int, owner: str) -> None:
+        """Demand that ``groups`` equal parts of ``labels`` (size,) lose as many channels each, because of ``owner``."""
+        self.balanced.append((labels, groups, owner))
 
     def units(self) -> np.ndarray:
         """Return the unit (channel) number of every atom, as an array indexed by atom."""

@@ -41,7 +41,7 @@ class Layer:
 
     @property
     def read_axis(self) -> int:
-        """Axis of the weight that holds the in-channels."""
+        """Axis of the weight that holds the in-channels (of one group)."""
         return 1 - self.write_axis
 
 

@@ -173,8 +173,7 @@ def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | 
             return None
         weight = walk.canonical(str(node.target))
         name = weight.removesuffix(".weight")
-        groups_at = 7 if kind == "conv-transpose" else 6
-        groups = 1 if kind == "linear" else call.arg(groups_at, "groups", 1)
+        groups = 1 if kind == "linear" else call.arg(6, "groups", 1)
     source = call.arg(0, "input")
     if not isinstance(source, fx.Node):
         return None
@@ -182,19 +181,24 @@ def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | 
 
 
 def _grouped(walk: Labeller, call: Call, layer: Layer, weight: Tensor, source: fx.Node, read: Tensor) -> Any:
-    """Depthwise convolutions are channel-wise steps; other grouped ones are not cut."""
-    channels = len(read)
-    if layer.kind == "conv" and layer.groups == channels and weight.shape[0] % channels == 0:
-        multiplier = weight.shape[0] // channels
-        if multiplier == 1:
-            walk.tie_axis(layer.weight, 0, read)
-            walk.tie_axis(layer.bias, 0, read)
-            walk.steps[call.node] = Step(call.node, "depthwise", (source,), "conv", layer=layer)
-            return spread(read, 1, call.shape)
-    reason = f"{layer.name} is a grouped convolution ({layer.groups} groups)"
-    walk.freeze(source, reason)
+    """Depthwise convolutions are channel-wise steps; other grouped ones must lose as many channels in every group."""
+    if layer.kind == "conv" and layer.groups == len(read) == weight.shape[0]:
+        walk.tie_axis(layer.weight, 0, read)
+        walk.tie_axis(layer.bias, 0, read)
+        walk.steps[call.node] = Step(call.node, "depthwise", (source,), "conv", layer=layer)
+        return spread(read, 1, call.shape)
     written = walk.axis(layer.weight, layer.write_axis, call.shape[1])
-    walk.atoms.freeze(written, reason)
+    if layer.kind != "conv" or layer.groups == len(read) or len(torch.unique(read)) < len(read):
+        reason = f"{layer.name} is a grouped convolution ({layer.groups} groups) of a kind that is not cut"
+        walk.freeze(source, reason)
+        walk.atoms.freeze(written, reason)
+    else:
+        walk.tie_axis(
+            layer.weight, layer.read_axis, read
+        )  # as long as the input, not as the axis: see surgery.by_reader
+        walk.atoms.balance(read, layer.groups, layer.name)
+        walk.atoms.balance(written, layer.groups, layer.name)
+    walk.tie_axis(layer.bias, 0, written)
     walk.steps[call.node] = Step(call.node, "layer", (source,), layer.kind, layer=layer)
     return spread(written, 1, call.shape)
 
@@ -205,36 +209,39 @@ def _grouped(walk: Labeller, call: Call, layer: Layer, weight: Tensor, source: f
 def batch_norm(walk: Labeller, call: Call) -> Any:
     """Batch norm: every parameter and statistic follows the channels on axis 1."""
     source = call.arg(0, "input")
-    parameters = dict(call.parameters)
-    if not parameters:
-        order = ("weight", "bias", "running_mean", "running_var")
-        nodes = {name: call.arg(i + 1, name) for i, name in enumerate(order)}
-        parameters = {n: str(v.target) for n, v in nodes.items() if isinstance(v, fx.Node) and v.op == "get_attr"}
+    parameters = _parameters(call, (1, "weight"), (2, "bias"), (3, "running_mean"), (4, "running_var"))
     if "running_mean" not in parameters:
         return opaque(walk, call, "batch norm keeps no running statistics")
     return _per_channel(walk, call, source, parameters, "batch-norm", axis=1)
 
 
 def layer_norm(walk: Labeller, call: Call) -> Any:
-    """Layer norm mixes all channels in its mean and variance, so they stay."""
-    source = call.arg(0, "input")
-    walk.freeze(source, f"{call.owner or 'layer norm'} normalises over these channels together")
+    """Layer norm over the channels: cut with them, but its mean and variance change with what is left."""
+    source, shape = call.arg(0, "input"), call.arg(1, "normalized_shape", getattr(call.module, "normalized_shape", ()))
     labels = walk.of(source)
-    axis = labels.dim() - 1
-    if varying_axes(labels) in ([], [axis]):
-        for name in call.parameters.values():
-            walk.tie_axis(name, 0, labels[(0,) * axis])
-    walk.steps[call.node] = Step(call.node, "norm", (source,), call.op, parameters=call.parameters)
-    return labels
+    if len(tuple(shape)) > 1:
+        return opaque(walk, call, f"{call.owner or 'layer norm'} normalises over space and channels together")
+    return _per_channel(walk, call, source, _parameters(call, (2, "weight"), (3, "bias")), "norm", labels.dim() - 1)
 
 
 def group_norm(walk: Labeller, call: Call) -> Any:
-    """Group norm mixes the channels of a group, so they stay; with one channel a group it is channel-wise."""
+    """Group norm: every group must lose as many channels; with one channel a group it is channel-wise."""
     source = call.arg(0, "input")
-    groups = getattr(call.module, "num_groups", None)
-    if groups != getattr(call.module, "num_channels", 0):
-        walk.freeze(source, f"{call.owner or 'group norm'} normalises groups of these channels together")
-    return _per_channel(walk, call, source, call.parameters, "norm", axis=1)
+    labels = walk.of(source)
+    groups = int(getattr(call.module, "num_groups", 0) or call.arg(1, "num_groups"))
+    if varying_axes(labels) in ([], [1]) and groups < labels.size(1):
+        walk.atoms.balance(labels.movedim(1, 0).flatten(1)[:, 0].contiguous(), groups, call.owner or "group norm")
+    return _per_channel(walk, call, source, _parameters(call, (2, "weight"), (3, "bias")), "norm", axis=1)
+
+
+def _parameters(call: Call, *places: tuple[int, str]) -> dict[str, str]:
+    """Names of the parameters of a module call, or of those handed to a function at the given places."""
+    if call.parameters:
+        return dict(call.parameters)
+    given = {name: call.arg(position, name) for position, name in places}
+    return {
+        name: str(node.target) for name, node in given.items() if isinstance(node, fx.Node) and node.op == "get_attr"
+    }
 
 
 def instance_norm(walk: Labeller, call: Call) -> Any:

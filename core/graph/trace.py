@@ -11,6 +11,7 @@ import traceback
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from core.errors import ModelError
@@ -30,6 +31,12 @@ class GraphRunner(fx.Interpreter):
     def fetch_attr(self, target: str) -> Any:
         """Return the attribute ``target`` of the root, else of the traced module."""
         return attribute(self.root, target, self.module)
+
+    def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
+        """Call a function; a layer norm's shape, a constant since tracing, follows its weight."""
+        if target is F.layer_norm and len(args) > 2 and args[2] is not None:
+            args = (args[0], tuple(args[2].shape), *args[2:])
+        return super().call_function(target, args, kwargs)
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Call the root's submodule ``target``."""

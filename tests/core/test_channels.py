@@ -108,15 +108,6 @@ class Returned(Reader):
         return self.last(x), x
 
 
-class Norms(Reader):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(2, 8)
-
-    def read(self, x: Tensor) -> Tensor:
-        return self.last(self.norm(x))
-
-
 @pytest.mark.parametrize(
     ("net", "reason"),
     [
@@ -125,7 +116,6 @@ class Norms(Reader):
         (Halves(), "'chunk' takes these channels apart"),
         (Literal(), "the channel count 8 is written into 'view'"),
         (Returned(), "network's output"),
-        (Norms(), "norm normalises groups"),
     ],
     ids=lambda v: type(v).__name__ if isinstance(v, nn.Module) else "",
 )
