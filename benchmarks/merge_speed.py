@@ -1,8 +1,8 @@
 """How long merging VGG-16 takes (13 convolutions, half the channels kept), against plain loops over pairs of channels.
 
 Run: ``python -m benchmarks.merge_speed``. One thread, random weights (the time does not depend on them), no evaluation.
-Prints seconds and the ratio, both from this run. The loops are the obvious form of the published method: for every removed
-channel, every kept one, one cosine, one scale and one bias distance.
+Prints seconds and the ratio, both from this run. The loops are the obvious form of the published method: for every
+removed channel, every kept one, one cosine, one scale and one bias distance.
 """
 
 from __future__ import annotations

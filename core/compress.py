@@ -31,7 +31,7 @@ class Site:
         kept: indices (k,) of the kept channels among the set's ``size``.
         merged: how many removed channels were carried by others.
         cosine: mean cosine between a removed channel and its nearest kept one, at the first consumer (nan if none).
-        reconstruction: with calibration images, per consumer, the share of its outputs' variance that is lost (0 = none).
+        reconstruction: with calibration images, per reader, the share of its outputs' variance lost (0 = none).
         approximate: operations on the way that make merging approximate; empty where it is exact.
         note: anything the method could not do here, in words.
     """

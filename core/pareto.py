@@ -14,7 +14,9 @@ class HasMetrics(Protocol):
     """Anything with a ``metrics`` mapping, e.g. a TrialRecord."""
 
     @property
-    def metrics(self) -> dict[str, float]: ...
+    def metrics(self) -> dict[str, float]:
+        """Values by name."""
+        ...
 
 
 R = TypeVar("R", bound=HasMetrics)

@@ -1,7 +1,7 @@
 """Side by side: the original and the compressed network run node by node on the calibration images.
 
-Whatever reads or carries cut channels is compared with the original there and then; a sequential method gives it new weights the
-moment its inputs are known. One pass over the images, no gradient.
+Whatever reads or carries cut channels is compared with the original there and then; a sequential method gives it new
+weights the moment its inputs are known. One pass over the images, no gradient.
 """
 
 from __future__ import annotations
@@ -157,7 +157,8 @@ class SideBySide(GraphRunner):
     def _norm_scale(self, step: Step, axes: int) -> Tensor:
         names = step.parameters
         gamma, var = parameter(self.model, names["weight"]), parameter(self.model, names["running_var"])
-        assert gamma is not None and var is not None
+        assert gamma is not None
+        assert var is not None
         a = gamma / torch.sqrt(var + step.options["eps"])
         a = torch.where(a.abs() > 1e-6, a, torch.ones_like(a))
         return a.view(1, -1, *[1] * (axes - 2))

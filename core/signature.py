@@ -199,7 +199,8 @@ class _Walk:
     def batch_norm(self, s: Signature, step: Step) -> Signature:
         names = step.parameters
         mu, var = self.along(names["running_mean"]), self.along(names["running_var"])
-        assert mu is not None and var is not None
+        assert mu is not None
+        assert var is not None
         gamma = self.along(names["weight"]) if self.parameter_or_none(names.get("weight", "")) is not None else None
         beta = self.along(names["bias"]) if self.parameter_or_none(names.get("bias", "")) is not None else None
         gamma = torch.ones_like(mu) if gamma is None else gamma

@@ -6,14 +6,15 @@ original one (both seen on unlabelled calibration images),
     V* = (Cov(T, x) + a·V_K)(Cov(x) + a·I)⁻¹,    b* = T̄ − V*·x̄,    a = damping·(1 + 60·in/rows)·mean diag Cov(x),
 
 the ridge solution drawn towards V_K, the kept weights with the removed channels merged in (``most-similar``). Behind a
-residual sum T also absorbs what the skip connection has lost, T += skip_original − skip_compressed. In the family of ThiNet (2017), He et al. (2017) and OSSCAR (2024); needs no
+residual sum T also absorbs what the skip connection has lost, T += skip_original − skip_compressed. Depthwise and
+grouped layers are solved group by group. In the family of ThiNet (2017), He et al. (2017) and OSSCAR (2024); needs no
 labels, no gradient and works for every activation. The strongest method here; it costs one solve of size
 in-channels·k² per layer and keeps the activations of the calibration images in memory.
 
-A linear layer sees one row per image, so a few hundred images are few for it: a grows with in/rows, and where only such
-layers are refitted the images are stretched by mixing pairs of them, x = (1 − l)·x₁ + l·x₂ with l ~ U(0, ½) (Zhang et al.,
-mixup, ICLR 2018). No label is needed: the original network says what each mixture should give. Convolutions see
-thousands of patches per image; for them neither changes anything but the time, so they go without mixing.
+A linear layer sees one row per image, so a few hundred images are few for it: a grows with in/rows, and where only
+such layers are refitted the images are stretched by mixing pairs of them, x = (1 − l)·x₁ + l·x₂ with l ~ U(0, ½)
+(Zhang et al., mixup, ICLR 2018). No label is needed: the original network says what each mixture should give.
+Convolutions see thousands of patches per image; mixing changes nothing for them but the time, so they go without.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class LeastSquares(Decomposition):
         return torch.cat(mixed)
 
     def solve(self, moments: Moments, kept_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return V* (groups, out, in) and b* (groups, out) for the accumulated ``moments`` and V_K (groups, out, in)."""
+        """Return V* (groups, out, in) and b* (groups, out) for ``moments`` and V_K (groups, out, in)."""
         cov_x, cov_tx = moments.covariances()
         size = cov_x.shape[-1]
         few = 1 + 60 * size / moments.count

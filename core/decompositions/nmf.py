@@ -1,8 +1,8 @@
 r"""``nmf``: semi-NMF of the rows, W ≈ Z·Y with Z ≥ 0 (Ding, Li, Jordan, PAMI 2010; asked for by the paper's reviewers).
 
 ``rows="fixed"``: Y = W_K stays and Z's removed rows solve min ‖W_i − z·W_K‖, z ≥ 0 (non-negative least squares).
-``rows="free"``: Y replaces the kept rows. From Z, Y = (ZᵀZ)⁻¹ZᵀW; then Z ← Z ∘ √(((WYᵀ)⁺ + Z(YYᵀ)⁻)/((WYᵀ)⁻ + Z(YYᵀ)⁺)),
-where M± are the positive and negative parts.
+``rows="free"``: Y replaces the kept rows. From Z, Y = (ZᵀZ)⁻¹ZᵀW; then
+Z ← Z ∘ √(((WYᵀ)⁺ + Z(YYᵀ)⁻)/((WYᵀ)⁻ + Z(YYᵀ)⁺)), where M± are the positive and negative parts.
 
 Everything is computed from the inner products G = WWᵀ: with Y = P·W, WYᵀ = GPᵀ and YYᵀ = PGPᵀ.
 

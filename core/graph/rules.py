@@ -89,10 +89,10 @@ POOLS = {
 
 MOVES = {
     "flatten", "view", "reshape", "permute", "transpose", "transpose_", "squeeze", "unsqueeze", "squeeze_",
-    "unsqueeze_", "t", "chunk", "split", "split_with_sizes", "getitem", "unbind", "narrow", "select", "slice", "roll", "expand",
-    "expand_as", "repeat", "movedim", "swapaxes", "swapdims", "unflatten", "flip", "stack", "pixel_shuffle",
-    "channel_shuffle",     "tensor_split", "moveaxis", "view_as", "reshape_as", "unfold", "_unsafe_view", "pixel_unshuffle", "getattr",
-    "native_channel_shuffle",
+    "unsqueeze_", "t", "chunk", "split", "split_with_sizes", "getitem", "unbind", "narrow", "select", "slice", "roll",
+    "expand", "expand_as", "repeat", "movedim", "swapaxes", "swapdims", "unflatten", "flip", "stack", "pixel_shuffle",
+    "channel_shuffle", "tensor_split", "moveaxis", "view_as", "reshape_as", "unfold", "_unsafe_view", "getattr",
+    "pixel_unshuffle", "native_channel_shuffle",
 }  # fmt: skip
 
 REDUCTIONS = {"mean", "sum", "amax", "amin"}
@@ -345,7 +345,7 @@ def _broadcast(walk: Labeller, node: fx.Node, other: fx.Node, shape: torch.Size)
 
 
 def _with_parameter(walk: Labeller, call: Call, kind: str, source: fx.Node, parameter: fx.Node) -> Any:
-    """A parameter or constant added to or multiplied with the channels: its axis along the channels is cut with them."""
+    """A parameter or constant added to or multiplied with the channels is cut with them along their axis."""
     labels: Tensor = walk.of(source).expand(call.shape)
     name, value = str(parameter.target), walk.value(parameter)
     axes = varying_axes(labels)

@@ -121,7 +121,7 @@ class Returned(Reader):
 )
 def test_what_cannot_be_cut_is_skipped_with_the_reason(net: nn.Module, reason: str) -> None:
     assert reason in find_channels(net, images()).skipped["conv"]
-    with pytest.raises(ModelError, match="no layer whose channels could be removed.*conv"):
+    with pytest.raises(ModelError, match=r"no layer whose channels could be removed.*conv"):
         compress(net, images())
 
 

@@ -103,7 +103,7 @@ def test_a_constant_channel_goes_into_the_bias() -> None:
 
 def test_a_row_twin_with_the_opposite_gamma_is_no_candidate() -> None:
     """Channel 8 has the rows of channel 0 and the opposite γ: merging into it would flip the sign under ReLU."""
-    original, wide = planted()
+    _, wide = planted()
     with torch.no_grad():
         decoy, real = 1, N
         wide.conv1.weight[decoy] = wide.conv1.weight[real].sign() * wide.conv1.weight[real].abs() * 12

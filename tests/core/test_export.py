@@ -32,7 +32,7 @@ def test_other_networks_come_back_with_their_factory(tmp_path: Path, name: str) 
     result = compress(net, images(), ratio=0.5, decomposition="least-squares", calibration=images(16))
     path = save(result.model, tmp_path / "net.safetensors")
     assert torch.equal(load(path, factory=NETS[name][0])(images()), result.model(images()))
-    with pytest.raises(UsageError, match="does not say how its network is built; pass factory="):
+    with pytest.raises(UsageError, match=r"does not say how its network is built; pass factory="):
         load(path)
 
 
@@ -47,7 +47,7 @@ def test_a_users_factory_named_in_a_file_is_not_run(tmp_path: Path, monkeypatch:
     (tmp_path / "mynets.py").write_text("from tests.core.nets import Plain\n\ndef build():\n    return Plain()\n")
     monkeypatch.chdir(tmp_path)
     path = save(compress(load_model("mynets:build"), images()).model, tmp_path / "net.safetensors")
-    with pytest.raises(UsageError, match="'mynets:build', which is not run because a file says so"):
+    with pytest.raises(UsageError, match=r"'mynets:build', which is not run because a file says so"):
         load(path)
     assert isinstance(load(path, factory=Plain), Plain)
 
@@ -65,19 +65,19 @@ def test_shared_weights_are_kept_once(tmp_path: Path) -> None:
 
 
 def test_bad_files_get_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="does not exist"):
+    with pytest.raises(CheckpointError, match=r"does not exist"):
         load(tmp_path / "nothing")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+    with pytest.raises(CheckpointError, match=r"not a readable safetensors file"):
         load(tmp_path / "text")
     save_file({"a": torch.ones(1)}, tmp_path / "plain")
-    with pytest.raises(CheckpointError, match="holds plain weights"):
+    with pytest.raises(CheckpointError, match=r"holds plain weights"):
         load(tmp_path / "plain")
     net = Plain()
     net.conv1.weight.data.fill_(torch.inf)
-    with pytest.raises(CheckpointError, match="'conv1.weight' has NaN or infinite"):
+    with pytest.raises(CheckpointError, match=r"'conv1.weight' has NaN or infinite"):
         load(save(net, tmp_path / "inf"), factory=Plain)
-    with pytest.raises(CheckpointError, match="the network has no 'bn1.bias'; it was built by another factory"):
+    with pytest.raises(CheckpointError, match=r"the network has no 'bn1.bias'; it was built by another factory"):
         load(save(Plain(), tmp_path / "other"), factory=lambda: nn.Linear(3, 3))
-    with pytest.raises(UsageError, match="cannot be written.*choose another place"):
+    with pytest.raises(UsageError, match=r"cannot be written.*choose another place"):
         save(net, tmp_path / "text" / "net")

@@ -128,7 +128,7 @@ def test_expected_activation_equals_numerical_integration(op: str) -> None:
     beta, gamma = net[1].bias.detach().double(), net[1].weight.detach().double()
     y = torch.linspace(-12, 12, 100_001, dtype=torch.float64)
     density = torch.exp(-0.5 * y**2) / (2 * torch.pi) ** 0.5
-    values = layers[op]((beta[:, None] + gamma[:, None] * y))
+    values = layers[op](beta[:, None] + gamma[:, None] * y)
     expected = torch.trapezoid(values * density, y, dim=1)
     torch.testing.assert_close(signature.mean, expected, rtol=2e-3, atol=2e-3)
     exact = op in ("relu", "leaky_relu")
