@@ -13,7 +13,8 @@ If cos < threshold the channel is only removed. ``bn_scale`` picks the batch-nor
 algebra of batch norm: with effective rows A = γ/√(var+ε)·W and b = β + γ(bias − μ)/√(var+ε), c = ‖A_i‖/‖A_j‖, the
 cosine is that of A (so γ of opposite sign excludes a candidate, unless the rows are opposite too), d = b_i − c·b_j;
 what remains of the mean, E[φ(y_i)] − c·E[φ(y_j)], goes into the consumer's bias. ``published`` is the authors'
-formula, with the variance where the standard deviation belongs; it reproduces their tables, and nothing else speaks for it.
+formula, with the variance where the standard deviation belongs; it reproduces their tables, and nothing else speaks
+for it.
 
 Merging cannot help where no kept channel is alike; on VGG-like nets past half the channels, prefer ``least-squares``.
 """
