@@ -76,10 +76,14 @@ class SideBySide(GraphRunner):
         if n.op == "output":
             return value
         step = self.channels.graph.steps.get(n)
+        module = self._module(step)
         concerned = step is not None and self._reads_cut(step)
-        if step is not None and concerned and self.method.sequential and self._can_refit(step):
-            self._refit(step, value)
-        self.compressed.env[n] = self.compressed.run_node(n)
+        if step is not None and concerned and module is not None and self._can_refit(step, module):
+            self._refit(step, module, value)
+        if step is not None and module is not None:  # an exported graph fetched the weights before they changed
+            self.compressed.env[n] = module(self.compressed.env[step.inputs[0]])
+        else:
+            self.compressed.env[n] = self.compressed.run_node(n)
         if step is not None and step.layer is not None and concerned:
             self.lost[step.layer.name] = share_lost(self._kept(n, value), self.compressed.env[n])
         for dead in self.user_to_last_uses.get(n, []):
@@ -99,20 +103,22 @@ class SideBySide(GraphRunner):
         atoms = self.channels.graph.atoms.axes.get((step.layer.weight, axis))
         return atoms is not None and len(kept_positions(self.channels, atoms, self.gone)) < len(atoms)
 
-    def _can_refit(self, step: Step) -> bool:
+    def _module(self, step: Step | None) -> nn.Module | None:
+        """The compressed network's module for a layer; None where the layer is only a function of parameters."""
+        name = step.layer.name if step is not None and step.layer is not None else ""
+        module = dict(self.model.named_modules()).get(name) if name else None
+        return module if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) else None
+
+    def _can_refit(self, step: Step, module: nn.Module) -> bool:
         layer = step.layer
-        if layer is None or layer.name not in self.once or layer.kind == "conv-transpose":
-            return False
-        try:
-            module = self.root.get_submodule(layer.name)
-        except AttributeError:
+        if not self.method.sequential or layer is None or layer.name not in self.once or layer.kind == "conv-transpose":
             return False
         return isinstance(module, nn.Linear) or getattr(module, "padding_mode", "") == "zeros"
 
-    def _refit(self, step: Step, original: Tensor) -> None:
+    def _refit(self, step: Step, module: nn.Module, original: Tensor) -> None:
         layer = step.layer
         assert layer is not None
-        weight, module = parameter(self.model, layer.weight), self.model.get_submodule(layer.name)
+        weight = parameter(self.model, layer.weight)
         assert weight is not None
         target = self._kept(step.node, original) + self._lost_by_skip(step.node)
         groups = int(getattr(module, "groups", 1))

@@ -11,7 +11,6 @@ import traceback
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from core.errors import ModelError
@@ -33,14 +32,22 @@ class GraphRunner(fx.Interpreter):
         return attribute(self.root, target, self.module)
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        """Call a function; a layer norm's shape, a constant since tracing, follows its weight."""
-        if target is F.layer_norm and len(args) > 2 and args[2] is not None:
-            args = (args[0], tuple(args[2].shape), *args[2:])
-        return super().call_function(target, args, kwargs)
+        """Call a function; sizes that tracing turned into constants follow the weights of the root."""
+        return super().call_function(target, follow_weights(target, args), kwargs)
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Call the root's submodule ``target``."""
         return self.submodules[target](*args, **kwargs)
+
+
+def follow_weights(target: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Bring a layer norm's shape and a depthwise convolution's groups in line with the (cut) weight beside them."""
+    name = getattr(target, "__name__", "").split(".")[0]
+    if name == "layer_norm" and len(args) > 2 and args[2] is not None:
+        return (args[0], tuple(args[2].shape), *args[2:])
+    if name in ("conv1d", "conv2d", "conv3d") and len(args) > 6 and args[6] > 1 and args[1].shape[1] == 1:
+        return (*args[:6], args[1].shape[0], *args[7:])
+    return args
 
 
 def attribute(root: nn.Module, target: str, fallback: nn.Module | None = None) -> Any:
@@ -67,7 +74,9 @@ def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
         ModelError: neither torch.fx nor torch.export can trace it; the message names the line that stopped each.
     """
     try:
-        return fx.symbolic_trace(model)
+        traced = fx.symbolic_trace(model)
+        traced.graph.eliminate_dead_code()
+        return traced
     except Exception as error:
         fx_reason = _reason(error)
     try:
@@ -80,11 +89,20 @@ def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
 
 
 def _export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
+    inputs = tuple(_twice(x) for x in inputs)
     dynamic = [{0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None for x in inputs]
     exported = torch.export.export(model, inputs, dynamic_shapes=tuple(dynamic), strict=False)
     module = exported.module()
     assert isinstance(module, fx.GraphModule)
+    for node in [n for n in module.graph.nodes if n.op == "call_module"]:  # checks of the example's shapes
+        module.graph.erase_node(node)
+    module.graph.eliminate_dead_code()
     return module
+
+
+def _twice(x: Any) -> Any:
+    """A batch of one as a batch of two: export would take the size 1 for a constant."""
+    return torch.cat([x, x]) if isinstance(x, Tensor) and x.dim() > 0 and len(x) == 1 else x
 
 
 def _reason(error: Exception) -> str:

@@ -190,3 +190,30 @@ def test_control_flow_on_values_names_the_line() -> None:
 
     with pytest.raises(ModelError, match=r"cannot be traced. torch.fx: .*test_channels.py:\d+.*torch.export: "):
         prepare(Branch(), images())
+
+
+class Looking(nn.Module):
+    """Control flow on shapes: torch.fx cannot trace it, torch.export can."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.norm, self.fc1, self.fc2 = nn.LayerNorm(8), nn.Linear(8, 8), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        if x.shape[0] > 1000:
+            x = x * 2
+        x = self.depthwise(F.relu(self.bn(self.conv1(x)))).mean((2, 3))
+        return {"logits": self.fc2(F.gelu(self.fc1(self.norm(x))))}
+
+
+def test_what_fx_cannot_trace_goes_through_export() -> None:
+    net, x = Looking().eval(), images(64)
+    result = compress(net, x[:1], ratio=0.5, decomposition="least-squares", calibration=x)
+    assert {s.name: len(s.kept) for s in result.sites} == {"conv1": 4, "fc1": 4}
+    assert isinstance(result.model, Looking)
+    assert result.model(images(7))["logits"].shape == (7, 5)
+    assert all(0 <= lost < 1 for site in result.sites for lost in site.reconstruction.values())
+    identity = compress(net, x, ratio=0.0)
+    assert torch.equal(identity.model(x)["logits"], net(x)["logits"])

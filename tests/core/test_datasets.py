@@ -258,7 +258,7 @@ class TestIdx:
             b"",
             b"\0\0\x08",
             b"\0\0\x08\x03\0\0",
-            b"\0\0\x0d\x01\0\0\0\x01abcd",
+            b"\0\0\x0d\x01\0\0\0\x04abcd",
             b"\0\0\x08\x00",
             idx(np.arange(3)) + b"x",
         ],

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sweep_records import record_of
 
 from core.config import TrialConfig, TrialRecord
 from sweep.info import SweepInfo
@@ -15,26 +16,6 @@ from sweep.quiet import silence
 silence()
 
 MakeRecord = Callable[..., TrialRecord]
-
-
-def record_of(config: TrialConfig, accuracy: float = 80.0, reason: str = "", started_at: float = 0.0) -> TrialRecord:
-    left = 1 - config.ratio
-    metrics = {
-        "accuracy": accuracy,
-        "accuracy_drop": 90.0 - accuracy,
-        "loss": 0.5,
-        **dict.fromkeys(("params", "macs", "bytes", "latency_ms"), 100 * left),
-        **{f"{name}_fraction": left for name in ("params", "macs", "bytes", "latency")},
-    }
-    return TrialRecord(
-        key=config.key,
-        config=config,
-        status="failed" if reason else "finished",
-        reason=reason,
-        metrics={} if reason else metrics,
-        started_at=started_at or time.time(),
-        seconds=0.1,
-    )
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import record_of
+from sweep_records import record_of
 
 from core.config import TrialConfig
 from core.errors import UsageError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from conftest import record_of
+from sweep_records import record_of
 
 from core.config import TrialConfig
 from search_spaces import parse_space

@@ -1,0 +1,96 @@
+"""The work queue on a real Ray: every configuration is recorded once, whatever dies."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sweep_fakes as fakes
+from ray import cloudpickle
+
+from core.config import TrialConfig, TrialRecord
+from sweep.cluster import ClusterRequest, connected
+from sweep.execute import execute
+from sweep.planner import ListPlanner
+from sweep.stopping import StopRequest
+from sweep.workqueue import ATTEMPTS, WorkQueue
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
+
+
+@pytest.fixture(scope="module")
+def workers() -> Iterator[int]:
+    cloudpickle.register_pickle_by_value(fakes)
+    with connected(ClusterRequest(workers=2), shared_bytes=10**6) as count:
+        yield count
+    cloudpickle.unregister_pickle_by_value(fakes)
+
+
+def configs(count: int, special: int = 0) -> list[TrialConfig]:
+    """So many configurations, ``special`` of them (spread out) with seed 1."""
+    marked = {(number + 1) * count // (special + 1) for number in range(special)}
+    return [TrialConfig(ratio=number / (count + 1), seed=int(number in marked)) for number in range(count)]
+
+
+def sweep(planned, trial, workers: int, folder: Path, stop: StopRequest | None = None, **bench) -> list[TrialRecord]:
+    records: list[TrialRecord] = []
+    queue = WorkQueue(ListPlanner(planned), workers, records.append, trial_seconds=0.01)
+    execute(queue, fakes.Bench(str(folder), **bench), trial, workers, stop or StopRequest())
+    return records
+
+
+def runs(folder: Path) -> Counter[str]:
+    return Counter((folder / "runs").read_text().split())
+
+
+def test_workers_are_reused(workers, tmp_path):
+    planned = configs(200)
+    records = sweep(planned, fakes.trial, workers, tmp_path)
+    assert sorted(r.config.ratio for r in records) == [c.ratio for c in planned]
+    assert set(runs(tmp_path).values()) == {1}
+    assert len(list(tmp_path.glob("worker-*"))) == workers
+
+
+def test_fewer_configurations_than_workers(workers, tmp_path):
+    assert len(sweep(configs(1), fakes.trial, workers, tmp_path)) == 1
+
+
+def test_killed_workers_cost_no_trial(workers, tmp_path):
+    planned = configs(60, special=3)
+    records = sweep(planned, fakes.trial_that_dies_once, workers, tmp_path)
+    assert Counter(r.key for r in records) == Counter(c.key for c in planned)
+    assert {r.status for r in records} == {"finished"}
+    assert len(list(tmp_path.glob("died-*"))) == 3
+
+
+def test_a_configuration_that_kills_is_recorded_with_its_reason(workers, tmp_path):
+    planned = configs(40, special=1)
+    records = sweep(planned, fakes.trial_that_kills, workers, tmp_path)
+    assert Counter(r.key for r in records) == Counter(c.key for c in planned)
+    (failed,) = [r for r in records if r.status == "failed"]
+    assert failed.config.seed == 1
+    assert failed.reason == f"the worker process died (killed, crashed, or its machine was lost) ({ATTEMPTS} attempts)"
+
+
+def test_workers_that_cannot_start_end_the_sweep(workers, tmp_path):
+    stop = StopRequest()
+    records = sweep(configs(500), fakes.trial, workers, tmp_path, stop, fails_in_setup=True)
+    assert all(record.status == "failed" for record in records)
+    assert len(records) < 20
+    assert stop.reason == "the workers fail again and again: the worker raised ImportError: no module named 'user_code'"
+    assert stop.exit_code == 1
+
+
+def test_a_stop_keeps_what_is_done(workers, tmp_path):
+    stop, records = StopRequest(), []
+
+    def on_record(record: TrialRecord) -> None:
+        records.append(record)
+        if len(records) == 50:
+            stop.ask("enough", 130)
+
+    queue = WorkQueue(ListPlanner(configs(5000)), workers, on_record, trial_seconds=0.01)
+    execute(queue, fakes.Bench(str(tmp_path)), fakes.trial, workers, stop)
+    assert 50 <= len(records) < 5000
