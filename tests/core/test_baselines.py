@@ -121,6 +121,11 @@ class TestTraining:
 
         assert equal(run(), run())
 
+    def test_batch_norms_gather_statistics(self, digits: ImageDataset) -> None:
+        norm = nn.BatchNorm1d(784)
+        train(nn.Sequential(nn.Flatten(), norm, nn.Linear(784, 10)), digits, Recipe(epochs=1, batch_size=100))
+        assert norm.num_batches_tracked == 11
+
     def test_validation_and_test_are_never_seen(self, digits: ImageDataset) -> None:
         broken = Split(torch.full_like(digits.test.images, torch.nan), digits.test.labels)
         blind = ImageDataset(**{**vars(digits), "validation": broken, "test": broken})
