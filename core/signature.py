@@ -30,6 +30,9 @@ from core.graph import Layer, Step
 from core.graph.rules import APPROXIMATE, GATES, Call
 from core.graph.trace import attribute
 
+LARGE = 10_000_000
+"""Weights with more numbers than this stay in float32, to spare memory."""
+
 UNCHANGED = {"dropout", "dropout1d", "dropout2d", "dropout3d", "identity", "contiguous", "to", "clone", "detach",
              "stochastic_depth", "float", "alias"}  # fmt: skip
 
@@ -152,11 +155,10 @@ class _Walk:
         if value is None or bool((own < 0).all()):
             return None
         value = value.movedim(axis, 0)
-        if torch.equal(own, torch.arange(len(value))):
-            return value.double()
-        taken = value[own.clamp_min(0).to(value.device)].double()
-        taken[own < 0] = 0
-        return taken
+        if not torch.equal(own, torch.arange(len(value))):
+            value = value[own.clamp_min(0).to(value.device)]
+            value[own < 0] = 0
+        return value if value.numel() > LARGE else value.double()
 
     def rows(self, layer: Layer) -> Signature:
         rows = self.along(layer.weight, layer.write_axis)
@@ -166,7 +168,7 @@ class _Walk:
         if layer.groups > 1 and self.group.blocks is not None:  # rows of different groups read different channels
             gram = gram * (self.group.blocks[:, None] == self.group.blocks)
         bias = self.along(layer.bias) if self.parameter_or_none(layer.bias) is not None else None
-        return Signature(gram, rows.new_zeros(len(rows)) if bias is None else bias)
+        return Signature(gram, gram.new_zeros(len(rows)) if bias is None else bias)
 
     def parameter_or_none(self, name: str) -> Tensor | None:
         try:
@@ -257,8 +259,9 @@ class _Walk:
 
 def inner_products(rows: Tensor) -> Tensor:
     """⟨W_i, W_j⟩ (n, n) of rows (n, fan_in), as float64; large layers are multiplied in float32, which is enough."""
-    large = len(rows) ** 2 * rows.shape[1] > 1e9
-    return (rows.float() @ rows.float().T).double() if large else rows @ rows.T
+    if len(rows) * rows.numel() > 1e9:
+        rows = rows.float()
+    return (rows @ rows.T).double()
 
 
 def _sum(given: list[Signature]) -> Signature:

@@ -30,9 +30,9 @@ def assign(model: nn.Module, name: str, value: Tensor) -> None:
     owner = model.get_submodule(owner_name)
     old = getattr(owner, leaf, None)
     if leaf in owner._buffers:
-        owner._buffers[leaf] = value.detach().clone()
+        owner._buffers[leaf] = value.detach()
         return
-    new = nn.Parameter(value.detach().clone(), requires_grad=True if old is None else old.requires_grad)
+    new = nn.Parameter(value.detach().contiguous(), requires_grad=True if old is None else old.requires_grad)
     for module in model.modules() if old is not None else ():
         for key, held in module._parameters.items():
             if held is old:
@@ -52,9 +52,9 @@ def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, 
     v = by_reader(weight.detach(), layer)  # (in, out of one group, …)
     read = v[positions]  # (n, m, out, …)
     z, offset = merge.z.to(v), merge.offset.to(v)
-    new = v.clone()
-    new[positions[kept]] = (z.T @ read.flatten(1)).view(len(kept), *read.shape[1:])
-    assign(model, layer.weight, by_weight(new, layer))
+    v[positions[kept]] = (z.T @ read.flatten(1)).view(len(kept), *read.shape[1:])
+    if layer.groups > 1:  # then v is a copy, else it is the weight itself
+        assign(model, layer.weight, by_weight(v, layer))
     if bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
         _shift_bias(model, channels, layer, offset, positions, read)
 

@@ -125,6 +125,10 @@ class Labeller(GraphRunner):
         self.profiles: dict[fx.Node, Tensor] = {}
         self.channel_axis: dict[fx.Node, int] = {}
         self.opaque: dict[str, str] = {}
+        self.shapes: dict[fx.Node, fx.Node] = {}
+        """node whose value is a whole shape -> the tensor it is the shape of."""
+        self.counts: dict[fx.Node, Tensor] = {}
+        """node whose value depends on a channel count -> the atoms counted."""
         first_names: dict[int, str] = {}
         self.aliases = {
             name: first_names.setdefault(id(p), name) for name, p in root.named_parameters(remove_duplicate=False)

@@ -108,8 +108,35 @@ def label_node(walk: Labeller, node: fx.Node, value: Any) -> Any:
         walk.freeze(node.args, "it is the network's output")
         return None
     call = as_call(walk, node, value)
-    rule = RULES.get(call.op, opaque)
-    return rule(walk, call)
+    labels = RULES.get(call.op, opaque)(walk, call)
+    follow_sizes(walk, call, labels)
+    return labels
+
+
+def follow_sizes(walk: Labeller, call: Call, labels: Any) -> None:
+    """Keep track of numbers that are channel counts: shaping another tensor with one would break when it is cut."""
+    source = call.arg(0, "input")
+    counted: list[Tensor] = [walk.counts[n] for n in call.node.all_input_nodes if n in walk.counts]
+    if call.op in ("size", "getattr", "sym_size") and isinstance(walk.labels.get(source), Tensor):
+        position = call.arg(1, "dim") if call.op != "getattr" else None
+        if (call.op == "getattr" and call.args[1] == "shape") or position is None:
+            walk.shapes[call.node] = source
+        elif position % walk.labels[source].dim() == walk.channel_axis[source]:
+            counted.append(torch.unique(walk.profiles[source]))
+    elif call.op == "getitem" and source in walk.shapes:
+        origin = walk.shapes[source]
+        axes = range(walk.labels[origin].dim())[call.args[1]]
+        if walk.channel_axis[origin] in ([axes] if isinstance(axes, int) else axes):
+            counted.append(torch.unique(walk.profiles[origin]))
+    if not counted:
+        return
+    if not isinstance(call.value, Tensor):
+        walk.counts[call.node] = torch.cat(counted)
+        return
+    own = torch.unique(walk.of(source)) if isinstance(walk.labels.get(source), Tensor) else torch.empty(0)
+    for count in counted:
+        if not torch.equal(own, torch.unique(count)):
+            walk.atoms.freeze(count, f"{call.op!r} gives another tensor a size that is their number")
 
 
 def as_call(walk: Labeller, node: fx.Node, value: Any) -> Call:
@@ -465,8 +492,9 @@ def opaque(walk: Labeller, call: Call, reason: str = "") -> Any:
     """An operation nobody told us about: its inputs stay whole, its outputs carry no channel."""
     reason = reason or f"{call.op!r} reads it, and how that treats channels is not known"
     walk.freeze((call.args, dict(call.kwargs)), reason)
-    if call.owner:
-        walk.opaque.setdefault(call.owner, reason)
+    parameters = [str(n.target).rpartition(".")[0] for n in call.node.all_input_nodes if n.op == "get_attr"]
+    for owner in filter(None, (call.owner, *parameters)):
+        walk.opaque.setdefault(owner, reason)
     return unlabelled(call.value)
 
 
