@@ -43,8 +43,8 @@ A first sweep, in under a minute:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; never raises, never shows a traceback."""
-    silence()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    silence(private=not any(word.split("=")[0] == "--address" for word in arguments))
     try:
         code = dispatch(arguments)
         sys.stdout.flush()

@@ -104,8 +104,11 @@ def connected(request: ClusterRequest, shared_bytes: int) -> Iterator[int]:
 def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> None:
     """A Ray of our own, reachable from this machine only, gone with us."""
     import ray
+    from ray._private import ray_constants
 
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    # NOTE: Linux's Ray replaces 127.0.0.1 by the machine's own address and listens to everybody; this switch, meant
+    # for desktop systems, leaves it on loopback. Should it go away one day, a token still keeps others out.
+    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         ray.init(
             num_cpus=request.workers or os.cpu_count() or 1,
@@ -124,12 +127,26 @@ def _join(address: str) -> None:
     import ray
 
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        with muted():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"cannot join the Ray cluster at {address}: {first_line(error)}; check that its Ray and Python versions"
             " are this machine's, and RAY_AUTH_MODE and its token if it asks for one"
         ) from error
+
+
+@contextlib.contextmanager
+def muted() -> Iterator[None]:
+    """Keep native code off the terminal: a cluster that refuses us would fill it while Ray tries again and again."""
+    kept = os.dup(2)
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _workers(request: ClusterRequest) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 
 SWITCHES = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -13,19 +14,26 @@ SWITCHES = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_DEDUP_LOGS": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # otherwise five files and 10 ms a trial
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the runner has its own
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the results store is the truth, not Tune's experiment state
     "TUNE_WARN_THRESHOLD_S": "60",
 }
-LOGGERS = ("alembic", "mlflow", "optuna", "ray", "ray.tune", "ray.data", "sqlalchemy")
+LOGGERS = ("alembic", "mlflow", "optuna", "ray", "ray.data", "sqlalchemy")
 
 
-def silence() -> None:
-    """Set the switches (a user's own setting wins) and raise the loggers' levels to ERROR."""
+def silence(private: bool = True) -> None:
+    """Set the switches (a user's own setting wins) and raise the loggers' levels to ERROR; before Ray is imported.
+
+    Args:
+        private: Ray will be a private one, so it gets a token of its own; a cluster has its own, or none.
+    """
     for name, value in SWITCHES.items():
         os.environ.setdefault(name, value)
+    if private and not any(name.startswith("RAY_AUTH") for name in os.environ):
+        # known to this process and its children only
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     for name in LOGGERS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # a failed batch is told as failed trials, with reasons

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from ray import tune
+from ray import cloudpickle, tune
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from core.config import TrialRecord
+from sweep.errors import first_line
 from sweep.stopping import FAILED, StopRequest
 from sweep.worker import BATCH, RECORDS, pack_configs
 from sweep.workqueue import WorkQueue
@@ -66,7 +68,7 @@ class QueueCallback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A batch's worker died or raised; when no worker ever lives, the sweep is hopeless."""
-        reason = reason_of(trial.get_pickled_error())
+        reason = reason_of(error_of(trial))
         self._queue.ended(trial.trial_id, reason)
         if self._queue.hopeless:
             self._stop.ask(f"the workers fail again and again: {reason}", FAILED)
@@ -83,13 +85,25 @@ class PatientScheduler(FIFOScheduler):
         """Leave the choice to the controller, which starts pending trials in order."""
 
 
+def error_of(trial: Trial) -> Exception | None:
+    """The exception that ended ``trial``; Tune has just written it to its own scratch folder.
+
+    # NOTE: `Trial.get_pickled_error` looks in the storage folder, where the file only arrives at the end.
+    """
+    path = trial.pickled_error_file
+    if path is None or not Path(path).is_file():
+        return None
+    error: Exception = cloudpickle.loads(Path(path).read_bytes())
+    return error
+
+
 def reason_of(error: Exception | None) -> str:
     """Why a worker did not return its records, in a few words."""
-    if isinstance(error, OutOfMemoryError):
+    text = str(error)
+    if isinstance(error, OutOfMemoryError) or "running low on memory" in text:
         return "the worker was killed because its machine ran out of memory"
-    if isinstance(error, RayTaskError):
-        cause = error.cause or error
-        return f"the worker raised {type(cause).__name__}: {str(cause).strip().splitlines()[-1]}"
+    if isinstance(error, RayTaskError) or "creation task" in text:
+        return f"the worker raised {text.strip().splitlines()[-1]}"
     if isinstance(error, RayActorError):
         return "the worker process died (killed, crashed, or its machine was lost)"
-    return f"the worker failed: {error}" if error else "the worker failed without saying why"
+    return f"the worker failed: {first_line(error)}" if error else "the worker failed without saying why"

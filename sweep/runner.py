@@ -137,8 +137,7 @@ def _run(request: RunRequest, uri: str, store: Store, reporter: Reporter) -> Fin
     artifacts = None if uri.startswith(SERVERS) else artifact_root(request.results)
     tracker = Tracker(uri, artifacts, store.info, dataset_card(baseline))
     stop = StopRequest()
-    with listening(stop, reporter.line), connected(request.cluster, shared.nbytes) as workers:
-        stop.check()
+    with connected(request.cluster, shared.nbytes) as workers, listening(stop, reporter.line):
         _trials(request, store, shared, trial_seconds, workers, stop, tracker, reporter)
     return _finish(store, tracker, stop, reporter)
 

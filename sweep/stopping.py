@@ -37,7 +37,10 @@ class StopRequest:
 
 @contextmanager
 def listening(stop: StopRequest, tell: Callable[[str], None]) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a stop request; a second Ctrl-C raises KeyboardInterrupt as usual."""
+    """Turn Ctrl-C and SIGTERM into a stop request; a second Ctrl-C raises KeyboardInterrupt as usual.
+
+    To be entered after Ray is connected: connecting takes SIGTERM for Ray itself.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

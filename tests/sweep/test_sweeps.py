@@ -1,0 +1,224 @@
+"""Whole sweeps through the command line: real network, real Ray, real MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.pareto import hypervolume, pareto_front
+from sweep.store import read_sweep
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")]
+SMALL = ["digits-quick", "--set", "baseline.epochs=2", "--set", "criterion=l1", "--workers", "2"]
+COMMAND = [sys.executable, "-m", "sweep.cli"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("sweeps")
+
+
+def call(folder: Path, *words: str, code: int = 0) -> str:
+    """Run the command line in ``folder``, as a user would, and return what it printed."""
+    done = subprocess.run(
+        [*COMMAND, *words], cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def environment() -> dict[str, str]:
+    root = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": root}
+
+
+@pytest.fixture(scope="module")
+def grid(folder: Path) -> dict:
+    """The records' summary of a sweep over 16 configurations."""
+    return json.loads(call(folder, "run", *SMALL, "--name", "grid", "--json"))
+
+
+def test_every_configuration_has_a_record(folder, grid):
+    sweep = read_sweep(folder / "results", "grid")
+    assert sweep.info.status == "finished"
+    assert len(sweep.records) == sweep.info.total == 16
+    assert {record.status for record in sweep.records} == {"finished"}
+    assert {record.provenance["baseline"] for record in sweep.records} == {sweep.info.baseline_key}
+    assert all(record.metrics["accuracy_drop"] < 90 for record in sweep.records)
+    assert grid["front"] == [] or grid["metrics"]["front_size"] == len(pareto_front(sweep.records))
+    assert grid["metrics"]["hypervolume"] == pytest.approx(hypervolume(sweep.records))
+
+
+def test_mlflow_has_the_same_nested(folder, grid):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/results/mlflow.db")
+    parent = grid["mlflow"]["run_id"]
+    assert grid["mlflow"] == {"run_id": parent, "logged": 16, "missing": 0}
+    experiment = client.get_experiment_by_name("digits-quick").experiment_id
+    children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
+    records = read_sweep(folder / "results", "grid").records
+    accuracy = {child.data.tags["sweep.trial_key"]: child.data.metrics["accuracy"] for child in children}
+    assert accuracy == {record.key: record.metrics["accuracy"] for record in records}
+    files = {file.path for file in client.list_artifacts(parent)}
+    assert files == {"front.csv", "front.json", "pareto.html", "pareto.png", "space.json"}
+    assert client.get_run(parent).data.metrics["hypervolume"] == pytest.approx(grid["metrics"]["hypervolume"])
+    assert client.get_run(parent).info.status == "FINISHED"
+
+
+def test_the_same_sweep_gives_the_same_records(folder, grid):
+    """And the original network comes from the cache."""
+    again = json.loads(call(folder, "run", *SMALL, "--search", "random", "--samples", "100", "--seed", "5", "--json"))
+    assert again["name"] == "digits-quick"
+    first, second = (read_sweep(folder / "results", name) for name in ("grid", "digits-quick"))
+    assert first.info.baseline_key == second.info.baseline_key
+    timed = {"latency_ms", "latency_fraction"}
+
+    def results(sweep):
+        return {r.key: {k: v for k, v in r.metrics.items() if k not in timed} for r in sweep.records}
+
+    assert results(first) == results(second)
+
+
+@pytest.mark.parametrize("search", ["tpe", "nsga2"])
+def test_an_optimiser_searches(folder, grid, search):
+    words = ["--search", search, "--samples", "12", "--name", search, "--json"]
+    done = json.loads(call(folder, "run", *SMALL, *words))
+    assert done["metrics"]["trials_finished"] == 12
+    assert len({r.key for r in read_sweep(folder / "results", search).records}) == 12
+
+
+def test_status_pareto_and_the_refusals(folder, grid):
+    state = json.loads(call(folder, "status", "grid", "--json"))
+    assert (state["status"], state["finished"], state["failed"]) == ("finished", 16, 0)
+    assert len(state["front"]) == grid["metrics"]["front_size"]
+    assert "grid: finished, 16/16 trials" in call(folder, "status")
+    call(folder, "pareto", "grid", "--x", "macs", "--format", "png,svg,html,csv,json", "--out", "plots")
+    names = ["front-macs.csv", "front-macs.json", "pareto-macs.html", "pareto-macs.png", "pareto-macs.svg"]
+    assert sorted(path.name for path in (folder / "plots").iterdir()) == names
+    call(folder, "run", *SMALL, "--name", "grid", code=2)
+
+
+def started(folder: Path, *words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *words],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for(condition, seconds: float = 120.0):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in time")
+
+
+def lines_of(folder: Path, name: str) -> int:
+    path = folder / "results" / name / "trials.jsonl"
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "message"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "it was told to end")]
+)
+def test_a_signal_ends_a_sweep_cleanly(folder, grid, number, code, message):
+    name = f"stopped-{code}"
+    ratios = ",".join(f"{n / 2000:g}" for n in range(1, 1900))
+    process = started(folder, "run", *SMALL, "--set", f"ratio=[{ratios}]", "--name", name)
+    wait_for(lambda: lines_of(folder, name) >= 5)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == code, err
+    assert "Traceback" not in err
+    assert f"ended early: {message}; 'sweep status {name}' shows what is done" in out
+    sweep = read_sweep(folder / "results", name)
+    assert sweep.info.status == "interrupted"
+    assert 5 <= len(sweep.records) < sweep.info.total == 1899 * 4
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{folder}/results/mlflow.db")
+    parent = client.get_run(sweep.info.run_id)
+    assert parent.info.status == "KILLED"
+    children = client.search_runs(
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{sweep.info.run_id}'", max_results=50_000
+    )
+    assert {child.data.tags["sweep.trial_key"] for child in children} == {record.key for record in sweep.records}
+    assert len(children) == len(sweep.records)
+
+
+def test_a_killed_driver_leaves_its_records(folder, grid):
+    ratios = ",".join(f"{n / 2000:g}" for n in range(1, 1900))
+    process = started(folder, "run", *SMALL, "--set", f"ratio=[{ratios}]", "--name", "killed")
+    wait_for(lambda: lines_of(folder, "killed") >= 5)
+    assert json.loads(call(folder, "status", "killed", "--json"))["status"] == "running"
+    process.kill()
+    process.communicate()
+    state = json.loads(call(folder, "status", "killed", "--json"))
+    assert state["status"] == "interrupted"
+    assert state["finished"] >= 5
+    wait_for(lambda: not workers_of(process.pid), 60.0)  # its Ray ends by itself
+
+
+def workers_of(session: int) -> list[str]:
+    """Ray's node and workers of a command's own session that are still there."""
+    listed = subprocess.run(
+        ["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True, check=False
+    )
+    alive = [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
+    return [line for line in alive if "raylet" in line or "TrialWorker" in line]
+
+
+@pytest.fixture
+def port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_the_ui_serves_and_ends(folder, grid, port):
+    import urllib.request
+
+    process = started(folder, "ui", "--port", str(port))
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+    address = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=digits-quick"
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        assert json.load(answer)["experiment"]["name"] == "digits-quick"
+    run = grid["mlflow"]["run_id"]
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/get-artifact?path=pareto.png&run_uuid={run}", timeout=30
+    ) as answer:
+        assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 0
+    process.communicate()
+
+
+def test_compress_reproduces_the_paper(folder, reference):
+    checkpoint = str(reference / "lenet_300_100_fashion_mnist.safetensors")
+    network = ["--model", "lenet-300-100", "--checkpoint", checkpoint, "--dataset", "fashion-mnist"]
+    method = ["--ratio", "0.8", "--criterion", "l1", "--decomposition", "most-similar", "--option", "threshold=0.45"]
+    report = json.loads(call(folder, "compress", *network, *method, "--out", "small.safetensors", "--json"))
+    assert report["accuracy"] == 80.02
+    assert report["original"]["accuracy"] == 89.8
+    assert (folder / "small.safetensors").stat().st_size < 220_000
+    table = call(folder, "compress", *network, *method)
+    assert "80.02" in table
+    assert "ip1: 60 of 300 channels kept" in table
