@@ -15,7 +15,8 @@ def as_text(finished: Finished, results: Path) -> list[str]:
     outcome, info = finished.outcome, finished.outcome.sweep.info
     option = "" if results == Path("results") else f" --results {results}"
     took = duration(info.ended_at - info.started_at)
-    out = [f"{info.status}: {len(outcome.sweep.records)} of {info.total} trials in {took}", "", outcome.table, ""]
+    done = f"{len(outcome.sweep.records)} of {info.total} trials"
+    out = [f"sweep {info.name!r} {info.status}: {done} in {took}", "", outcome.table, ""]
     if finished.stop.reason:
         out.append(f"ended early: {finished.stop.reason}; 'sweep status {info.name}{option}' shows what is done")
     out += lines(outcome.reasons)

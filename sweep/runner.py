@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from core.config import TrialRecord
+from core.errors import NeuronMergingError
 from core.trial import Workbench, run_trial
 from search_spaces import SearchSpace
 from sweep.bench import dataset_card, load_baseline, make_bench, one_thread
@@ -179,7 +180,12 @@ def _trials(
 def _finish(store: Store, tracker: Tracker, stop: StopRequest, reporter: Reporter) -> Finished:
     """Close the books: status, front, MLflow, in the order of their importance."""
     store.update(status=STATUS[stop.exit_code], message=stop.reason, ended_at=time.time())
-    outcome = make_outcome(read_sweep(store.folder.parent, store.info.name))
+    sweep = read_sweep(store.folder.parent, store.info.name)
+    try:
+        outcome = make_outcome(sweep)
+    except NeuronMergingError as error:
+        stop.ask(str(error), FAILED)
+        outcome = make_outcome(sweep, formats=())
     reporter.line("writing the last runs to MLflow")
     report = tracker.finish(Closing(RUN_STATUS[store.info.status], outcome.metrics, outcome.files))
     store.update(run_id=report.run_id)

@@ -38,6 +38,8 @@ def run(options: Namespace) -> int:
     server = subprocess.Popen(  # noqa: S603  our own words
         command, env=environment, start_new_session=True, stdin=nowhere, stdout=nowhere, stderr=nowhere
     )
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         wait_until_up(server, options.port)
         print(f"MLflow UI on http://{HOST}:{options.port} (Ctrl-C ends it)", flush=True)

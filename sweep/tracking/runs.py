@@ -14,6 +14,8 @@ from sweep.info import SweepInfo
 from sweep.tracking.sinks import ClientSink, Sink, SqliteSink, dataset_input
 from sweep.tracking.view import VALUE_LIMIT, DatasetCard
 
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that the UI need not guess, and ask
+
 
 class SweepRuns:
     """Opens the store, finds or makes the experiment (named like the search space) and makes the parent run.
@@ -58,7 +60,7 @@ class SweepRuns:
         if found is None:
             root = f"{artifacts}/{name}" if artifacts else None
             try:
-                return str(self._client.create_experiment(name, artifact_location=root))
+                return str(self._client.create_experiment(name, artifact_location=root, tags=KIND))
             except MlflowException:
                 found = self._client.get_experiment_by_name(name)  # another sweep was faster
                 if found is None:

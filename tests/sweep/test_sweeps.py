@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -185,14 +187,13 @@ def workers_of(session: int) -> list[str]:
 
 @pytest.fixture
 def port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def test_the_ui_serves_and_ends(folder, grid, port):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_ui_serves_and_ends(folder, grid, port, number):
     import urllib.request
 
     process = started(folder, "ui", "--port", str(port))
@@ -206,9 +207,40 @@ def test_the_ui_serves_and_ends(folder, grid, port):
         f"http://127.0.0.1:{port}/get-artifact?path=pareto.png&run_uuid={run}", timeout=30
     ) as answer:
         assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     assert process.wait(timeout=30) == 0
     process.communicate()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server is still there"
+
+
+def page(folder: Path, address: str) -> str:
+    """What headless Chromium makes of a page, after its scripts ran."""
+    words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1500,950", "--virtual-time-budget=30000"]
+    words += [f"--user-data-dir={folder / 'chromium'}", f"--screenshot={folder / 'ui.png'}", "--dump-dom", address]
+    browser = shutil.which("chromium") or shutil.which("google-chrome") or ""
+    return subprocess.run([browser, *words], capture_output=True, text=True, timeout=180, check=True).stdout
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="Chromium is not installed")
+def test_a_browser_shows_the_runs_nested_and_the_plot(folder, grid, port):
+    process = started(folder, "ui", "--port", str(port))
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        base = f"http://127.0.0.1:{port}/#/experiments/1/runs"
+        runs = page(folder, base)
+        assert "digits-quick" in runs
+        assert ">grid<" in runs
+        assert "matching runs" in runs
+        plot = page(folder, f"{base}/{grid['mlflow']['run_id']}/artifacts/pareto.png")
+        assert "front.csv" in plot
+        assert "pareto.html" in plot
+        assert 'src="blob:' in plot or "image-preview" in plot or "<img" in plot
+        assert (folder / "ui.png").stat().st_size > 20_000
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
 
 
 def test_compress_reproduces_the_paper(folder, reference):
