@@ -3,7 +3,7 @@ r"""``least-squares``: refit every consumer, in topological order, to the output
 With x the patches that enter the consumer in the already compressed network and T its pre-activation outputs in the
 original one (both seen on unlabelled calibration images),
 
-    V* = (Cov(T, x) + a·V_K)(Cov(x) + a·I)⁻¹,    b* = T̄ − V*·x̄,    a = damping·(1 + 60·in/rows)·mean diag Cov(x),
+    V* = (Cov(T, x) + a·V_K)(Cov(x) + a·I)⁻¹,    b* = T̄ − V*·x̄,    a = damping·(1 + 600·in/rows)·mean diag Cov(x),
 
 the ridge solution drawn towards V_K, the kept weights with the removed channels merged in (``most-similar``). Behind a
 residual sum T also absorbs what the skip connection has lost, T += skip_original − skip_compressed. Depthwise and
@@ -38,7 +38,7 @@ class LeastSquares(Decomposition):
     needs_calibration: ClassVar[bool] = True
     sequential: ClassVar[bool] = True
 
-    damping: float = Field(2e-2, gt=0.0, le=10.0, description="ridge, as a share of the mean variance of the inputs")
+    damping: float = Field(2e-3, gt=0.0, le=10.0, description="ridge, as a share of the mean variance of the inputs")
     prior_threshold: float = Field(0.45, ge=-1.0, le=1.0, description="threshold of the merge behind V_K; 1: no merge")
     mixed_to: int = Field(1024, ge=0, description="mix calibration images up to this many; 0: no mixing")
 
@@ -61,7 +61,7 @@ class LeastSquares(Decomposition):
         """Return V* (groups, out, in) and b* (groups, out) for ``moments`` and V_K (groups, out, in)."""
         cov_x, cov_tx = moments.covariances()
         size = cov_x.shape[-1]
-        few = 1 + 60 * size / moments.count
+        few = 1 + 600 * size / moments.count
         mean = cov_x.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(cov_x.dtype).tiny)
         a = self.damping * few * mean[:, None, None]
         left = cov_x + a * torch.eye(size, dtype=cov_x.dtype, device=cov_x.device)

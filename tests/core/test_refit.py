@@ -25,7 +25,7 @@ def test_the_solution_is_the_ridge_solution_in_plain_numpy() -> None:
     v, b = (part[0] for part in LeastSquares(damping=0.3).solve(moments, v_kept[None]))
     xn, tn = x.double().numpy(), t.double().numpy()
     xc, tc = xn - xn.mean(0), tn - tn.mean(0)
-    a = 0.3 * (1 + 60 * 6 / 50) * (xc**2).mean(0).mean()
+    a = 0.3 * (1 + 600 * 6 / 50) * (xc**2).mean(0).mean()
     # minimise |tc - xc V'|^2 / N + a |V - V_K|^2 as one stacked least-squares problem
     left = np.vstack([xc / np.sqrt(50), np.sqrt(a) * np.eye(6)])
     right = np.vstack([tc / np.sqrt(50), np.sqrt(a) * v_kept.double().numpy().T])
