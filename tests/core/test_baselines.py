@@ -134,6 +134,10 @@ class TestTraining:
             train(load_model("lenet-300-100"), blind, recipe), train(load_model("lenet-300-100"), digits, recipe)
         )
 
+    def test_the_first_weights_depend_on_the_seed(self, prepare: Callable[..., Baseline]) -> None:
+        hardly_trained = prepare(seed=3, lr=1e-30, epochs=1).model
+        assert equal(hardly_trained, load_model("lenet-300-100", seed=3))
+
     def test_divergence_names_the_remedy(self, prepare: Callable[..., Baseline], tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"training diverged at step \d+ of 34: try a lower lr than 1e\+06"):
             prepare(lr=1e6)
