@@ -11,7 +11,7 @@ import torch
 from core.baselines import Baseline, BaselineConfig, prepare_baseline
 from core.trial import Workbench
 from sweep.progress import Reporter
-from sweep.store import unwritable
+from sweep.stored import unwritable
 from sweep.tracking.view import DatasetCard
 
 CACHE = ".baselines"

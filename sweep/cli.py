@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NeuronMergingError as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return complain("interrupted", 130)
+        return complain("interrupted; 'sweep status' shows what is kept", 130)
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

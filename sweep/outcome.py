@@ -17,7 +17,7 @@ from dashboards import (
     write_front_csv,
     write_front_json,
 )
-from sweep.store import StoredSweep
+from sweep.stored import StoredSweep
 
 FORMATS = ("png", "svg", "html", "csv", "json")
 AT_THE_END = ("png", "html", "csv", "json")

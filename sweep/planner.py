@@ -136,6 +136,7 @@ def make_study(search: SearchDefaults, seed: int) -> Any:
     import optuna
     from optuna.study import StudyDirection
 
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     sampler: Any = (
         optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
         if search.algorithm == "tpe"

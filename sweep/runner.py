@@ -27,7 +27,8 @@ from sweep.planner import make_planner
 from sweep.progress import Reporter
 from sweep.shared import SharedBench, share
 from sweep.stopping import FAILED, INTERRUPTED, TERMINATED, StopRequest, listening
-from sweep.store import Store, create_store, read_sweep, remove_empty
+from sweep.store import Store, create_store, remove_empty
+from sweep.stored import read_sweep
 from sweep.tracking import Tracker, TrackingReport, check_tracking, default_uri, redact
 from sweep.tracking.tracker import Closing
 from sweep.tracking.uri import SERVERS, artifact_root
@@ -94,8 +95,9 @@ def run_sweep(request: RunRequest, reporter: Reporter) -> Finished:
     try:
         return _run(request, uri, store, reporter)
     except BaseException as error:
-        if not remove_empty(store):
-            store.update(status="failed", message=first_line(error), ended_at=time.time())
+        if not remove_empty(store) and store.info.status == "running":
+            status: Status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            store.update(status=status, message=first_line(error), ended_at=time.time())
         raise
     finally:
         store.close()

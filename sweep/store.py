@@ -6,9 +6,10 @@
     results/NAME/trials.jsonl   one record a line, only ever appended to
     results/NAME/lock           held by the process that runs the sweep, free as soon as it is gone
 
-Every record is handed to the operating system before the next is taken, so a killed process loses none; it is forced
-to the disk once a second, so a power cut loses at most that. A line that a crash cut short is left out by readers,
-who say so. When the disk is full, a reserve that was set aside makes room for what was computed.
+Every record is handed to the operating system before the next is taken, so a killed process loses none; the file is
+forced to the disk at most once a second, so a power cut loses the records of a second. A line that a crash cut short
+is left out by readers, who say so. When the disk is full, a reserve that was set aside makes room for what was
+computed.
 """
 
 from __future__ import annotations
@@ -21,46 +22,26 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from pydantic import ValidationError
-
-from core.config import TrialRecord, explain
-from core.errors import NeuronMergingError, UnknownNameError, UsageError
+from core.config import TrialRecord
+from core.errors import NeuronMergingError, UsageError
 from sweep.errors import StoreError
 from sweep.info import SweepInfo
+from sweep.stored import INFO, LOCK, RESERVE, TRIALS, read_sweep, unwritable
 
-INFO, TRIALS, LOCK, RESERVE = "sweep.json", "trials.jsonl", "lock", "reserve"
 SYNC_SECONDS = 1.0
 RESERVE_BYTES = 2**20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-@dataclass(frozen=True)
-class StoredSweep:
-    """A sweep as read from disk.
-
-    Args:
-        info: what it is; its status is ``interrupted`` when it says ``running`` but nobody runs it.
-        records: in the order in which they ended.
-        torn_lines: lines that are no records (a crash cut them short).
-        folder: where it lies.
-    """
-
-    info: SweepInfo
-    records: list[TrialRecord]
-    torn_lines: int
-    folder: Path
-
-
 class Store:
     """The writer of one sweep; made by `create_store`, closed by ``close`` or a ``with`` block.
 
-    # NOTE: SQLite was considered for the records: a text file survives torn writes more plainly, is read by any tool,
-    # and appending a line costs 20 µs where a transaction costs milliseconds.
+    # NOTE: SQLite was considered for the records: a text file needs no transactions, survives a torn write more
+    # plainly, and is read by any tool.
     """
 
     def __init__(self, folder: Path, lock: IO[str], info: SweepInfo) -> None:
@@ -203,56 +184,6 @@ def remove_empty(store: Store) -> bool:
     return True
 
 
-def read_sweep(results: Path, name: str) -> StoredSweep:
-    """Read a sweep, running or not.
-
-    Raises:
-        UnknownNameError: no sweep of that name in ``results``.
-        StoreError: its files cannot be read.
-    """
-    folder = results / name
-    if not (folder / INFO).is_file():
-        raise UnknownNameError("sweep", name, sweep_names(results), where=f"{results}: ")
-    try:
-        info = SweepInfo.model_validate_json((folder / INFO).read_bytes())
-        lines = (folder / TRIALS).read_bytes().split(b"\n")
-    except OSError as error:
-        raise StoreError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
-    except ValidationError as error:
-        raise StoreError(
-            f"{folder / INFO}: {explain(error, SweepInfo)}; it was damaged or is of another version"
-        ) from None
-    if info.status == "running" and not is_locked(folder):
-        info = info.model_copy(update={"status": "interrupted", "message": "its process is gone"})
-    records, torn = _parse(lines)
-    return StoredSweep(info, records, torn, folder)
-
-
-def sweep_names(results: Path) -> list[str]:
-    """Names of all sweeps in ``results``, the oldest first."""
-    infos = sorted(results.glob(f"*/{INFO}"), key=lambda path: path.parent.stat().st_ctime) if results.is_dir() else []
-    return [path.parent.name for path in infos]
-
-
-def is_locked(folder: Path) -> bool:
-    """True while a process runs the sweep in ``folder``."""
-    try:
-        with (folder / LOCK).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    return False
-
-
-def unwritable(folder: Path, error: OSError) -> StoreError:
-    """The error for a folder that cannot be written, with the remedy."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-    remedy = "free some space" if full else "check its permissions, or give another folder with --results"
-    return StoreError(f"{folder}: cannot be written ({error.strerror or error}); {remedy}")
-
-
 def _numbered(default: str) -> Iterator[str]:
     yield default
     yield from (f"{default}-{number}" for number in itertools.count(2))
@@ -271,16 +202,3 @@ def _lock(folder: Path) -> IO[str]:
     file = (folder / LOCK).open("w")
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return file
-
-
-def _parse(lines: Sequence[bytes]) -> tuple[list[TrialRecord], int]:
-    records: dict[str, TrialRecord] = {}
-    torn = 0
-    for line in filter(None, lines):
-        try:
-            record = TrialRecord.model_validate_json(line)
-        except (ValidationError, NeuronMergingError):
-            torn += 1
-        else:
-            records.setdefault(record.key, record)
-    return list(records.values()), torn

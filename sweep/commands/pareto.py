@@ -26,7 +26,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Write the files and print the front and their paths."""
     from sweep.outcome import FORMATS, make_outcome
-    from sweep.store import read_sweep
+    from sweep.stored import read_sweep
 
     formats = [form.strip() for form in options.format.split(",") if form.strip()]
     for form in formats:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
-from search_spaces import SearchSpace, load_space
 from sweep.arguments import Parser, pairs
+
+if TYPE_CHECKING:
+    from search_spaces import SearchSpace
 
 EXAMPLE = "sweep run lenet-fashion-mnist --search tpe --samples 200 --set criterion=l1 --name first"
 
@@ -54,6 +57,8 @@ def run(options: Namespace) -> int:
 
 def chosen_space(options: Namespace) -> SearchSpace:
     """The space with every change that the command line makes."""
+    from search_spaces import load_space
+
     changes = pairs(options.set, "--set")
     if options.search is not None:
         changes["search.algorithm"] = options.search

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
-from search_spaces import load_space
-from search_spaces.describe import SpaceInfo
 from sweep.arguments import Parser, pairs
+
+if TYPE_CHECKING:
+    from search_spaces.describe import SpaceInfo
 
 EXAMPLE = "sweep show lenet-fashion-mnist --set ratio=0.5"
 
@@ -22,6 +24,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Print the space."""
+    from search_spaces import load_space
+
     info = load_space(options.space).override(pairs(options.set, "--set")).describe()
     print(json.dumps(asdict(info), indent=2) if options.json else "\n".join(lines(info)))
     return 0

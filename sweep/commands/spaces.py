@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 
-from search_spaces import list_spaces
 from sweep.arguments import Parser
 
 EXAMPLE = "sweep spaces"
@@ -18,6 +17,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Print a line for each space."""
+    from search_spaces import list_spaces
+
     found = [space.describe() for space in list_spaces()]
     if options.json:
         rows = [{"name": s.name, "description": s.description, "size": s.size, "trials": s.trials} for s in found]

@@ -11,7 +11,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from sweep.info import SweepInfo
-from sweep.tracking.sinks import ClientSink, Sink, SqliteSink, dataset_input
+from sweep.tracking.sinks import Sink, dataset_input, make_sink
 from sweep.tracking.view import VALUE_LIMIT, DatasetCard
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that the UI need not guess, and ask
@@ -38,8 +38,7 @@ class SweepRuns:
         self._client.log_batch(self.run_id, self._metrics("original_", info.original), params, versions)
         self._client.log_inputs(self.run_id, datasets=[dataset_input(card)])
         self._client.log_text(self.run_id, json.dumps(info.resolved, indent=1), "space.json")
-        kind = SqliteSink if uri.startswith("sqlite:") else ClientSink
-        self.sink: Sink = kind(self._client, experiment, self.run_id, card)
+        self.sink: Sink = make_sink(self._client, uri, experiment, self.run_id, card)
 
     def close(self, status: str, metrics: Mapping[str, float], artifacts: Sequence[Path]) -> None:
         """End the parent run.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
 
 from sweep.tracking.view import PARENT, TRIAL_KEY, ChildRun, DatasetCard
 
@@ -37,8 +38,9 @@ class ClientSink:
     def __init__(self, client: MlflowClient, experiment_id: str, parent: str, card: DatasetCard) -> None:
         self._client, self._experiment, self._parent = client, experiment_id, parent
         self._dataset = dataset_input(card)
-        self._runs: dict[str, str] = {}
-        self.written: set[str] = set()
+        found = children_of(client, experiment_id, parent)
+        self._runs = {key: run.info.run_id for key, run in found.items()}
+        self.written = {key for key, run in found.items() if run.info.status != "RUNNING"}
         self._doubtful: set[str] = set()
 
     def write(self, children: Sequence[ChildRun]) -> None:
@@ -68,10 +70,9 @@ class ClientSink:
     def _create(self, child: ChildRun) -> str:
         """Create the run; after an error, first look whether the server did it all the same."""
         if child.key in self._doubtful:
-            where = f"tags.`{PARENT}` = '{self._parent}' and tags.`{TRIAL_KEY}` = '{child.key}'"
-            found = self._client.search_runs([self._experiment], where, max_results=1)
-            if found:
-                return str(found[0].info.run_id)
+            found = children_of(self._client, self._experiment, self._parent, child.key)
+            if child.key in found:
+                return str(found[child.key].info.run_id)
         self._doubtful.add(child.key)
         run = self._client.create_run(self._experiment, child.start, child.tags, child.name)
         return str(run.info.run_id)
@@ -91,27 +92,31 @@ class SqliteSink:
         self._user, self._parent, self._split = client.get_run(parent).info.user_id, parent, card.split
         self._engine = client._tracking_client.store.engine
         self._dataset = self._dataset_uuid(card)
-        self.written: set[str] = set()
+        self.written: set[str] = self._known()
 
     def write(self, children: Sequence[ChildRun]) -> None:
         """Write those of ``children`` that are not there yet."""
         import sqlalchemy
 
-        with self._engine.begin() as connection:
-            known = self._known(connection)
-            rows = self._rows([child for child in children if child.key not in known])
-            for table, values in rows.items():
-                if values:
-                    connection.execute(sqlalchemy.insert(tables()[table]), values)
+        rows = self._rows([child for child in children if child.key not in self.written])
+        try:
+            with self._engine.begin() as connection:
+                for table, values in rows.items():
+                    if values:
+                        connection.execute(sqlalchemy.insert(tables()[table]), values)
+        except sqlalchemy.exc.SQLAlchemyError:
+            self.written = self._known()  # whether the transaction was done or not
+            raise
         self.written.update(child.key for child in children)
 
-    def _known(self, connection: Any) -> set[str]:
+    def _known(self) -> set[str]:
         import sqlalchemy
 
         tags = tables()["tags"]
         own = sqlalchemy.select(tags.c.run_uuid).where(tags.c.key == PARENT, tags.c.value == self._parent)
         keys = sqlalchemy.select(tags.c.value).where(tags.c.key == TRIAL_KEY, tags.c.run_uuid.in_(own))
-        return {row[0] for row in connection.execute(keys)}
+        with self._engine.connect() as connection:
+            return {str(row[0]) for row in connection.execute(keys)}
 
     def _dataset_uuid(self, card: DatasetCard) -> str:
         import sqlalchemy
@@ -165,6 +170,27 @@ class SqliteSink:
             "artifact_uri": f"{self._artifacts}/{run}/artifacts",
             "experiment_id": self._experiment,
         }
+
+
+def make_sink(client: MlflowClient, uri: str, experiment_id: str, parent: str, card: DatasetCard) -> Sink:
+    """The fastest sink for the store at ``uri``."""
+    if uri.startswith("sqlite:"):
+        with contextlib.suppress(AttributeError, ImportError, KeyError):  # another version of MLflow inside
+            return SqliteSink(client, experiment_id, parent, card)
+    return ClientSink(client, experiment_id, parent, card)
+
+
+def children_of(client: MlflowClient, experiment_id: str, parent: str, key: str = "") -> dict[str, Run]:
+    """The child runs of ``parent`` by trial key; with ``key``, only that one."""
+    where = f"tags.`{PARENT}` = '{parent}'" + (f" and tags.`{TRIAL_KEY}` = '{key}'" if key else "")
+    found: dict[str, Run] = {}
+    token: str | None = None
+    while True:
+        page = client.search_runs([experiment_id], where, max_results=1000, page_token=token)
+        found |= {run.data.tags.get(TRIAL_KEY, ""): run for run in page}
+        token = page.token
+        if not token:
+            return found
 
 
 def tables() -> dict[str, Any]:

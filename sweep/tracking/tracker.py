@@ -68,7 +68,7 @@ class Tracker:
     def __init__(self, uri: str, artifacts: str | None, info: SweepInfo, card: DatasetCard) -> None:
         self._uri, self._artifacts, self._info, self._card = uri, artifacts, info, card
         self._inbox: queue.SimpleQueue[TrialRecord | Closing] = queue.SimpleQueue()
-        self._put = 0
+        self._keys: set[str] = set()
         self._runs: SweepRuns | None = None
         self._give_up = threading.Event()
         self.problem = ""
@@ -83,11 +83,11 @@ class Tracker:
     @property
     def logged(self) -> int:
         """Child runs written so far."""
-        return len(self._runs.sink.written) if self._runs else 0
+        return len(self._keys & self._runs.sink.written) if self._runs else 0
 
     def put(self, record: TrialRecord) -> None:
         """Hand over a record; returns at once."""
-        self._put += 1
+        self._keys.add(record.key)
         self._inbox.put(record)
 
     def finish(self, closing: Closing, patience: float = PATIENCE_SECONDS) -> TrackingReport:
@@ -100,7 +100,7 @@ class Tracker:
                 before, deadline = self.logged, time.monotonic() + patience
         self._give_up.set()
         self._thread.join(1.0)
-        missing = self._put - self.logged
+        missing = len(self._keys) - self.logged
         waited = f"no answer for {patience:g} s" if missing or self._thread.is_alive() else ""
         return TrackingReport(self.run_id, self.logged, missing, self.problem or waited)
 

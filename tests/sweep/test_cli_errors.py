@@ -134,7 +134,7 @@ def test_ctrl_c_and_a_closed_pipe(monkeypatch, capsys):
 
     monkeypatch.setattr("sweep.cli.dispatch", interrupted)
     assert main(["spaces"]) == 130
-    assert capsys.readouterr().err == "sweep: interrupted\n"
+    assert capsys.readouterr().err == "sweep: interrupted; 'sweep status' shows what is kept\n"
 
 
 def test_spaces_and_show(capsys):

@@ -14,7 +14,8 @@ import pytest
 
 from core.errors import UnknownNameError, UsageError
 from sweep.errors import StoreError
-from sweep.store import INFO, LOCK, RESERVE, TRIALS, create_store, is_locked, read_sweep, remove_empty, sweep_names
+from sweep.store import create_store, remove_empty
+from sweep.stored import INFO, LOCK, RESERVE, TRIALS, is_locked, read_sweep, sweep_names
 
 
 def test_records_come_back_in_order(results, make_info, make_record):

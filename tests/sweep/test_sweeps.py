@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from core.pareto import hypervolume, pareto_front
-from sweep.store import read_sweep
+from sweep.stored import read_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")]
 SMALL = ["digits-quick", "--set", "baseline.epochs=2", "--set", "criterion=l1", "--workers", "2"]

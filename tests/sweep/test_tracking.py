@@ -103,6 +103,19 @@ def test_writing_again_makes_no_second_run(results, make_info, tmp_path):
     assert_nested(uri, second.run_id, made)
 
 
+def test_the_client_is_used_where_the_fast_way_does_not_fit(results, make_info, tmp_path, monkeypatch):
+    def other_version(*_):
+        raise AttributeError("no attribute 'engine'")
+
+    monkeypatch.setattr("sweep.tracking.sinks.SqliteSink", other_version)
+    made, info, uri = records(5), make_info("a"), default_uri(results)
+    results.mkdir()
+    first = track(uri, artifact_root(results), info, made[:3], tmp_path)
+    second = track(uri, artifact_root(results), info, made, tmp_path)  # finds what is there
+    assert (first.run_id, second.logged, second.missing) == (second.run_id, 5, 0)
+    assert_nested(uri, second.run_id, made)
+
+
 def test_a_store_that_cannot_be_used_is_told_and_nothing_more(tmp_path, make_info, monkeypatch):
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # MLflow's own hundred seconds of trying
     (tmp_path / "db").mkdir()

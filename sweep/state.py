@@ -1,0 +1,60 @@
+"""The state of a sweep as ``sweep status`` tells it, from the results store alone."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from typing import Any
+
+from core.pareto import pareto_front
+from dashboards import front_table
+from sweep.info import Progress, progress_of
+from sweep.outcome import lines, pareto_info, reasons_of
+from sweep.progress import describe
+from sweep.stored import StoredSweep
+
+
+def progress(sweep: StoredSweep) -> Progress:
+    """How far it is; a sweep that does not run has no rate."""
+    found = progress_of(sweep.records, sweep.info.total, time.time())
+    return found if sweep.info.status == "running" else replace(found, rate=0.0, eta_seconds=math.nan)
+
+
+def as_json(sweep: StoredSweep) -> dict[str, Any]:
+    """The state as plain data; rate and expected time are null unless it runs."""
+    info, found = sweep.info, progress(sweep)
+    return {
+        "name": info.name,
+        "space": info.space,
+        "status": info.status,
+        "message": info.message,
+        "finished": found.finished,
+        "failed": found.failed,
+        "total": found.total,
+        "rate": round(found.rate, 3) if found.rate > 0 else None,
+        "eta_seconds": round(found.eta_seconds, 1) if found.rate > 0 else None,
+        "best_accuracy": found.best.metrics["accuracy"] if found.best else None,
+        "reasons": reasons_of(sweep),
+        "torn_lines": sweep.torn_lines,
+        "front": front_of(sweep),
+    }
+
+
+def front_of(sweep: StoredSweep) -> list[dict[str, Any]]:
+    """The front so far: key, accuracy and fraction of parameters, the smallest first."""
+    names = ("accuracy", "params_fraction")
+    return [{"key": r.key} | {name: r.metrics[name] for name in names} for r in pareto_front(sweep.records)]
+
+
+def as_text(sweep: StoredSweep) -> list[str]:
+    """The state in a line, with what is wrong below."""
+    why = f" ({sweep.info.message})" if sweep.info.message else ""
+    torn = [f"  {sweep.torn_lines} damaged lines in trials.jsonl are left out"] if sweep.torn_lines else []
+    failed = [f"  {line}" for line in lines(reasons_of(sweep))]
+    return [f"{sweep.info.name}: {sweep.info.status}{why}, {describe(progress(sweep))}", *torn, *failed]
+
+
+def front_text(sweep: StoredSweep) -> list[str]:
+    """The front so far as a table, if there is any record."""
+    return ["", front_table(pareto_info(sweep))] if sweep.records else []

@@ -1,0 +1,98 @@
+"""Reading the results store; any number of readers at once, whether the sweep runs or not."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from core.config import TrialRecord, explain
+from core.errors import NeuronMergingError, UnknownNameError
+from sweep.errors import StoreError
+from sweep.info import SweepInfo
+
+INFO, TRIALS, LOCK, RESERVE = "sweep.json", "trials.jsonl", "lock", "reserve"
+
+
+@dataclass(frozen=True)
+class StoredSweep:
+    """A sweep as read from disk.
+
+    Args:
+        info: what it is; its status is ``interrupted`` when it says ``running`` but nobody runs it.
+        records: in the order in which they ended.
+        torn_lines: lines that are no records (a crash cut them short).
+        folder: where it lies.
+    """
+
+    info: SweepInfo
+    records: list[TrialRecord]
+    torn_lines: int
+    folder: Path
+
+
+def read_sweep(results: Path, name: str) -> StoredSweep:
+    """Read a sweep, running or not.
+
+    Raises:
+        UnknownNameError: no sweep of that name in ``results``.
+        StoreError: its files cannot be read.
+    """
+    folder = results / name
+    if not (folder / INFO).is_file():
+        raise UnknownNameError("sweep", name, sweep_names(results), where=f"{results}: ")
+    try:
+        info = SweepInfo.model_validate_json((folder / INFO).read_bytes())
+        lines = (folder / TRIALS).read_bytes().split(b"\n")
+    except OSError as error:
+        raise StoreError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
+    except ValidationError as error:
+        raise StoreError(
+            f"{folder / INFO}: {explain(error, SweepInfo)}; it was damaged or is of another version"
+        ) from None
+    if info.status == "running" and not is_locked(folder):
+        info = info.model_copy(update={"status": "interrupted", "message": "its process is gone"})
+    records, torn = _parse(lines)
+    return StoredSweep(info, records, torn, folder)
+
+
+def sweep_names(results: Path) -> list[str]:
+    """Names of all sweeps in ``results``, the oldest first."""
+    infos = sorted(results.glob(f"*/{INFO}"), key=lambda path: path.parent.stat().st_ctime) if results.is_dir() else []
+    return [path.parent.name for path in infos]
+
+
+def is_locked(folder: Path) -> bool:
+    """True while a process runs the sweep in ``folder``."""
+    try:
+        with (folder / LOCK).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def unwritable(folder: Path, error: OSError) -> StoreError:
+    """The error for a folder that cannot be written, with the remedy."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    remedy = "free some space" if full else "check its permissions, or give another folder with --results"
+    return StoreError(f"{folder}: cannot be written ({error.strerror or error}); {remedy}")
+
+
+def _parse(lines: Sequence[bytes]) -> tuple[list[TrialRecord], int]:
+    records: dict[str, TrialRecord] = {}
+    torn = 0
+    for line in filter(None, lines):
+        try:
+            record = TrialRecord.model_validate_json(line)
+        except (ValidationError, NeuronMergingError):
+            torn += 1
+        else:
+            records.setdefault(record.key, record)
+    return list(records.values()), torn
