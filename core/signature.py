@@ -160,6 +160,11 @@ class _Walk:
             value[own < 0] = 0
         return value if value.numel() > LARGE else value.double()
 
+    def places(self, name: str) -> Tensor:
+        """The channels (position in the set) that a parameter's entries belong to, those of other sets left out."""
+        where = self.channels.local(self.group, self.channels.graph.canonical(name))
+        return where[where >= 0]
+
     def rows(self, layer: Layer) -> Signature:
         rows = self.along(layer.weight, layer.write_axis)
         assert rows is not None
@@ -208,6 +213,8 @@ class _Walk:
         gamma = torch.ones_like(mu) if gamma is None else gamma
         beta = torch.zeros_like(mu) if beta is None else beta
         a = gamma / torch.sqrt(var + step.options["eps"])
+        if bool((torch.bincount(self.places(names["running_mean"])) > 1).any()):
+            s = replace(s, approximate=(*s.approximate, "batch norm of each position"))
         published = None if s.normed or s.inside else PublishedTerms(s.gram, gamma, beta, mu, var)
         s = s.open()
         out = s.scaled(a)

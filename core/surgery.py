@@ -25,7 +25,9 @@ def parameter(model: nn.Module, name: str) -> Tensor | None:
 
 
 def assign(model: nn.Module, name: str, value: Tensor) -> None:
-    """Replace the parameter or buffer ``name`` everywhere it is used, or create it as a parameter."""
+    """Replace the parameter or buffer ``name`` everywhere it is used, or create it as a parameter; "" is nowhere."""
+    if not name:
+        return
     owner_name, _, leaf = name.rpartition(".")
     owner = model.get_submodule(owner_name)
     old = getattr(owner, leaf, None)
@@ -179,7 +181,7 @@ def refresh(module: nn.Module) -> None:
     elif isinstance(module, nn.modules.conv._ConvTransposeNd):
         module.in_channels, module.out_channels = weight.shape[0], weight.shape[1] * module.groups
     elif isinstance(module, nn.modules.conv._ConvNd):
-        if module.groups > 1 and weight.shape[1] == 1:
+        if module.groups == module.out_channels > 1:
             module.groups = weight.shape[0]
         module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
     elif isinstance(module, nn.modules.batchnorm._NormBase):

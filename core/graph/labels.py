@@ -25,7 +25,8 @@ class Layer:
     """A convolution or linear layer: it reads channels through one axis of its weight and writes through another.
 
     ``kind`` is ``conv``, ``linear`` or ``conv-transpose``; weight is (out, in, …), for ``conv-transpose`` (in, out, …).
-    ``weight`` and ``bias`` are parameter names; a layer without bias still names the one it would have.
+    ``weight`` and ``bias`` are parameter names; a module without bias still names the one it would have, and a function
+    of parameters that takes none has the name "".
     """
 
     name: str
@@ -165,7 +166,7 @@ class Labeller(GraphRunner):
 
     def tie_axis(self, parameter: str, axis: int, labels: Tensor) -> None:
         """Let one axis of a parameter follow the channels ``labels`` (size,); where there are none, freeze it."""
-        if not bool((labels != NONE).any()):
+        if not parameter or not bool((labels != NONE).any()):
             return
         own = self.axis(parameter, axis, len(labels))
         self.atoms.tie(own, labels)

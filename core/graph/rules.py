@@ -95,6 +95,8 @@ MOVES = {
     "pixel_unshuffle", "native_channel_shuffle",
 }  # fmt: skip
 
+RESHAPES = {"view", "reshape", "view_as", "reshape_as", "_unsafe_view"}
+
 REDUCTIONS = {"mean", "sum", "amax", "amin"}
 
 WRITES_SIZES = {"view", "reshape", "expand", "unflatten", "repeat", "_unsafe_view"}
@@ -145,7 +147,8 @@ def as_call(walk: Labeller, node: fx.Node, value: Any) -> Call:
         target = str(node.target)
         module = walk.submodules[target]
         op = MODULES.get(type(module), type(module).__name__.lower())
-        names = {name: f"{target}.{name}" for name in (*module._parameters, *module._buffers)}
+        held = {**module._parameters, **module._buffers}
+        names = {name: f"{target}.{name}" for name, value in held.items() if value is not None}
         return Call(node, op, node.args, node.kwargs, value, target, module, names)
     if node.op == "call_method":
         return Call(node, str(node.target), node.args, node.kwargs, value)
@@ -194,17 +197,21 @@ def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | 
             return None
         groups = getattr(call.module, "groups", 1)
         name, weight = call.owner, walk.canonical(f"{call.owner}.weight")
+        bias = f"{name}.bias"
     else:
         node = call.arg(1, "weight")
         if not (isinstance(node, fx.Node) and node.op == "get_attr"):
             return None
         weight = walk.canonical(str(node.target))
         name = weight.removesuffix(".weight")
+        own, given = walk.submodules.get(name), call.arg(2, "bias")
+        bias = str(given.target) if isinstance(given, fx.Node) and given.op == "get_attr" else ""
+        bias = bias or (f"{name}.bias" if isinstance(own, (nn.Linear, nn.modules.conv._ConvNd)) else "")
         groups = 1 if kind == "linear" else call.arg(6, "groups", 1)
     source = call.arg(0, "input")
     if not isinstance(source, fx.Node):
         return None
-    return Layer(name, kind, weight, walk.canonical(f"{name}.bias"), int(groups)), source
+    return Layer(name, kind, weight, walk.canonical(bias), int(groups)), source
 
 
 def _grouped(walk: Labeller, call: Call, layer: Layer, weight: Tensor, source: fx.Node, read: Tensor) -> Any:
@@ -256,9 +263,12 @@ def group_norm(walk: Labeller, call: Call) -> Any:
     source = call.arg(0, "input")
     labels = walk.of(source)
     groups = int(getattr(call.module, "num_groups", 0) or call.arg(1, "num_groups"))
+    parameters = _parameters(call, (2, "weight"), (3, "bias"))
+    if groups == labels.size(1) and not parameters:
+        return opaque(walk, call, f"{call.owner or 'group norm'} holds a number of groups and no parameter to cut")
     if varying_axes(labels) in ([], [1]) and groups < labels.size(1):
         walk.atoms.balance(labels.movedim(1, 0).flatten(1)[:, 0].contiguous(), groups, call.owner or "group norm")
-    return _per_channel(walk, call, source, _parameters(call, (2, "weight"), (3, "bias")), "norm", axis=1)
+    return _per_channel(walk, call, source, parameters, "norm", axis=1)
 
 
 def _parameters(call: Call, *places: tuple[int, str]) -> dict[str, str]:
@@ -452,6 +462,8 @@ def move(walk: Labeller, call: Call) -> Any:
 
 
 def _run_on(walk: Labeller, call: Call, labels: Tensor) -> Any:
+    if call.op in RESHAPES:  # labels are expanded views, which view() would refuse
+        return labels.reshape(call.shape)
     rest = tuple(walk.value(a) for a in call.args[1:])
     named = {k: walk.value(v) for k, v in call.kwargs.items() if k != "input"}
     if call.module is not None:
