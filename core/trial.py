@@ -36,7 +36,7 @@ class Workbench:
     train_images: Tensor
     baseline_key: str = ""
     device: str = "cpu"
-    batch_size: int = 500
+    batch_size: int = 250
     _calibrations: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property

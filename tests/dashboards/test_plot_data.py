@@ -76,7 +76,7 @@ def test_settings_name_what_varies_or_is_not_the_default() -> None:
     default = TrialConfig(ratio=0.5)
     assert settings(default) == [""]
     assert settings(default, TrialConfig(ratio=0.6, criterion="l2", decomposition="none")) == ["", ""]
-    assert settings(TrialConfig(options={"threshold": 0.1})) == ["threshold=0.1"]
+    assert settings(TrialConfig(options={"threshold": 0.2})) == ["threshold=0.2"]
     assert settings(default, TrialConfig(options={"threshold": 0.1}, seed=3)) == [
         "threshold=0.45 seed=0",
         "threshold=0.1 seed=3",
