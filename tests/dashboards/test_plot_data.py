@@ -77,9 +77,9 @@ def test_settings_name_what_varies_or_is_not_the_default() -> None:
     assert settings(default) == [""]
     assert settings(default, TrialConfig(ratio=0.6, criterion="l2", decomposition="none")) == ["", ""]
     assert settings(TrialConfig(options={"threshold": 0.2})) == ["threshold=0.2"]
-    assert settings(default, TrialConfig(options={"threshold": 0.1}, seed=3)) == [
-        "threshold=0.45 seed=0",
-        "threshold=0.1 seed=3",
+    assert settings(default, TrialConfig(options={"threshold": 0.2}, seed=3)) == [
+        "threshold=0.1 seed=0",
+        "threshold=0.2 seed=3",
     ]
     assert settings(TrialConfig(allocation="per-site", ratios={"ip1": 0.5})) == ["allocation=per-site ratios=ip1=0.5"]
 
