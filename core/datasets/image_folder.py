@@ -1,0 +1,176 @@
+"""``image-folder:PATH``: photographs laid out as ImageNet's, ``PATH/train/CLASS/*.jpg`` and ``PATH/val/CLASS/*.jpg``.
+
+The classes are the folders of ``train``, sorted. ``val`` (or ``test``) is what accuracies are reported on; where both
+are there, ``test`` is, and ``val`` is the validation split, which is otherwise a tenth of the training images.
+Each image is resized so that its shorter side is 256/224 of ``size`` (224), cropped to the middle ``size`` × ``size``,
+and normalised with ImageNet's mean and standard deviation: the usual evaluation of torchvision's weights.
+
+Memory: images are kept decoded, 3·size² bytes each (151 kB at 224), and an evaluation holds its split as float32
+besides (602 kB an image): 50,000 test images take 38 GB. More than ``memory`` GB (16) is refused before anything is
+read; ``image-folder:PATH?train=20&test=10`` takes so many images of each class, evenly spread over their file names,
+and ``…?memory=64`` allows more.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import torch
+from torch import Tensor
+
+from core.datasets.base import ImageDataset, Progress, Split, hold_out
+from core.errors import DataError, UnknownNameError, UsageError
+
+PREFIX = "image-folder:"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SIZE, RESIZED = 224, 256 / 224
+ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
+LAYOUT = "the layout is PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (or test instead of val)"
+CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the text behind the ``?`` says: images per class (None: all), and GB that the images may take in memory."""
+
+    train: int | None = None
+    val: int | None = None
+    test: int | None = None
+    memory: int = 16
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of one split and their labels."""
+
+    paths: tuple[Path, ...]
+    labels: tuple[int, ...]
+
+
+def image_folder(name: str, size: int | None, progress: Progress) -> ImageDataset:
+    """Load the photographs that ``image-folder:PATH`` names.
+
+    Args:
+        name: ``image-folder:PATH`` or ``image-folder:PATH?train=…&val=…&test=…&memory=…``.
+        size: side of the images in pixels; None: 224.
+        progress: called with a line of text while images are read.
+
+    Raises:
+        UsageError: no path, or something unknown behind the ``?``.
+        DataError: a folder is missing or empty, an image is damaged, or there are more images than memory allows.
+    """
+    path, _, query = name.removeprefix(PREFIX).partition("?")
+    if not path or not name.startswith(PREFIX):
+        raise UsageError(f"dataset {name!r}: write image-folder:PATH; {LAYOUT}")
+    limits, root, side = _limits(name, query), Path(path).expanduser(), size or SIZE
+    classes = _folders(_split_folder(root, "train"))
+    held = [split for split in ("test", "val") if (root / split).is_dir()]
+    if not held:
+        raise DataError(f"{root} has neither a folder 'val' nor 'test'; {LAYOUT}")
+    found = {split: _files(root / split, classes, getattr(limits, split)) for split in ("train", *held)}
+    _require_memory(root, found, held[0], side, limits.memory)
+
+    def read(split: str) -> tuple[Tensor, Tensor]:
+        return _read(found[split], side, lambda done, total: progress(f"{root / split}: {done} of {total} images"))
+
+    train = read("train")
+    fitting, validation = (Split(*train), Split(*read("val"))) if len(held) == 2 else hold_out(*train)
+    test = Split(*read(held[0]))
+    title = PREFIX + root.resolve().name
+    return ImageDataset(title, fitting, validation, test, MEAN, STD, tuple(classes), mirror=True)
+
+
+def _limits(name: str, query: str) -> Limits:
+    given: dict[str, int] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key not in Limits.__dataclass_fields__:
+            raise UnknownNameError("option", key, Limits.__dataclass_fields__, where=f"dataset {name!r}: ")
+        if not value.isdecimal() or int(value) < 1:
+            raise UsageError(f"dataset {name!r}: {key} = {value!r} must be a whole number from 1")
+        given[key] = int(value)
+    return Limits(**given)
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    if not root.is_dir():
+        raise DataError(f"{root} is not a folder; {LAYOUT}")
+    if not (root / split).is_dir():
+        raise DataError(f"{root} has no folder {split!r}; {LAYOUT}")
+    return root / split
+
+
+def _folders(folder: Path) -> list[str]:
+    names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    if len(names) < 2:
+        raise DataError(f"{folder} holds {len(names)} class folders, at least two are needed; {LAYOUT}")
+    return names
+
+
+def _files(folder: Path, classes: list[str], limit: int | None) -> Files:
+    """The images of a split, class by class; ``limit`` of each, evenly spread over the sorted names."""
+    unknown = sorted(set(_folders(folder)) - set(classes))
+    if unknown:
+        raise DataError(
+            f"{folder / unknown[0]} is a class that 'train' does not have; both need the same class folders"
+        )
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, name in enumerate(classes):
+        if not (folder / name).is_dir():
+            raise DataError(f"{folder} has no folder {name!r}, which 'train' has; both need the same class folders")
+        own = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
+        if not own:
+            raise DataError(f"{folder / name} holds no image ({', '.join(sorted(ENDINGS))}); fill or remove the folder")
+        if limit is not None and limit < len(own):
+            own = [own[i * len(own) // limit] for i in range(limit)]
+        paths += own
+        labels += [label] * len(own)
+    return Files(tuple(paths), tuple(labels))
+
+
+def _require_memory(root: Path, found: dict[str, Files], evaluated: str, side: int, allowed: int) -> None:
+    counts = {split: len(files.paths) for split, files in found.items()}
+    needed = math.ceil(3 * side**2 * (sum(counts.values()) + 4 * counts[evaluated]) / 1e9)
+    if needed > allowed:
+        images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
+        raise DataError(
+            f"{root} would take {needed} GB of memory ({images} images of {side}x{side}), more than {allowed} GB: "
+            f"take fewer images per class, {PREFIX}{root}?train=20&test=10, a smaller size, or allow it with "
+            f"?memory={needed}"
+        )
+
+
+def _read(files: Files, side: int, tell: Callable[[int, int], None]) -> tuple[Tensor, Tensor]:
+    """Images uint8 (N, 3, side, side), decoded by as many threads as there are cores, and labels (N,)."""
+    total = len(files.paths)
+    images = torch.empty(total, 3, side, side, dtype=torch.uint8)
+    with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        warnings.simplefilter("ignore")  # Pillow's remarks on metadata
+        for start in range(0, total, CHUNK):
+            paths = files.paths[start : start + CHUNK]
+            for offset, image in enumerate(pool.map(lambda path: _decode(path, side), paths)):
+                images[start + offset] = image
+            tell(start + len(paths), total)
+    return images, torch.tensor(files.labels)
+
+
+def _decode(path: Path, side: int) -> Tensor:
+    from PIL import Image
+    from torchvision.transforms import functional as vision
+
+    try:
+        with Image.open(path) as file:
+            picture: Any = file.convert("RGB")
+    except Exception as error:  # a damaged file makes the decoder fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} cannot be read as an image ({reason}): replace or remove it") from None
+    picture = vision.center_crop(vision.resize(picture, [round(side * RESIZED)]), [side, side])
+    pixels: Tensor = vision.pil_to_tensor(picture)
+    return pixels
