@@ -26,7 +26,7 @@ from core.datasets import DATASETS, ImageDataset, load_dataset
 from core.errors import CheckpointError, ModelError, UnknownNameError, UsageError
 from core.files import writing
 from core.measure import accuracy_and_loss
-from core.models import MODELS, Recipe, load_model, recipe_for
+from core.models import MODELS, Recipe, is_pretrained, load_model, recipe_for
 from core.training import StepProgress, train
 
 TRAINING_VERSION = 1
@@ -40,7 +40,7 @@ class BaselineConfig(BaseModel):
     Args:
         model: see `load_model`.
         dataset: see `load_dataset`.
-        checkpoint: file with the weights; None trains.
+        checkpoint: file with the weights; None trains, unless the model's name brings weights along.
         size: side of the images in pixels; None: the dataset's own.
         epochs: passes over the training split.
         batch_size: images per step.
@@ -97,10 +97,10 @@ class BaselineConfig(BaseModel):
         Raises:
             CheckpointError: the checkpoint cannot be read.
         """
-        if self.checkpoint is None:
+        if self.checkpoint is None and not is_pretrained(self.model):
             identity = {"training": TRAINING_VERSION, **self.model_dump(mode="json")}
         else:
-            content = hashlib.sha256(read_bytes(self.checkpoint)).hexdigest()
+            content = None if self.checkpoint is None else hashlib.sha256(read_bytes(self.checkpoint)).hexdigest()
             identity = {"model": self.model, "dataset": self.dataset, "size": self.size, "checkpoint": content}
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -148,28 +148,37 @@ def prepare_baseline(
     tell = progress or _silent
     key = config.key
     data = dataset or load_dataset(config.dataset, size=config.size, progress=lambda text: tell(0, 1, text))
-    channels = data.shape[0]
-    model = load_model(config.model, num_classes=len(data.classes), in_channels=channels, seed=config.seed).to(device)
+    model = _build(config, data, device, pretrained=False)
     require_fit(config.model, model, data, device)
     path = cache_path(config, key, cache_dir)
     accuracy = _load_cached(model, path, data)
     if accuracy is not None:
         return Baseline(model, key, accuracy, config, data, "cache")
-    origin: Literal["checkpoint", "training"] = "checkpoint" if config.checkpoint else "training"
+    origin: Literal["checkpoint", "training"] = "checkpoint"
     if config.checkpoint is not None:
         load_checkpoint(model, config.checkpoint)
+    elif is_pretrained(config.model):
+        model = _build(config, data, device, pretrained=True)
     else:
+        origin = "training"
         train(model, data, config.recipe, seed=config.seed, device=device, progress=tell)
     accuracy, _ = accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)
     _store(model, path, {"config": config.model_dump_json(), "accuracy": repr(accuracy), "data": data.fingerprint})
     return Baseline(model, key, accuracy, config, data, origin)
 
 
+def _build(config: BaselineConfig, data: ImageDataset, device: str, *, pretrained: bool) -> nn.Module:
+    classes, channels = len(data.classes), data.shape[0]
+    model = load_model(config.model, num_classes=classes, in_channels=channels, seed=config.seed, pretrained=pretrained)
+    return model.to(device)
+
+
 def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str = "cpu") -> None:
     """Run one image through ``model``.
 
     Raises:
-        ModelError: it does not take the dataset's images, or gives no output for each class.
+        ModelError: it does not take the dataset's images, gives no output for each class, or comes with weights for
+            another number of classes.
     """
     shape, classes = dataset.shape, len(dataset.classes)
     try:
@@ -183,6 +192,11 @@ def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str 
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] < classes:
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise ModelError(f"model {name!r} gives {found} for one image; expected logits (1, {classes})")
+    if is_pretrained(name) and output.shape[1] != classes:
+        raise ModelError(
+            f"the weights of model {name!r} tell {output.shape[1]} classes apart, and {dataset.name!r} has {classes}: "
+            "use a dataset with the weights' own classes, in their order"
+        )
 
 
 def cache_path(config: BaselineConfig, key: str, cache_dir: str | Path) -> Path:

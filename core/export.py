@@ -118,7 +118,9 @@ def _build(path: Path, arguments: dict[str, Any] | None) -> nn.Module:
         raise UsageError(
             f"{path} was made with the factory {name!r}, which is not run because a file says so; pass factory="
         )
-    model = load_model(name, num_classes=arguments["num_classes"], in_channels=arguments["in_channels"])
+    model = load_model(
+        name, num_classes=arguments["num_classes"], in_channels=arguments["in_channels"], pretrained=False
+    )
     remember_origin(model, arguments)
     return model
 

@@ -1,9 +1,8 @@
-"""`load_model`: a registered name, a torchvision name or the user's own factory, plus a checkpoint."""
+"""`load_model`: a registered name, a torchvision name (with weights) or the user's own factory, plus a checkpoint."""
 
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,11 @@ import torch
 from torch import nn
 
 from core.checkpoint import load_checkpoint
-from core.errors import ModelError, UnknownNameError, UsageError
+from core.errors import ModelError, UsageError
 from core.models.base import MODELS
+from core.models.vision import TORCHVISION, is_pretrained, torchvision_builder
 from core.plugins import import_callable
 
-TORCHVISION = "torchvision:"
 ORIGIN = "_load_model_arguments"
 
 
@@ -27,26 +26,31 @@ def load_model(
     num_classes: int = 10,
     in_channels: int | None = None,
     seed: int = 0,
+    pretrained: bool = True,
 ) -> nn.Module:
     """Build a network in eval mode.
 
     Args:
-        name: a registered model (``vgg16``), ``torchvision:NAME`` (``torchvision:resnet18``), or
+        name: a registered model (``vgg16``); ``torchvision:NAME`` (``torchvision:resnet18``), or with weights by
+            torchvision's name, which torchvision downloads and keeps, ``torchvision:resnet18@IMAGENET1K_V1``; or
             ``package.module:factory``, a function of the user that returns an `nn.Module`: its module is imported
             and run, from the current directory too. It is given ``num_classes`` and ``in_channels`` if it names such
             parameters.
-        checkpoint: weights, see `load_checkpoint`; without one they are random.
-        num_classes: number of outputs.
+        checkpoint: weights, see `load_checkpoint`; without one they are random or torchvision's.
+        num_classes: number of outputs; torchvision's weights have their own.
         in_channels: channels of the input images; None takes the factory's own default.
         seed: of the random weights; the global random state is left alone.
+        pretrained: False builds the network that ``@WEIGHTS`` belong to with random ones; nothing is downloaded.
 
     Raises:
-        UnknownNameError: no such model; the nearest names are given.
+        UnknownNameError: no such model or weights; the nearest names are given.
         UsageError: the request cannot be met, for example one input channel for a torchvision model.
         ModelError: the user's factory failed or returned something else.
-        CheckpointError: the weights cannot be read or do not fit.
+        CheckpointError: the weights cannot be downloaded, cannot be read or do not fit.
     """
-    build = _builder(name, num_classes, in_channels)
+    if checkpoint is not None and is_pretrained(name):
+        raise UsageError(f"model {name!r} comes with weights of its own: leave out either them or the checkpoint")
+    build = _builder(name, num_classes, in_channels, pretrained)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         model = build()
@@ -67,35 +71,15 @@ def origin(model: nn.Module) -> dict[str, Any] | None:
     return found
 
 
-def _builder(name: str, num_classes: int, in_channels: int | None) -> Callable[[], nn.Module]:
+def _builder(name: str, num_classes: int, in_channels: int | None, pretrained: bool) -> Callable[[], nn.Module]:
     if name.startswith(TORCHVISION):
-        return _torchvision(name, num_classes, in_channels)
+        return torchvision_builder(name, num_classes, in_channels, pretrained)
     given = {"num_classes": num_classes} | ({} if in_channels is None else {"in_channels": in_channels})
     if ":" in name:
         factory = import_callable(name, "model")
         return lambda: _call_user_factory(name, factory, given)
     registered = MODELS.get(name)
     return lambda: registered(**given)
-
-
-def _torchvision(name: str, num_classes: int, in_channels: int | None) -> Callable[[], nn.Module]:
-    import torchvision
-
-    kind = name.removeprefix(TORCHVISION)
-    if kind not in torchvision.models.list_models(torchvision.models):
-        raise UnknownNameError("torchvision model", kind, torchvision.models.list_models(torchvision.models))
-    if in_channels not in (None, 3):
-        raise UsageError(
-            f"model {name!r} takes images of 3 channels, not {in_channels}: use a dataset of colour images"
-        )
-
-    def build() -> nn.Module:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # googlenet and inception announce a future default of their initialisation
-            model: nn.Module = torchvision.models.get_model(kind, weights=None, num_classes=num_classes)
-        return model
-
-    return build
 
 
 def _call_user_factory(name: str, factory: Callable[..., Any], given: dict[str, int]) -> nn.Module:
