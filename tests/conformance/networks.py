@@ -1,0 +1,344 @@
+"""The networks of the conformance table, and an oracle that counts what a cut must leave.
+
+The oracle knows nothing of channel sets: it runs the *original* network with every removed channel set to NaN and sees
+where the NaNs arrive. What reaches a layer as NaN must be missing from its weight; what it computes from the rest must
+be what the compressed network computes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from core.channels import Channels, ChannelSet
+from core.compress import Prepared
+from core.models import MODELS, load_model
+
+LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose2d)
+PREFIX = "torchvision:"
+
+
+@dataclass(frozen=True)
+class Network:
+    """One row: a name that `load_model` knows, and the side of its images.
+
+    Attributes:
+        native: side of the images it was designed for.
+        small: a side that is enough to run every layer of it.
+        light: quick enough for the default test run.
+        scaled: builds it for small images (num_classes → network), where `load_model` has no way to say so.
+    """
+
+    name: str
+    native: int = 224
+    small: int = 64
+    light: bool = False
+    scaled: Callable[..., nn.Module] | None = None
+
+    def build(self, *, native: bool = False, num_classes: int = 10) -> nn.Module:
+        """The network with random weights, in eval mode."""
+        if native or self.scaled is None:
+            return load_model(self.name, num_classes=num_classes, in_channels=3)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return self.scaled(num_classes=num_classes).eval()
+
+    def images(self, count: int = 2, *, native: bool = False) -> Tensor:
+        """Random images (count, 3, side, side)."""
+        side = self.native if native else self.small
+        return torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(3))
+
+
+def _small_maxvit(num_classes: int) -> nn.Module:
+    """``maxvit_t`` with windows of 2×2 instead of 7×7, for images of 64 pixels."""
+    shape = {"stem_channels": 64, "block_channels": [64, 128, 256, 512], "block_layers": [2, 2, 5, 2], "head_dim": 32}
+    net: nn.Module = torchvision.models.MaxVit(
+        input_size=(64, 64), partition_size=2, stochastic_depth_prob=0.2, num_classes=num_classes, **shape
+    )
+    return net
+
+
+def _vision(name: str, **values: Any) -> Network:
+    return Network(PREFIX + name, **values)
+
+
+TABLE: tuple[Network, ...] = (
+    _vision("alexnet"),
+    _vision("vgg11", small=32),
+    _vision("vgg16_bn", small=32),
+    _vision("resnet18", light=True),
+    _vision("resnet34"),
+    _vision("resnet50"),
+    _vision("wide_resnet50_2"),
+    _vision("resnext50_32x4d"),
+    _vision("densenet121"),
+    _vision("densenet169"),
+    _vision("googlenet"),
+    _vision("inception_v3", native=299, small=96),
+    _vision("squeezenet1_0"),
+    _vision("squeezenet1_1", light=True),
+    _vision("mobilenet_v2", light=True),
+    _vision("mobilenet_v3_small", light=True),
+    _vision("mobilenet_v3_large"),
+    _vision("mnasnet0_5"),
+    _vision("mnasnet1_0"),
+    _vision("shufflenet_v2_x0_5", light=True),
+    _vision("shufflenet_v2_x1_0"),
+    _vision("efficientnet_b0"),
+    _vision("efficientnet_v2_s"),
+    _vision("regnet_x_400mf", light=True),
+    _vision("regnet_y_400mf"),
+    _vision("regnet_y_800mf"),
+    _vision("convnext_tiny"),
+    _vision("vit_b_16", small=32, scaled=partial(torchvision.models.vit_b_16, image_size=32)),
+    _vision("swin_t"),
+    _vision("swin_v2_t"),
+    _vision("maxvit_t", scaled=_small_maxvit),
+    Network("lenet-300-100", native=28, small=28, light=True),
+    Network("vgg-small", native=28, small=28, light=True),
+    Network("vgg16", native=32, small=32),
+    Network("resnet20", native=32, small=16, light=True),
+    Network("resnet56", native=32, small=16),
+    Network("wrn-40-4", native=32, small=16),
+)
+BY_NAME = {network.name.removeprefix(PREFIX): network for network in TABLE}
+REGISTERED = {network.name for network in TABLE} & set(MODELS.names())
+
+
+def settle(model: nn.Module, images: Tensor) -> nn.Module:
+    """Give every batch norm the statistics of ``images`` and uneven γ, β, so that no layer's output is constant."""
+    generator = torch.Generator().manual_seed(5)
+    for parameter in model.parameters():
+        if not bool(parameter.any()):  # zeros at the start of training would hide what lies before them
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator).to(parameter)
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.weight.data = 0.5 + torch.rand(norm.num_features, generator=generator).to(norm.weight)
+        norm.bias.data = 0.2 * torch.randn(norm.num_features, generator=generator).to(norm.bias)
+        norm.train()
+    with torch.no_grad():
+        model(images)
+    for norm in norms:
+        norm.momentum = 0.1
+    return model.eval()
+
+
+@dataclass
+class Oracle:
+    """What the cut must leave: shapes and outputs, found by running the original with NaN for what is gone."""
+
+    shapes: dict[str, tuple[int, ...]]
+    """parameter name -> expected shape."""
+    rows: dict[str, list[int]]
+    """layer -> its surviving rows."""
+    output: Any = None
+
+
+def mask(original: nn.Module, cut: nn.Module, images: Tensor) -> Oracle:
+    """Run ``original`` as if it had been cut like ``cut`` (its weights must be the original's, only fewer).
+
+    Only the number and content of each layer's rows are taken from ``cut``; which columns must be gone everywhere, and
+    what every norm works on, follows from the NaNs.
+    """
+    original = copy.deepcopy(original)
+    found = Oracle({name: tuple(p.shape) for name, p in original.named_parameters()}, {})
+    with contextlib.ExitStack() as stack:
+        for name, module in original.named_modules():
+            replacement = _replacement(name, module, cut, found)
+            if replacement is not None:
+                stack.enter_context(_forward(module, replacement))
+        with torch.no_grad():
+            found.output = original(images)
+    return found
+
+
+@contextlib.contextmanager
+def _forward(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    module.forward = forward
+    yield
+    del module.forward
+
+
+def _replacement(name: str, module: nn.Module, cut: nn.Module, found: Oracle) -> Callable[[Tensor], Tensor] | None:
+    if isinstance(module, nn.MultiheadAttention) or name.endswith("self_attention.out_proj"):
+        return None  # its projections are parameters of a function
+    if isinstance(module, LAYERS):
+        other = cut.get_submodule(name)
+        axis = -1 if isinstance(module, nn.Linear) else 1
+        return lambda x: _layer(name, module, other, x, axis, found)
+    if isinstance(module, nn.LayerNorm):
+        axis = 1 if isinstance(module, torchvision.models.convnext.LayerNorm2d) else -1
+        return lambda x: _norm(name, module, x, axis, found)
+    if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
+        return lambda x: _norm(name, module, x, 1, found)
+    if isinstance(module, nn.PReLU) and module.num_parameters > 1:
+        return lambda x: _norm(name, module, x, 1, found)
+    if isinstance(module, torchvision.models.convnext.CNBlock):
+        return lambda x: _scaled_block(name, module, x, found)
+    if isinstance(module, (nn.ReLU6, nn.Hardsigmoid, nn.Hardswish, nn.Hardtanh)):  # these map NaN to a number
+        plain = type(module)()
+        return lambda x: torch.where(x.isnan(), x, plain(x.clone()))
+    return None
+
+
+def survivors(x: Tensor, axis: int) -> Tensor:
+    """Indices along ``axis`` whose values are no NaN; a channel is NaN everywhere or nowhere."""
+    gone = x.isnan().movedim(axis, 0).flatten(1)
+    assert torch.equal(gone.all(1), gone.any(1)), "a channel is gone at some places and not at others"
+    return (~gone.any(1)).nonzero().flatten()
+
+
+def _layer(name: str, module: Any, cut: Any, x: Tensor, axis: int, found: Oracle) -> Tensor:
+    left = survivors(x, axis)
+    transposed = isinstance(module, nn.ConvTranspose2d)
+    weight, other = module.weight.detach(), cut.weight.detach()
+    if transposed:
+        weight, other = weight.transpose(0, 1), other.transpose(0, 1)
+    groups = getattr(module, "groups", 1)
+    y = type(module).forward(module, torch.nan_to_num(x, nan=0.0))
+    columns, inside = _columns(left, weight, groups)
+    rows = _rows(weight, other, columns, groups, name)
+    depthwise = groups > 1 and weight.shape[1] == 1 and len(weight) == groups
+    if depthwise:
+        assert rows == left.tolist(), f"{name}: the filters do not follow their channels"
+    shape = (len(rows), inside, *weight.shape[2:])
+    found.shapes[f"{name}.weight"] = (shape[1], shape[0], *shape[2:]) if transposed else shape
+    if module.bias is not None:
+        found.shapes[f"{name}.bias"] = (len(rows),)
+    assert found.rows.setdefault(name, rows) == rows, f"{name}: used twice, cut differently"
+    return _only(y, rows, axis)
+
+
+def _columns(left: Tensor, weight: Tensor, groups: int) -> tuple[list[Tensor], int]:
+    """The surviving columns of each group's rows, and how many; as many in every group."""
+    each = weight.shape[1]
+    if each == 1 and len(weight) == groups:
+        return [torch.zeros(1, dtype=torch.long)] * groups, 1
+    parts = [left[(left >= g * each) & (left < (g + 1) * each)] - g * each for g in range(groups)]
+    assert len({len(part) for part in parts}) == 1, "groups lose unequal numbers of channels"
+    return parts, len(parts[0])
+
+
+def _rows(weight: Tensor, cut: Tensor, columns: list[Tensor], groups: int, name: str) -> list[int]:
+    """The original row that each row of ``cut`` is; its values must be the original's at the surviving columns."""
+    size = len(weight) // groups
+    known: dict[bytes, list[int]] = {}
+    for row in range(len(weight) - 1, -1, -1):
+        part = weight[row].index_select(0, columns[row // size]).contiguous()
+        known.setdefault(part.numpy().tobytes(), []).append(row)
+    rows = []
+    for row in cut:
+        same = known.get(row.contiguous().numpy().tobytes())
+        assert same, f"{name}: a row of the cut weight is none of the original's on the surviving columns"
+        rows.append(same.pop())
+    assert rows == sorted(rows), f"{name}: rows are not in the original's order"
+    return rows
+
+
+def _only(y: Tensor, rows: list[int], axis: int) -> Tensor:
+    out = torch.full_like(y, torch.nan)
+    index = torch.tensor(rows)
+    return out.index_copy_(axis, index, y.index_select(axis, index))
+
+
+def _norm(name: str, module: Any, x: Tensor, axis: int, found: Oracle) -> Tensor:
+    left = survivors(x, axis)
+    small = copy.deepcopy(module)
+    small.__dict__.pop("forward", None)
+    if isinstance(module, nn.LayerNorm):
+        small.normalized_shape = (len(left),)
+    if isinstance(module, nn.GroupNorm):
+        small.num_channels = len(left)
+    for key in ("weight", "bias", "running_mean", "running_var"):
+        value = getattr(module, key, None)
+        if value is None:
+            continue
+        setattr(small, key, nn.Parameter(value[left]) if isinstance(value, nn.Parameter) else value[left])
+        if isinstance(value, nn.Parameter):
+            found.shapes[f"{name}.{key}"] = (len(left),)
+    y = small(x.index_select(axis, left))
+    return torch.full_like(x, torch.nan).index_copy_(axis, left, y)
+
+
+def _scaled_block(name: str, module: Any, x: Tensor, found: Oracle) -> Tensor:
+    found.shapes[f"{name}.layer_scale"] = (len(survivors(x, 1)), 1, 1)
+    y: Tensor = type(module).forward(module, x)
+    return y
+
+
+def first_ones(rows: Tensor) -> Tensor:
+    """A criterion: the first channels of a set stay, whatever their weights."""
+    return torch.arange(len(rows), 0, -1, dtype=torch.float64)
+
+
+def plant_copies(prepared: Prepared, kept: Mapping[str, tuple[int, ...]]) -> nn.Module:
+    """A copy of the network in which every channel that is not kept computes what a kept one of its set computes.
+
+    ``kept``: set → the channels that will stay. Every parameter that belongs to a removed channel (producers' rows,
+    biases, norms, depthwise filters, gates) is overwritten; what consumers read of it is left as random as it was.
+    """
+    channels = prepared.channels
+    atoms = channels.graph.atoms.axes
+    layers = {layer.weight: layer for layer in channels.graph.layers}
+    depthwise = {name for group in channels.sets for name in group.channel_wise}
+    model = copy.deepcopy(channels.graph.model)
+    state = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
+    source = torch.arange(int(channels.unit_of.max()) + 1)
+    places = _places(channels)
+    for group in channels.sets:
+        own = [tuple(places[unit]) for unit in group.units.tolist()]
+        source[group.units] = group.units[_sources(group, kept[group.name], own)]
+    for (name, axis), own in atoms.items():
+        layer = layers.get(name)
+        if name not in state or (layer and axis == layer.read_axis and layer.name not in depthwise):
+            continue
+        value, units = state[name].data, channels.unit_of[own.long()]
+        if axis < value.dim() and len(units) == value.shape[axis]:
+            value.copy_(value.index_select(axis, _copied_index(units, source)))
+    return model
+
+
+def _places(channels: Channels) -> list[list[int]]:
+    """For each channel, the parameter axes it lies on: only channels on the same ones can be copies of each other."""
+    found: list[list[int]] = [[] for _ in range(int(channels.unit_of.max()) + 1)]
+    for number, own in enumerate(channels.graph.atoms.axes.values()):
+        for unit in channels.unit_of[own.long()].unique().tolist():
+            found[unit].append(number)
+    return found
+
+
+def _sources(group: ChannelSet, kept: tuple[int, ...], places: list[tuple[int, ...]]) -> Tensor:
+    """For each channel of a set, itself or the kept one of its own kind that it will be a copy of; taken in turn."""
+    kind = [(where, -1 if group.blocks is None else int(group.blocks[i])) for i, where in enumerate(places)]
+    turns: dict[Any, int] = {}
+    source = list(range(group.size))
+    for i in range(group.size):
+        if i in kept:
+            continue
+        same = [k for k in kept if kind[k] == kind[i]]
+        assert same, f"{group.name}: channel {i} has no kept one of its kind"
+        turn = turns[kind[i]] = turns.get(kind[i], -1) + 1
+        source[i] = same[turn % len(same)]
+    return torch.tensor(source)
+
+
+def _copied_index(units: Tensor, source: Tensor) -> Tensor:
+    """Where each position is copied from: the occurrence of its source unit with the same number as its own."""
+    places: dict[int, list[int]] = {}
+    for position, unit in enumerate(units.tolist()):
+        places.setdefault(unit, []).append(position)
+    index = torch.arange(len(units))
+    for unit, own in places.items():
+        if int(source[unit]) != unit:
+            index[own] = torch.tensor(places[int(source[unit])])
+    return index
