@@ -17,7 +17,8 @@ class ClusterError(NeuronMergingError):
     """Ray cannot be reached, lacks resources, or its workers cannot start."""
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its type where it has none."""
+def first_line(error: BaseException, most: int = 200) -> str:
+    """The first line of an error's text, at most so many characters of it, or its type where it has none."""
     text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+    line = text.splitlines()[0] if text else type(error).__name__
+    return line if len(line) <= most else f"{line[: most - 1]}…"

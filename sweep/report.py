@@ -8,6 +8,7 @@ from typing import Any
 from sweep.outcome import lines
 from sweep.progress import duration
 from sweep.runner import Finished
+from sweep.tracking.uri import SERVERS
 
 
 def as_text(finished: Finished, results: Path) -> list[str]:
@@ -23,7 +24,8 @@ def as_text(finished: Finished, results: Path) -> list[str]:
     out += not_logged(finished)
     out += [f"plot   {path}" for path in outcome.files if path.suffix in (".png", ".html")]
     out.append(f"trials {outcome.sweep.folder / 'trials.jsonl'}")
-    return [*out, f"look at every trial:  sweep ui{option}"]
+    where = info.tracking_uri if info.tracking_uri.startswith(SERVERS) else f"sweep ui{option}"
+    return [*out, f"look at every trial:  {where}"]
 
 
 def not_logged(finished: Finished) -> list[str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from core.errors import UsageError
 from sweep.cli import VERBS, main
 
 LENET = ["compress", "--model", "lenet-300-100", "--dataset", "digits", "--ratio", "0.5"]
@@ -128,7 +132,30 @@ def test_a_bug_is_one_sentence_and_a_log(monkeypatch, capsys):
     log.unlink()
 
 
-def test_ctrl_c_and_a_closed_pipe(monkeypatch, capsys):
+def test_an_error_of_several_lines_is_one(monkeypatch, capsys):
+    def refused(_):
+        raise UsageError("first,\n  then second")
+
+    monkeypatch.setattr("sweep.cli.dispatch", refused)
+    assert main(["spaces"]) == 2
+    assert capsys.readouterr().err == "sweep: first, then second\n"
+
+
+def test_a_closed_pipe_is_no_error():
+    """As in ``sweep spaces | head -1``."""
+    program = "import sys; from sweep.cli import main; sys.exit(main(['--help']))"
+    root = str(Path(__file__).parents[2])
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}
+    )
+    os.close(writer)
+    assert done.returncode == 141
+    assert done.stderr == b""
+
+
+def test_ctrl_c(monkeypatch, capsys):
     def interrupted(_):
         raise KeyboardInterrupt
 

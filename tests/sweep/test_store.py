@@ -141,6 +141,7 @@ def test_on_a_full_disk_the_reserve_makes_room(results, make_info, make_record):
     store.append(make_record(0.2))
     assert "No space left on device" in store.trouble
     assert "free some space" in store.trouble
+    assert len(read_sweep(results, "a").records) == 2  # at once, not only at the end
     store.append(make_record(0.3))
     store.close()
     sweep = read_sweep(results, "a")

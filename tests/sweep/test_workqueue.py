@@ -78,6 +78,32 @@ def test_a_worker_killed_once_costs_nothing():
     assert all(r.status == "finished" for r in records)
 
 
+def test_a_record_that_comes_twice_counts_once():
+    records = []
+    queue = WorkQueue(ListPlanner(configs(2)), 1, records.append, trial_seconds=60.0)
+    (config,) = queue.next_batch("a")
+    queue.returned("a", [record_of(config)])
+    queue.returned("a", [record_of(config)])
+    assert len(records) == 1
+
+
+def test_dying_in_company_is_no_attempt():
+    """A batch dies, then one of it alone, twice: that is two attempts, so it is tried once more."""
+    records = []
+    queue = WorkQueue(ListPlanner(configs(40)), 2, records.append, trial_seconds=0.05)
+    batch = queue.next_batch("all")
+    assert len(batch) > 1
+    queue.ended("all", "killed")
+    deaths = {batch[0].key: ATTEMPTS - 1}
+
+    def fate(config: TrialConfig) -> str:
+        deaths[config.key] = deaths.get(config.key, 0) - 1
+        return "killed" if deaths[config.key] >= 0 else ""
+
+    drain(queue, fate)
+    assert {r.status for r in records} == {"finished"}
+
+
 def test_workers_that_only_die_are_hopeless():
     queue = WorkQueue(ListPlanner(configs(30)), 2, lambda record: None, trial_seconds=0.05)
     for number in range(10):
