@@ -179,7 +179,7 @@ def _replacement(name: str, module: nn.Module, cut: nn.Module, found: Oracle) ->
     if isinstance(module, nn.LayerNorm):
         axis = 1 if isinstance(module, torchvision.models.convnext.LayerNorm2d) else -1
         return lambda x: _norm(name, module, x, axis, found)
-    if isinstance(module, (nn.modules.batchnorm._BatchNorm, nn.GroupNorm)):
+    if isinstance(module, (nn.modules.batchnorm._NormBase, nn.GroupNorm)):
         return lambda x: _norm(name, module, x, 1, found)
     if isinstance(module, nn.PReLU) and module.num_parameters > 1:
         return lambda x: _norm(name, module, x, 1, found)
@@ -259,6 +259,9 @@ def _norm(name: str, module: Any, x: Tensor, axis: int, found: Oracle) -> Tensor
         small.normalized_shape = (len(left),)
     if isinstance(module, nn.GroupNorm):
         small.num_channels = len(left)
+        small.num_groups = len(left) if module.num_groups == module.num_channels else module.num_groups
+    if isinstance(module, nn.modules.batchnorm._NormBase):
+        small.num_features = len(left)
     for key in ("weight", "bias", "running_mean", "running_var"):
         value = getattr(module, key, None)
         if value is None:

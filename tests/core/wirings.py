@@ -249,7 +249,10 @@ class LayerScale(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.stem, self.conv1, self.conv2 = nn.Conv2d(3, N, 1), nn.Conv2d(N, N, 3, padding=1), nn.Conv2d(N, N, 1)
-        self.gamma, self.alpha = nn.Parameter(torch.linspace(0.3, 0.7, N).view(N, 1, 1)), nn.Parameter(torch.tensor(0.4))
+        self.gamma, self.alpha = (
+            nn.Parameter(torch.linspace(0.3, 0.7, N).view(N, 1, 1)),
+            nn.Parameter(torch.tensor(0.4)),
+        )
         self.fc = nn.Linear(N, 5)
 
     def forward(self, x: Tensor) -> Tensor:
