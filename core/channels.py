@@ -191,12 +191,14 @@ def _blocks(graph: ChannelGraph, unit_of: Tensor, units: Tensor) -> tuple[Tensor
     for atoms, groups, owner in graph.atoms.balanced:
         theirs = unit_of[atoms.long()]
         inside = torch.isin(theirs, units)
-        if not bool(inside.any()):
-            continue
-        if not bool(inside.all()) or len(theirs) != len(units):
-            return None, f"{owner} works on groups of channels from several sets"
+        parts = theirs.view(groups, -1).sort(dim=1).values
+        if not bool(inside.any()) or torch.equal(parts, parts[:1].expand_as(parts)):
+            continue  # none of these channels, or every group holds the same ones
         part = torch.arange(groups).repeat_interleave(len(theirs) // groups)
         where = {int(unit): int(block) for unit, block in zip(theirs, part, strict=True)}
+        astray = any(where[int(unit)] != int(block) for unit, block in zip(theirs, part, strict=True))
+        if not bool(inside.all()) or len(where) != len(units) or astray:
+            return None, f"{owner} works on groups of channels from several sets"
         blocks = torch.tensor([where[int(unit)] for unit in units])
         if found is not None and not torch.equal(found, blocks):
             return None, f"{owner} groups these channels in another way than the layers before it"

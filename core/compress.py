@@ -238,7 +238,10 @@ def _merge_set(work: nn.Module, prepared: Prepared, group: ChannelSet, kept: Ten
     site = Site(group.name, group.producers, group.consumers, group.channel_wise, group.size, tuple(kept.tolist()))
     if len(kept) == group.size or not method.merges:
         return site
-    simple = len(group.producers) == 1 and not group.channel_wise and group.blocks is None
+    weight = parameter(work, channels.layers[group.name].weight)
+    assert weight is not None
+    one_row = weight.shape[channels.layers[group.name].write_axis] == group.size
+    simple = len(group.producers) == 1 and not group.channel_wise and group.blocks is None and one_row
     method, note = method.for_set(single=simple)
     found = prepared.signatures(group)
     merges = {name: merge_in_blocks(method, signature, kept, group.blocks) for name, signature in found.items()}

@@ -160,20 +160,40 @@ class _Walk:
             value[own < 0] = 0
         return value if value.numel() > LARGE else value.double()
 
-    def places(self, name: str) -> Tensor:
+    def places(self, name: str, axis: int = 0) -> Tensor:
         """The channels (position in the set) that a parameter's entries belong to, those of other sets left out."""
-        where = self.channels.local(self.group, self.channels.graph.canonical(name))
+        where = self.channels.local(self.group, self.channels.graph.canonical(name), axis)
         return where[where >= 0]
 
     def rows(self, layer: Layer) -> Signature:
-        rows = self.along(layer.weight, layer.write_axis)
+        """Rows W (n, fan_in) of a producer; a channel that has several rows (a gated unit) is all of them together."""
+        where = self.places(layer.weight, layer.write_axis)
+        several = len(where) > len(torch.unique(where))
+        rows = self.each_row(layer.weight, layer.write_axis) if several else self.along(layer.weight, layer.write_axis)
         assert rows is not None
         rows = rows.flatten(1)
         gram = inner_products(rows)
         if layer.groups > 1 and self.group.blocks is not None:  # rows of different groups read different channels
             gram = gram * (self.group.blocks[:, None] == self.group.blocks)
-        bias = self.along(layer.bias) if self.parameter_or_none(layer.bias) is not None else None
-        return Signature(gram, gram.new_zeros(len(rows)) if bias is None else bias)
+        if self.parameter_or_none(layer.bias) is None:
+            return Signature(gram, gram.new_zeros(len(rows)))
+        if several:
+            bias = self.each_row(layer.bias, 0)
+            return Signature(gram + bias @ bias.T, gram.new_zeros(len(rows)))
+        one = self.along(layer.bias)
+        return Signature(gram, gram.new_zeros(len(rows)) if one is None else one)
+
+    def each_row(self, name: str, axis: int) -> Tensor:
+        """All rows (n, m, …) of each channel, for a parameter whose every channel has m of them."""
+        where = self.channels.local(self.group, self.channels.graph.canonical(name), axis)
+        value = self.parameter(name)
+        assert value is not None
+        covered = torch.isin(torch.arange(self.group.size), where)
+        order = torch.argsort(where, stable=True)
+        order = order[where[order] >= 0].view(int(covered.sum()), -1)
+        found = value.new_zeros(self.group.size, order.shape[1], *value.movedim(axis, 0).shape[1:]).double()
+        found[covered] = value.movedim(axis, 0)[order].double()
+        return found
 
     def parameter_or_none(self, name: str) -> Tensor | None:
         try:

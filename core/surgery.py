@@ -50,10 +50,14 @@ def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, 
     weight = parameter(model, layer.weight)
     assert weight is not None
     where = channels.local(group, layer.weight, layer.read_axis)
-    positions = by_channel(where, group.size)  # (n, m)
+    covered = torch.isin(torch.arange(group.size), where)  # a chunk holds some of the channels only
+    positions = by_channel(where, covered)  # (n, m)
+    mine = covered[kept]
+    z, offset = merge.z[covered][:, mine], merge.offset[covered]
+    kept = torch.searchsorted(covered.nonzero().flatten(), kept[mine])
     v = by_reader(weight.detach(), layer)  # (in, out of one group, …)
     read = v[positions]  # (n, m, out, …)
-    z, offset = merge.z.to(v), merge.offset.to(v)
+    z, offset = z.to(v), offset.to(v)
     v[positions[kept]] = (z.T @ read.flatten(1)).view(len(kept), *read.shape[1:])
     if layer.groups > 1:  # then v is a copy, else it is the weight itself
         assign(model, layer.weight, by_weight(v, layer))
@@ -92,13 +96,13 @@ def by_weight(read: Tensor, layer: Layer) -> Tensor:
     return read.view(layer.groups, inside // layer.groups, out, *taps).transpose(1, 2).flatten(0, 1)
 
 
-def by_channel(where: Tensor, size: int) -> Tensor:
-    """Positions (n, m) of each channel along an axis, from ``where`` (axis length,) = channel or -1."""
+def by_channel(where: Tensor, covered: Tensor) -> Tensor:
+    """Positions (n, m) of each covered channel along an axis, from ``where`` (axis length,) = channel or -1."""
     order = torch.argsort(where, stable=True)
     order = order[where[order] >= 0]
-    multiplicity, rest = divmod(len(order), size)
+    multiplicity, rest = divmod(len(order), int(covered.sum()))
     assert rest == 0, "every channel of a set is read equally often"
-    return order.view(size, multiplicity)
+    return order.view(-1, multiplicity)
 
 
 def replace_rows(model: nn.Module, channels: Channels, group: ChannelSet, kept: Tensor, rows: Tensor) -> None:

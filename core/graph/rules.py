@@ -449,16 +449,50 @@ def move(walk: Labeller, call: Call) -> Any:
         return unlabelled(call.value)
     before = walk.of(source)
     if isinstance(before, (tuple, list, Mapping)):  # picking one of several tensors
+        walk.steps[call.node] = Step(call.node, "move", (source,), call.op)
         return before[call.args[1]] if call.op == "getitem" else opaque(walk, call)
     if call.op == "getattr":
         return unlabelled(call.value)
     after = _run_on(walk, call, before)
     walk.steps[call.node] = Step(call.node, "move", (source,), call.op)
+    if call.op == "chunk" and _even_parts(walk, call, before):
+        return after
+    if isinstance(after, Tensor) and _even_groups(walk, call, before, after):
+        return after
     problem = _not_whole(call, before, after)
     if problem:
         walk.freeze(source, problem)
         return unlabelled(call.value)
     return after
+
+
+def _even_parts(walk: Labeller, call: Call, before: Tensor) -> bool:
+    """Chunking the channels in equal parts works on, if every part loses as many of them."""
+    parts, axes = int(call.arg(1, "chunks")), varying_axes(before)
+    if len(axes) != 1 or int(call.arg(2, "dim", 0)) % before.dim() != axes[0] or before.size(axes[0]) % parts:
+        return False
+    walk.atoms.balance(before.movedim(axes[0], 0).flatten(1)[:, 0].contiguous(), parts, repr(call.op))
+    return True
+
+
+def _even_groups(walk: Labeller, call: Call, before: Tensor, after: Tensor) -> bool:
+    """Splitting the channel axis in (groups, rest) works on, if every group loses the same ones: they are tied.
+
+    As in a channel shuffle, view(n, groups, c // groups, …): the rest must be computed from the channel count.
+    """
+    old, new = varying_axes(before), varying_axes(after)
+    if call.op not in ("view", "reshape") or len(old) != 1 or len(new) != 2 or new[1] != new[0] + 1:
+        return False
+    sizes = call.args[1:] if not isinstance(call.args[1], (tuple, list)) else tuple(call.args[1])
+    if (
+        not isinstance(sizes[new[0]], int)
+        or sizes[new[0]] < 1
+        or (isinstance(sizes[new[1]], int) and sizes[new[1]] > 1)
+    ):
+        return False
+    first = after.narrow(new[0], 0, 1).expand_as(after)
+    walk.atoms.tie(first, after)
+    return True
 
 
 def _run_on(walk: Labeller, call: Call, labels: Tensor) -> Any:

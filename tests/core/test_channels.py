@@ -89,7 +89,7 @@ class OverChannels(Reader):
 
 class Halves(Reader):
     def read(self, x: Tensor) -> Tensor:
-        a, b = x.chunk(2, 1)
+        a, b = x.split([3, 5], 1)
         return self.last(torch.cat([b, a], 1))
 
 
@@ -113,7 +113,7 @@ class Returned(Reader):
     [
         (Softmax(), "'softmax' reads it"),
         (OverChannels(), "'mean' runs over the channels"),
-        (Halves(), "'chunk' takes these channels apart"),
+        (Halves(), "'split' takes these channels apart"),
         (Literal(), "the channel count 8 is written into 'view'"),
         (Returned(), "network's output"),
     ],
