@@ -36,7 +36,8 @@ def execute(
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
     trainable = tune.with_resources(
-        tune.with_parameters(TrialWorker, shared=shared, run=run), {"cpu": 1, "gpu": gpus_per_trial}
+        tune.with_parameters(TrialWorker, shared=shared, run=run, gpu=gpus_per_trial > 0),
+        {"cpu": 1, "gpu": gpus_per_trial},
     )
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, contextlib.suppress(Stopped):
         tune.Tuner(

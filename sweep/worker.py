@@ -31,13 +31,13 @@ class TrialWorker(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]  # Tune passes what `tune.with_parameters` was given by name
-        self, config: dict[str, Any], shared: Buildable, run: Callable[[TrialConfig, Any], TrialRecord]
+        self, config: dict[str, Any], shared: Buildable, run: Callable[[TrialConfig, Any], TrialRecord], gpu: bool
     ) -> None:
-        """Build the workbench, once in the actor's life."""
+        """Build the workbench, once in the actor's life; on the CPU where Ray's GPUs are only logical ones."""
         import torch
 
         torch.set_num_threads(1)
-        self._bench = shared.build("cuda" if torch.cuda.is_available() else "cpu")
+        self._bench = shared.build("cuda" if gpu and torch.cuda.is_available() else "cpu")
         self._run = run
         self.reset_config(config)
 

@@ -10,6 +10,8 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.parse
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -194,8 +196,6 @@ def port() -> int:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_ui_serves_and_ends(folder, grid, port, number):
-    import urllib.request
-
     process = started(folder, "ui", "--port", str(port))
     assert process.stdout is not None
     assert process.stdout.readline() == f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)\n"
@@ -229,7 +229,8 @@ def test_a_browser_shows_the_runs_nested_and_the_plot(folder, grid, port):
         assert process.stdout is not None
         process.stdout.readline()
         base = f"http://127.0.0.1:{port}/#/experiments/1/runs"
-        runs = page(folder, base)
+        children = f"tags.`mlflow.parentRunId` = '{grid['mlflow']['run_id']}'"  # the UI adds their parent to them
+        runs = page(folder, f"{base}?searchFilter={urllib.parse.quote(children)}")
         assert "digits-quick" in runs
         assert ">grid<" in runs
         assert "matching runs" in runs
