@@ -119,7 +119,7 @@ def find_channels(model: nn.Module, example_inputs: Any) -> Channels:
         units = torch.from_numpy(_in_order(units.numpy()))
         names = tuple(layer.name for layer in layers)
         blocks, clash = _blocks(graph, unit_of, units)
-        reason = _why_not(graph, unit_of, units, reasons) or clash
+        reason = _why_not(graph, unit_of, units, reasons) or clash or _uneven(graph, unit_of, units)
         if reason:
             skipped.update(dict.fromkeys(names, reason))
         else:
@@ -170,6 +170,16 @@ def _why_not(graph: ChannelGraph, unit_of: Tensor, units: Tensor, reasons: dict[
         return "it has a single channel"
     if not _touching(graph, unit_of, units, read=True):
         return "no layer reads it"
+    return ""
+
+
+def _uneven(graph: ChannelGraph, unit_of: Tensor, units: Tensor) -> str:
+    """Why a layer's columns cannot be sorted by channel: it reads some of them more often than others."""
+    for layer in graph.layers:
+        read = _units(graph, unit_of, layer.weight, layer.read_axis)
+        counts = torch.unique(read[torch.isin(read, units)], return_counts=True)[1]
+        if len(counts) and int(counts.min()) != int(counts.max()):
+            return f"{layer.name} reads some of these channels more often than others"
     return ""
 
 

@@ -30,6 +30,8 @@ from core.graph import Layer, Step
 from core.graph.rules import APPROXIMATE, GATES, Call
 from core.graph.trace import attribute
 
+DIVISIONS = {"div", "div_", "truediv", "itruediv"}
+
 LARGE = 10_000_000
 """Weights with more numbers than this stay in float32, to spare memory."""
 
@@ -206,9 +208,11 @@ class _Walk:
         s = given[0]
         match step.kind:
             case "add" | "concat":
-                return _sum(given)
+                total = _sum(given)
+                return replace(total, mean=None, std=None) if step.op in ("maximum", "minimum") else total
             case "mul":
-                return _product(given)
+                divisors = [self.at[n] for n in step.inputs[1:] if n in self.at and step.op in DIVISIONS]
+                return _product([*given[: len(given) - len(divisors)], *map(_as_gate, divisors)])
             case "activation":
                 return _activate(s, step)
             case "batch-norm":
@@ -271,6 +275,12 @@ class _Walk:
             factor = self.parameter(name)
             assert factor is not None
             values = factor.flatten()[:1].double().expand(self.group.size)
+        if step.options.get("second"):  # the parameter comes first: p − x, p / x
+            return replace(s.folded(), mean=None, std=None, approximate=(*s.approximate, step.op))
+        if step.op in DIVISIONS:
+            values = 1 / values
+        if step.op in ("sub", "sub_", "isub"):
+            values = -values
         if step.kind == "parameter-mul":
             return s.scaled(values.flatten(1).mean(1) if values.dim() > 1 else values)
         rest = values.flatten(1) if values.dim() > 1 else values[:, None]
@@ -333,12 +343,16 @@ def _activate(s: Signature, step: Step) -> Signature:
     if op in UNCHANGED:
         return s
     if op in GATES:
-        gram = _kernel(s.folded().gram)
-        return Signature(gram, torch.zeros_like(s.bias), approximate=s.approximate)
+        return _as_gate(s)
     exact = op not in APPROXIMATE and step.options.get("exact", True)
     mean, std = moments(step.options["call"], s.mean, s.std)
     approximate = s.approximate if exact else (*s.approximate, op)
     return replace(s, inside=True, mean=mean, std=std, approximate=approximate)
+
+
+def _as_gate(s: Signature) -> Signature:
+    """What a bounded activation or a divisor makes of its channels: alike only where they are equal."""
+    return Signature(_kernel(s.folded().gram), torch.zeros_like(s.bias), approximate=s.approximate)
 
 
 def moments(call: Call, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor | None, Tensor | None]:

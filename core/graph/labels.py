@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
+from core.errors import ModelError
 from core.graph.atoms import NONE, Atoms
 from core.graph.trace import GraphRunner, as_inputs, check, trace
 
@@ -98,8 +99,12 @@ def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
     clean = check(model, inputs)
     traced = trace(clean, inputs)
     labeller = Labeller(traced, clean)
-    with torch.no_grad():
-        labeller.run(*inputs)
+    try:
+        with torch.no_grad():
+            labeller.run(*inputs)
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"the channels of {type(model).__name__} cannot be followed: {reason}") from error
     return ChannelGraph(
         model=clean,
         traced=traced,

@@ -345,7 +345,8 @@ def pointwise(kind: str) -> Rule:
         if others:
             return _with_parameter(walk, call, kind, tensors[0], others[0])
         if len(tensors) == 1:
-            scalar = kind == "mul" or (call.op in ("sub", "add") and 0 in call.args)
+            inverse = call.op in ("div", "truediv") and not isinstance(call.args[0], fx.Node)
+            scalar = (kind == "mul" and not inverse) or (call.op in ("sub", "add") and 0 in call.args)
             walk.steps[call.node] = Step(call.node, "activation", (tensors[0],), f"{kind}-scalar",
                                          options={"call": call, "exact": scalar})  # fmt: skip
             return walk.of(tensors[0])
@@ -386,7 +387,10 @@ def _with_parameter(walk: Labeller, call: Call, kind: str, source: fx.Node, para
     labels: Tensor = walk.of(source).expand(call.shape)
     name, value = str(parameter.target), walk.value(parameter)
     axes = varying_axes(labels)
-    step = Step(call.node, f"parameter-{kind}", (source,), call.op, parameters={"weight": name})
+    second = call.args[0] is parameter and call.op not in ("add", "add_", "mul", "mul_")
+    step = Step(
+        call.node, f"parameter-{kind}", (source,), call.op, parameters={"weight": name}, options={"second": second}
+    )
     walk.steps[call.node] = step
     for axis in axes:
         own = axis - (labels.dim() - value.dim())
@@ -445,7 +449,9 @@ def concat(walk: Labeller, call: Call) -> Any:
 def move(walk: Labeller, call: Call) -> Any:
     """An operation that only moves elements is run on the labels."""
     source = call.arg(0, "input")
-    if not isinstance(source, fx.Node) or walk.labels[source] is None:
+    if not isinstance(source, fx.Node):  # several tensors at once, as in stack
+        return opaque(walk, call)
+    if walk.labels[source] is None:
         return unlabelled(call.value)
     before = walk.of(source)
     if isinstance(before, (tuple, list, Mapping)):  # picking one of several tensors
@@ -514,12 +520,21 @@ def _not_whole(call: Call, before: Tensor, after: Any) -> str:
         return ""
     if not isinstance(after, Tensor) or not torch.equal(torch.unique(before), torch.unique(after)):
         return f"{call.op!r} takes these channels apart"
+    if call.op == "getitem" and _picks(call.args[1]):
+        return "they are picked by numbers written into the code"
     axes = varying_axes(after)
+    if call.op == "roll" and axes == varying_axes(before) and not torch.equal(before, after):
+        return "'roll' shifts these channels by a fixed number"
     if len(axes) > 1 and len(varying_axes(before)) <= 1:
         return f"{call.op!r} spreads these channels over several axes"
     if call.op in WRITES_SIZES and axes and _literal(call, axes[0]):
         return f"the channel count {after.size(axes[0])} is written into {call.op!r}"
     return ""
+
+
+def _picks(index: Any) -> bool:
+    """Whether an index holds a list or a tensor of numbers."""
+    return any(isinstance(i, (list, Tensor, fx.Node)) for i in (index if isinstance(index, tuple) else (index,)))
 
 
 def _literal(call: Call, axis: int) -> bool:

@@ -7,6 +7,7 @@ on the module itself or on a cut copy of it: nodes name parameters and submodule
 from __future__ import annotations
 
 import copy
+import inspect
 import traceback
 from typing import Any
 
@@ -74,9 +75,7 @@ def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
         ModelError: neither torch.fx nor torch.export can trace it; the message names the line that stopped each.
     """
     try:
-        traced = fx.symbolic_trace(model)
-        traced.graph.eliminate_dead_code()
-        return traced
+        return fx.symbolic_trace(model, concrete_args=_left_out(model, inputs))
     except Exception as error:
         fx_reason = _reason(error)
     try:
@@ -100,6 +99,12 @@ def _export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     return module
 
 
+def _left_out(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any] | None:
+    """Arguments of ``forward`` that are not given and default to None: their branches are decided while tracing."""
+    names = list(inspect.signature(model.forward).parameters.values())[len(inputs) :]
+    return {p.name: None for p in names if p.default is None} or None
+
+
 def _twice(x: Any) -> Any:
     """A batch of one as a batch of two: export would take the size 1 for a constant."""
     return torch.cat([x, x]) if isinstance(x, Tensor) and x.dim() > 0 and len(x) == 1 else x
@@ -120,7 +125,11 @@ def check(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
     Raises:
         ModelError: weights are not finite, model and inputs are on different devices, or the model rejects the inputs.
     """
-    for name, value in model.state_dict().items():
+    if isinstance(model, nn.DataParallel):
+        raise ModelError("the model is wrapped in DataParallel; pass model.module")
+    if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
+        raise ModelError("the model has lazy layers without weights; run it once on an input first")
+    for name, value in _plain_tensors(model).items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ModelError(f"the model's weight {name!r} has NaN or infinite values; load a sound checkpoint")
     devices = {p.device for p in model.parameters()}
@@ -129,7 +138,13 @@ def check(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
         raise ModelError(
             f"the model is on {_names(devices)} and the example inputs on {_names(given)}; move both to one device"
         )
-    clean = copy.deepcopy(model).eval()
+    try:
+        clean = copy.deepcopy(model).eval()
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{type(model).__name__} cannot be copied: {reason}; remove weight norm or hooks first"
+        ) from None
     try:
         with torch.no_grad():
             clean(*inputs)
@@ -141,6 +156,11 @@ def check(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
             "pass inputs (N, C, H, W) as the model takes them"
         ) from None
     return clean
+
+
+def _plain_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """The state dict's tensors; packed weights of quantised layers are something else and left out."""
+    return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
 
 
 def _names(devices: set[torch.device]) -> str:
