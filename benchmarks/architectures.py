@@ -8,31 +8,46 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import re
 import resource
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from core.channels import OUTPUT
 from core.compress import compress, prepare
 from tests.conformance.networks import BY_NAME
 
 HEAD = """# Architectures
 
-What `compress(model, images, ratio=0.5, decomposition="most-similar")` does to each network of the
-conformance table, with random weights at its native image size: this page is about structure. Written by
-`python -m benchmarks.architectures --write docs/architectures.md` on one thread of a busy 2-core machine,
-so the seconds are upper bounds; the peak includes torch itself and both networks.
+What `compress(model, images, ratio=0.5, decomposition="most-similar")` does to {count} networks: torchvision's
+classifiers and the registered ones. The weights are random, because this page is about structure and not about accuracy.
 
-**Sets** are groups of channels removed together, **coupled** those with several producers (residual sums,
-gates). **Left** is the share of parameters after removing half of the channels of every set. Merging is
-**exact** where removed channels are proportional to kept ones, unless an activation or norm on the way is
-not positively homogeneous: those are named. Below, why layers are left alone.
+- **parameters**: of the original with 10 classes.
+- **sets**: groups of channels that are removed together; **coupled** are those with several producers (residual sums,
+  gates, halves of one tensor).
+- **skipped**: layers whose out-channels stay, the output layer included; [below](#layers-left-alone) is why.
+- **left**: the share of the parameters when half of the channels of every set are gone. A quarter is what to expect where
+  every layer loses half of its inputs and half of its outputs.
+- **approximate through**: the operations on the way from producer to consumer that are not positively homogeneous.
+  Through these, merging is exact only between channels of equal scale. Everywhere else it is exact between
+  proportional ones, and the table says so.
+- **seconds**, **peak**: to find the sets, merge and cut, on one thread, and the most memory that the process had, torch
+  itself (0.5 GB) and both networks included.
 
-| network | parameters | sets | coupled | layers skipped | left | approximate through | seconds | peak |
-|---|---|---|---|---|---|---|---|---|
+Images have the size that the network was designed for (224 pixels, Inception 299, the registered ones 28 or 32).
+Written by `python -m benchmarks.architectures --write docs/architectures.md` on a busy machine with two cores: the seconds
+are upper bounds.
+
+| network | parameters | sets | coupled | skipped | left | approximate through | seconds | peak |
+|---|--:|--:|--:|--:|--:|---|--:|--:|
+"""
+LEFT_ALONE = """
+## Layers left alone
+
+The output layer of each network is, always. Besides:
 """
 
 
@@ -75,10 +90,29 @@ def row(name: str, found: dict[str, Any]) -> str:
 
 
 def reasons(name: str, skipped: dict[str, str]) -> str:
-    """The reasons for the layers left alone, the network's output aside."""
-    counts = Counter(reason for reason in skipped.values() if reason != "it is the network's output")
-    lines = [f"- {count} × {reason}" for reason, count in counts.most_common()]
+    """The reasons for the layers left alone, the network's output aside, each with the layers' names."""
+    layers: dict[str, list[str]] = {}
+    for layer, reason in skipped.items():
+        if reason != OUTPUT:
+            layers.setdefault(re.sub(r"(channel count) \d+", r"\1", reason), []).append(layer)
+    lines = [
+        f"- {len(names)}, because {reason}: {pattern(names)}"
+        for reason, names in sorted(layers.items(), key=lambda item: -len(item[1]))
+    ]
     return f"\n**{name}**\n\n" + "\n".join(lines) + "\n" if lines else ""
+
+
+def pattern(names: list[str], most: int = 4) -> str:
+    """Names with their numbers as stars, each once."""
+    patterns = list(dict.fromkeys(f"`{re.sub(r'[0-9]+', '*', name)}`" for name in names))
+    return ", ".join(patterns[:most]) + (" …" if len(patterns) > most else "")
+
+
+def in_a_process_of_its_own(name: str) -> dict[str, Any]:
+    """`describe`, so that the peak is this network's alone."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        found: dict[str, Any] = pool.apply(describe, (name,))
+    return found
 
 
 def main() -> None:
@@ -86,17 +120,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     table, why = [], []
     for name in BY_NAME:
-        with multiprocessing.get_context("fork").Pool(1) as pool:  # a process each, so that the peak is its own
-            found = pool.apply(describe, (name,))
+        found = in_a_process_of_its_own(name)
         table.append(row(name, found))
         why.append(reasons(name, found["skipped"]))
         print(table[-1], flush=True)
     if arguments.write:
-        left = "\n\n## Layers left alone\n\nThe last layer of each network is its output. Besides:\n"
-        arguments.write.write_text(HEAD + "\n".join(table) + left + "".join(why))
+        head = HEAD.format(count=len(table))
+        arguments.write.write_text(head + "\n".join(table) + "\n" + LEFT_ALONE + "".join(why))
 
 
 if __name__ == "__main__":
