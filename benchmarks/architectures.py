@@ -23,23 +23,23 @@ from tests.conformance.networks import BY_NAME
 HEAD = """# Architectures
 
 What `compress(model, images, ratio=0.5, decomposition="most-similar")` does to {count} networks: torchvision's
-classifiers and the registered ones. The weights are random, because this page is about structure and not about accuracy.
+classifiers and the registered ones. The weights are random, because this page is about structure, not accuracy.
 
 - **parameters**: of the original with 10 classes.
 - **sets**: groups of channels that are removed together; **coupled** are those with several producers (residual sums,
   gates, halves of one tensor).
 - **skipped**: layers whose out-channels stay, the output layer included; [below](#layers-left-alone) is why.
-- **left**: the share of the parameters when half of the channels of every set are gone. A quarter is what to expect where
-  every layer loses half of its inputs and half of its outputs.
+- **left**: the share of the parameters when half of the channels of every set are gone. A quarter is what to expect
+  where every layer loses half of its inputs and half of its outputs.
 - **approximate through**: the operations on the way from producer to consumer that are not positively homogeneous.
   Through these, merging is exact only between channels of equal scale. Everywhere else it is exact between
   proportional ones, and the table says so.
 - **seconds**, **peak**: to find the sets, merge and cut, on one thread, and the most memory that the process had, torch
-  itself (0.5 GB) and both networks included.
+  itself (0.8 GB) and both networks included.
 
 Images have the size that the network was designed for (224 pixels, Inception 299, the registered ones 28 or 32).
-Written by `python -m benchmarks.architectures --write docs/architectures.md` on a busy machine with two cores: the seconds
-are upper bounds.
+Written by `python -m benchmarks.architectures --write docs/architectures.md` on a busy machine with two cores: the
+seconds are upper bounds.
 
 | network | parameters | sets | coupled | skipped | left | approximate through | seconds | peak |
 |---|--:|--:|--:|--:|--:|---|--:|--:|
