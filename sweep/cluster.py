@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import UsageError
 from sweep.errors import ClusterError, first_line
+from sweep.nodes import alive_nodes, describe_mismatch, require_usable, room
+from sweep.shipping import pack_code
 
 OBJECT_STORE_SPARE = 256 * 2**20
 
@@ -42,8 +45,10 @@ def check_request(request: ClusterRequest) -> None:
     """
     if request.workers is not None and request.workers < 1:
         raise UsageError(f"--workers {request.workers}: give at least 1")
-    if request.gpus_per_trial < 0:
+    if not 0 <= request.gpus_per_trial < math.inf:
         raise UsageError(f"--gpus-per-trial {request.gpus_per_trial}: give 0 or more")
+    if request.gpus_per_trial > 1 and request.gpus_per_trial % 1:
+        raise UsageError(f"--gpus-per-trial {request.gpus_per_trial:g}: above 1, give a whole number")
     if request.address is None:
         if request.gpus_per_trial > 0:
             _require_local_gpu(request.gpus_per_trial)
@@ -77,15 +82,19 @@ def _require_answer(address: str) -> None:
 
 
 @contextlib.contextmanager
-def connected(request: ClusterRequest, shared_bytes: int) -> Iterator[int]:
+def connected(
+    request: ClusterRequest, shared_bytes: int, code: Sequence[str] = (), tell: Callable[[str], None] | None = None
+) -> Iterator[int]:
     """Connect to Ray for the time of a ``with`` block, and yield the number of workers to use.
 
     Args:
         request: what is asked for.
         shared_bytes: size of what workers share, for the private object store.
+        code: names of the model and the dataset; the user's modules behind them are sent to a cluster's nodes.
+        tell: hears, in a line of text, when a cluster has less room now than was asked for.
 
     Raises:
-        ClusterError: Ray does not start, or the cluster lacks resources.
+        ClusterError: Ray does not start, or the cluster lacks resources or packages.
     """
     import ray
 
@@ -94,8 +103,9 @@ def connected(request: ClusterRequest, shared_bytes: int) -> Iterator[int]:
         if request.address is None:
             _start_private(request, folder, shared_bytes)
         else:
-            _join(request.address)
-        yield _workers(request)
+            _join(request.address, pack_code(folder / "code", code))
+            require_usable(alive_nodes())
+        yield _workers(request, tell or (lambda _: None))
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
@@ -111,6 +121,7 @@ def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> 
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         ray.init(
+            "local",  # RAY_ADDRESS may name a cluster
             num_cpus=request.workers or os.cpu_count() or 1,
             include_dashboard=False,
             log_to_driver=False,
@@ -123,17 +134,33 @@ def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> 
         raise ClusterError(f"Ray does not start on this machine: {error}") from error
 
 
-def _join(address: str) -> None:
+def _join(address: str, code: Path) -> None:
+    """Connect as a driver whose workers, wherever they are, import what is in ``code``."""
     import ray
 
+    # a job's own working folder is where this driver runs, and `pack_code` has taken from it what workers need
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
     try:
         with muted():
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(
+                address=address,
+                runtime_env={"working_dir": str(code)},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise ClusterError(
-            f"cannot join the Ray cluster at {address}: {first_line(error)}; check that its Ray and Python versions"
-            " are this machine's, and RAY_AUTH_MODE and its token if it asks for one"
-        ) from error
+        raise ClusterError(f"cannot join the Ray cluster at {address}: {_why_not(error)}") from error
+
+
+def _why_not(error: Exception) -> str:
+    text = str(error)
+    if "Version mismatch" in text:
+        return describe_mismatch(text)
+    if "local" in text and "raylet" in text.lower():
+        return (
+            f"this machine is no node of it ({first_line(error)}); run 'ray start --address' here, or submit a Ray job"
+        )
+    return f"{first_line(error)}; check RAY_AUTH_MODE and RAY_AUTH_TOKEN if it asks for a token"
 
 
 @contextlib.contextmanager
@@ -149,20 +176,15 @@ def muted() -> Iterator[None]:
         os.close(kept)
 
 
-def _workers(request: ClusterRequest) -> int:
-    """How many workers the cluster can hold."""
-    import ray
-
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    room = int(resources.get("CPU", 0))
-    if request.gpus_per_trial > 0:
-        gpus = resources.get("GPU", 0.0)
-        room = min(room, int(gpus / request.gpus_per_trial + 1e-9))
-        if room < 1:
-            raise ClusterError(
-                f"--gpus-per-trial {request.gpus_per_trial:g}: the cluster has {gpus:g} GPUs; give a smaller fraction,"
-                " or leave the option out"
-            )
-    if room < 1:
-        raise ClusterError("the cluster has no CPU for a worker; add a node with 'ray start --address'")
-    return min(request.workers or room, room)
+def _workers(request: ClusterRequest, tell: Callable[[str], None]) -> int:
+    """How many workers to use: as many as were asked for on a cluster, which may grow, else as many as it can hold."""
+    held = room(alive_nodes(), request.gpus_per_trial)
+    if request.address is not None and request.workers is not None and request.workers > held:
+        tell(f"the cluster has room for {held} of {request.workers} workers now; the others start when nodes join")
+        return request.workers
+    if held < 1:
+        what = f"{request.gpus_per_trial:g} GPUs and a CPU" if request.gpus_per_trial > 0 else "a CPU"
+        raise ClusterError(
+            f"no node has {what} for a worker; add one with 'ray start --address', or give --workers to wait for it"
+        )
+    return min(request.workers or held, held)
