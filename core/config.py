@@ -83,17 +83,19 @@ class TrialConfig(BaseModel):
 class TrialRecord(BaseModel):
     """The outcome of one trial.
 
-    ``metrics`` (only when finished): ``accuracy`` (top-1, percent), ``loss`` (mean cross-entropy, nats),
+    ``metrics`` of a finished trial: ``accuracy`` (top-1, percent), ``loss`` (mean cross-entropy, nats),
     ``params``, ``macs`` (per image), ``bytes`` (weights as stored), ``latency_ms`` (one image, one thread of the
     worker), each of the sizes also as ``<name>_fraction`` of the original network, and ``accuracy_drop``
-    (points below the original).
+    (points below the original). A trial that a race stopped (see `core.race`) has the three sizes that are known
+    without an evaluation and their fractions, and instead of an ``accuracy`` an ``accuracy_upper``, the bound that was
+    too low, and an ``accuracy_estimate``, both in percent. A failed one has none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
     config: TrialConfig
-    status: Literal["finished", "failed"]
+    status: Literal["finished", "failed", "stopped"]
     reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
     sites: list[dict[str, Any]] = Field(default_factory=list, description="what happened to each channel set")
@@ -101,6 +103,8 @@ class TrialRecord(BaseModel):
     started_at: float = Field(0.0, description="seconds since the epoch")
     seconds: float = Field(0.0, description="wall-clock duration of the trial on its worker")
     evaluate_seconds: float = Field(0.0, description="the part of it spent evaluating")
+    log: str = Field("", description="what it printed and warned, and the traceback of an unexpected failure")
+    images: int = Field(0, description="it was evaluated on; 0: none, or an old record that does not say")
     provenance: dict[str, str] = Field(default_factory=dict, description="baseline key, package versions, host")
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,32 +14,97 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 
-def accuracy_and_loss(
-    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500, device: str | torch.device = "cpu"
-) -> tuple[float, float]:
-    """Evaluate ``model`` (in eval mode, on ``device``).
+@dataclass(frozen=True)
+class Evaluation:
+    """How a network did on the first images of a set.
+
+    Args:
+        right: images seen -> how many of them were right, after each batch; never empty.
+        loss: sum of the cross-entropies of all images seen, nats.
+    """
+
+    right: dict[int, int]
+    loss: float
+
+    @property
+    def images(self) -> int:
+        """How many were seen."""
+        return max(self.right)
+
+    @property
+    def accuracy(self) -> float:
+        """Top-1 of those seen, in percent."""
+        return 100 * self.right[self.images] / self.images
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean cross-entropy of those seen, in nats."""
+        return self.loss / self.images
+
+
+def evaluate(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    batch_size: int = 500,
+    device: str | torch.device = "cpu",
+    enough: Callable[[int, int], bool] | None = None,
+) -> Evaluation:
+    """Evaluate ``model`` (in eval mode, on ``device``) batch by batch.
 
     Args:
         model: maps (n, C, H, W) to logits (n, classes).
-        images: normalised (N, C, H, W). Each batch is copied, so that memory which must not be written to is safe
-            from networks that work in place.
+        images: normalised (N, C, H, W), N >= 1. Each batch is copied, so that memory which must not be written to is
+            safe from networks that work in place.
         labels: class indices (N,).
         batch_size: images per forward.
         device: where the model is.
-
-    Returns:
-        The top-1 accuracy in percent and the mean cross-entropy in nats.
+        enough: asked after each batch but the last with (images right, images seen); True ends the evaluation there.
     """
-    correct, loss = 0, 0.0
+    correct, seen, loss, right = 0, 0, 0.0, {}
     with torch.inference_mode():
-        layout = fastest_layout(model, images[:1].to(device, copy=True))
-        for start in range(0, len(images), batch_size):
-            batch = images[start : start + batch_size].to(device, copy=True, memory_format=layout)
-            target = labels[start : start + batch_size].to(device)
-            logits = model(batch)
+        for logits, target in _batches(model, images, labels, batch_size, device):
             loss += float(F.cross_entropy(logits, target, reduction="sum"))
             correct += int((logits.argmax(1) == target).sum())
-    return 100 * correct / len(images), loss / len(images)
+            seen += len(target)
+            right[seen] = correct
+            if enough is not None and seen < len(images) and enough(correct, seen):
+                break
+    return Evaluation(right, loss)
+
+
+def _batches(
+    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int, device: str | torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (n, classes) and labels (n,) of batch after batch; to be used under `torch.inference_mode`."""
+    layout = fastest_layout(model, images[:1].to(device, copy=True))
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size].to(device, copy=True, memory_format=layout)
+        yield model(batch), labels[start : start + batch_size].to(device)
+
+
+def margins(
+    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500, device: str | torch.device = "cpu"
+) -> Tensor:
+    """How sure ``model`` is of each image's label: its logit less the largest other one, (N,); negative: wrong.
+
+    Arguments as in `evaluate`.
+    """
+    found = []
+    with torch.inference_mode():
+        for logits, target in _batches(model, images, labels, batch_size, device):
+            label = target.unsqueeze(1)
+            others = logits.scatter(1, label, -torch.inf)
+            found.append(logits.gather(1, label).squeeze(1) - others.amax(1))
+    return torch.cat(found).cpu()
+
+
+def accuracy_and_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500, device: str | torch.device = "cpu"
+) -> tuple[float, float]:
+    """Evaluate ``model`` on all images (see `evaluate`): top-1 in percent and mean cross-entropy in nats."""
+    evaluation = evaluate(model, images, labels, batch_size, device)
+    return evaluation.accuracy, evaluation.mean_loss
 
 
 def fastest_layout(model: nn.Module, example: Tensor) -> torch.memory_format:
