@@ -6,12 +6,14 @@ import contextlib
 import logging
 import math
 import os
+import re
 import shutil
 import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from core.errors import UsageError
 from sweep.errors import ClusterError, first_line
@@ -91,24 +93,42 @@ def connected(
         request: what is asked for.
         shared_bytes: size of what workers share, for the private object store.
         code: names of the model and the dataset; the user's modules behind them are sent to a cluster's nodes.
-        tell: hears, in a line of text, when a cluster has less room now than was asked for.
+        tell: hears, in a line of text, when a cluster has less room than was asked for, and when it loses a node.
 
     Raises:
         ClusterError: Ray does not start, or the cluster lacks resources or packages.
     """
     import ray
 
+    tell = tell or (lambda _: None)
     folder = Path(tempfile.mkdtemp(prefix="sweep-"))
     try:
-        if request.address is None:
-            _start_private(request, folder, shared_bytes)
-        else:
-            _join(request.address, pack_code(folder / "code", code))
-            require_usable(alive_nodes())
-        yield _workers(request, tell or (lambda _: None))
+        with _heard(tell):
+            if request.address is None:
+                _start_private(request, folder, shared_bytes)
+            else:
+                _join(request.address, pack_code(folder / "code", code))
+                require_usable(alive_nodes())
+            yield _workers(request, tell)
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _heard(tell: Callable[[str], None]) -> Iterator[None]:
+    """Say in a line that a node is lost; Ray would print paragraphs about all its errors, and on stdout."""
+    from ray._private import worker
+
+    def hear(data: dict[str, Any], ignore_prefix: bool) -> None:
+        if lost := re.search(r"address: (\S+) .*marked dead", " ".join(data["lines"])):
+            tell(f"node {lost[1]} of the cluster is lost; what it had not finished runs again elsewhere")
+
+    before, worker.print_to_stdstream = worker.print_to_stdstream, hear
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> None:
