@@ -30,7 +30,8 @@ def pareto_front(records: Sequence[R], x: str = "params_fraction", y: str = "acc
     """Return the records that no other one dominates, by increasing ``x`` (smaller is better).
 
     ``y`` is better when larger. A record dominates another when it is at least as good in both and better in
-    one; of records equal in both, the first given stays. Records without both metrics are left out.
+    one; of records equal in both, the first given stays. Records without both metrics are left out: failed trials,
+    and those that a race stopped, which have no ``accuracy``.
     O(n log n).
     """
     usable = [r for r in records if x in r.metrics and y in r.metrics]

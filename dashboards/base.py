@@ -25,7 +25,7 @@ class GetInfo(Protocol[InfoOut]):
         """Build the data.
 
         Args:
-            records: of one sweep, failed ones included.
+            records: of one sweep, failed ones and those that a race stopped included.
             original: metrics of the original network.
             x: which size is compared: params, macs, bytes or latency. A plot whose x is something else ignores it.
             title: the picture's first line.

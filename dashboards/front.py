@@ -81,6 +81,7 @@ def write_front_json(info: ParetoInfo, path: str | Path) -> Path:
         "hypervolume": info.hypervolume,
         "original_accuracy": info.original_accuracy,
         "failed": info.failed,
+        "stopped": info.stopped,
         "front": [{"key": p.key, "metrics": p.metrics, "config": p.config} for p in reversed(info.front)],
     }
     return _write(path, json.dumps(document, indent=2) + "\n")

@@ -38,6 +38,7 @@ class ParetoInfo:
         original_accuracy: of the uncompressed network, percent; its x is 1.
         hypervolume: area under the front, fraction × percent; at most 100.
         failed: number of trials that gave no result.
+        stopped: number of trials that a race stopped early; they have no accuracy, and nothing here shows them.
         left_out: number of finished trials without the metric on the x axis.
     """
 
@@ -52,6 +53,7 @@ class ParetoInfo:
     original_accuracy: float
     hypervolume: float
     failed: int
+    stopped: int
     left_out: int
 
 
@@ -68,12 +70,12 @@ def get_pareto_info(
     metric = f"{x}_fraction"
     points = make_points(records, metric)
     front = tuple(pareto_front(points, metric))
-    failed = sum(record.status == "failed" for record in records)
-    left_out = len(records) - failed - len(points)
+    failed, stopped = (sum(record.status == status for record in records) for status in ("failed", "stopped"))
+    left_out = len(records) - failed - stopped - len(points)
     volume = hypervolume(points, metric)
     return ParetoInfo(
         title=title,
-        subtitle=_subtitle(len(records), failed, left_out, len(front), volume),
+        subtitle=_subtitle(x, len(records), failed, stopped, left_out, len(front), volume),
         x=x,
         x_label=f"{SIZES[x]} left (% of the original)",
         y_label="top-1 accuracy (%)",
@@ -83,12 +85,15 @@ def get_pareto_info(
         original_accuracy=original["accuracy"],
         hypervolume=volume,
         failed=failed,
+        stopped=stopped,
         left_out=left_out,
     )
 
 
-def _subtitle(trials: int, failed: int, left_out: int, front: int, volume: float) -> str:
-    asides = [f"{n} {what}" for n, what in ((failed, "failed"), (left_out, "without this size")) if n]
+def _subtitle(x: str, trials: int, failed: int, stopped: int, left_out: int, front: int, volume: float) -> str:
+    early = "stopped early" + ", whatever their latency" * (x == "latency")
+    counts = ((failed, "failed"), (stopped, early), (left_out, "without this size"))
+    asides = [f"{n} {what}" for n, what in counts if n]
     counted = f"{trials} trial{'s' * (trials != 1)}" + (f" ({', '.join(asides)})" if asides else "")
     return f"{counted}, {front} on the front, hypervolume {volume:.2f}" if front else f"{counted}: no front"
 

@@ -66,7 +66,9 @@ def get_accuracy_by_ratio_info(
     points = [p for p in finished if not p.config.get("ratios")]
     binned = len({p.ratio for p in points}) > MOST_RATIOS
     left_out = len(finished) - len(points)
+    stopped = sum(record.status == "stopped" for record in records)
     notes = ["best of all criteria and options at each ratio", f"{len(points)} trials"]
+    notes += [f"{stopped} stopped early left out"] * bool(stopped)
     notes += [f"ratios in bins of {BIN:g}"] * binned + [f"{left_out} with a ratio per site left out"] * bool(left_out)
     return AccuracyByRatioInfo(
         title=title,

@@ -27,6 +27,15 @@ def failed(**config: Any) -> TrialRecord:
     return TrialRecord(key=made.key, config=made, status="failed", reason="the outputs are not finite")
 
 
+def stopped(fraction: float, **config: Any) -> TrialRecord:
+    """A record as a race leaves it behind: sizes and bounds, no accuracy."""
+    made = TrialConfig(**config)
+    metrics = {f"{name}_fraction": fraction for name in ("params", "macs", "bytes")}
+    metrics |= {"accuracy_estimate": 60.0, "accuracy_upper": 99.0}
+    reason = "beaten after 1,000 of 10,000 images"
+    return TrialRecord(key=made.key, config=made, status="stopped", reason=reason, metrics=metrics, images=1000)
+
+
 def sweep(count: int, seed: int = 0) -> list[TrialRecord]:
     """Records as a sweep over everything gives them: better methods higher, fewer parameters lower."""
     rng = random.Random(seed)
@@ -45,6 +54,8 @@ CASES: dict[str, Callable[[], Sequence[TrialRecord]]] = {
     "three": lambda: sweep(3),
     "one": lambda: sweep(1),
     "hundred": lambda: [*sweep(100), failed(ratio=0.5), failed(ratio=0.6)],
+    "a race": lambda: [*sweep(40), *(stopped(0.4, ratio=0.6, seed=seed) for seed in range(90)), failed(ratio=0.5)],
+    "only stopped": lambda: [stopped(0.5, ratio=0.5)],
     "many": lambda: sweep(1500),
     "all equal": lambda: [finished(85.0, 0.5, seed=seed) for seed in range(40)],
     "all as good as the original": lambda: [finished(89.8, 0.1 + seed / 50, seed=seed) for seed in range(40)],

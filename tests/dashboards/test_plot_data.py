@@ -8,7 +8,7 @@ from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pytest
-from plot_records import ORIGINAL, failed, finished, sweep
+from plot_records import ORIGINAL, failed, finished, stopped, sweep
 
 from core.config import TrialConfig
 from core.errors import UnknownNameError, UsageError
@@ -56,6 +56,29 @@ def test_a_record_without_the_size_is_counted_not_hidden() -> None:
     info = get_pareto_info([*RECORDS[1:], bare], ORIGINAL, x="latency")
     assert info.left_out == 1
     assert info.subtitle.startswith("5 trials (1 failed, 1 without this size)")
+
+
+def test_stopped_trials_are_counted_and_never_shown(tmp_path: Path) -> None:
+    raced = [stopped(0.1, ratio=0.9), *RECORDS, stopped(0.05, ratio=0.95), stopped(0.2, ratio=0.8)]
+    info, without = get_pareto_info(raced, ORIGINAL), get_pareto_info(RECORDS, ORIGINAL)
+    assert (info.points, info.front, info.hypervolume) == (without.points, without.front, without.hypervolume)
+    assert (info.stopped, info.failed, info.left_out) == (3, 1, 0)
+    assert info.subtitle == "8 trials (1 failed, 3 stopped early), 3 on the front, hypervolume 69.95"
+    assert front_table(info) == front_table(without)
+    assert json.loads(write_front_json(info, tmp_path / "front.json").read_text())["stopped"] == 3
+    csv_with, csv_without = (write_front_csv(i, tmp_path / "front.csv").read_text() for i in (info, without))
+    assert csv_with == csv_without
+    latency = get_pareto_info(raced, ORIGINAL, x="latency")
+    assert "3 stopped early, whatever their latency)" in latency.subtitle
+    assert latency.left_out == 0
+
+
+def test_a_bound_is_no_accuracy() -> None:
+    """A stopped trial's bound beats everything here, and is on no front."""
+    raced = [*RECORDS, stopped(0.01, ratio=0.99)]
+    assert pareto_front(raced) == pareto_front(RECORDS)
+    assert hypervolume(raced) == hypervolume(RECORDS)
+    assert front_table(get_pareto_info([stopped(0.5)], ORIGINAL)) == "1 trial (1 stopped early): no front"
 
 
 def test_hover_shows_the_full_configuration() -> None:
@@ -154,12 +177,13 @@ def test_accuracy_by_ratio_keeps_the_best_of_each() -> None:
         finished(85.0, 0.5, ratio=0.5, decomposition="nmf"),
         finished(99.0, 0.5, ratio=0.5, decomposition="nmf", allocation="per-site", ratios={"ip1": 0.1}),
         failed(ratio=0.9),
+        stopped(0.5, ratio=0.5, decomposition="least-squares"),
     ]
     info = PLOTS.get("accuracy-by-ratio").get_info(records, ORIGINAL, title="t")
     best = {s.decomposition: [(ratio, p.accuracy) for ratio, p in s.best] for s in info.series}
     assert best == {"none": [(0.5, 75.0), (0.7, 60.0)], "nmf": [(0.5, 85.0)]}
     assert info.left_out == 1
-    assert "1 with a ratio per site left out" in info.subtitle
+    assert "1 stopped early left out, 1 with a ratio per site left out" in info.subtitle
 
 
 def test_many_different_ratios_are_put_into_bins() -> None:
