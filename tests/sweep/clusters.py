@@ -158,7 +158,12 @@ class Cluster:
 
 @contextlib.contextmanager
 def cluster(
-    nodes: int = 2, cpus: int = 1, gpus: int = 0, head_cpus: int | None = None, hidden: Sequence[Path] = ()
+    nodes: int = 2,
+    cpus: int = 1,
+    gpus: int = 0,
+    head_cpus: int | None = None,
+    hidden: Sequence[Path] = (),
+    extra: Sequence[str] = (),
 ) -> Iterator[Cluster]:
     """A running cluster, for the time of a ``with`` block.
 
@@ -167,12 +172,13 @@ def cluster(
         cpus: of each node; gpus: logical ones of each node, no device is needed.
         head_cpus: of the head; None: as the others.
         hidden: folders that are empty on all nodes but the head; only where `can_isolate`.
+        extra: more words for the head's ``ray start``.
     """
     folder = Path(tempfile.mkdtemp(prefix="sw", dir="/tmp"))  # short: sockets' paths have at most 107 characters
     made = Cluster(folder, can_isolate(), secrets.token_hex(32), tuple(hidden))
     made.port = made.port if made.isolated else free_port()
     try:
-        made.add_node(cpus if head_cpus is None else head_cpus, gpus)
+        made.add_node(cpus if head_cpus is None else head_cpus, gpus, extra)
         for _ in range(nodes - 1):
             made.add_node(cpus, gpus)
         yield made
