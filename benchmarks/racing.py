@@ -1,0 +1,64 @@
+"""What racing saves: the sweep lenet-fashion-mnist without and with ``--race``, and whether the fronts are the same.
+
+Run: ``python -m benchmarks.racing``. Twice 297 trials on 10,000 test images, 2 workers of one thread each; the original
+network is trained first. Prints images, seconds and their ratios, all from this run. Seconds of evaluation are those
+of all trials together; they include counting sizes and, for a trial that is not stopped, measuring its latency. The
+sweep's seconds go from its first trial's start to its last one's end. Most of them are compression, which stays.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.config import TrialRecord
+from core.pareto import hypervolume, pareto_front
+from core.race import SIZES
+from sweep.stored import read_sweep
+
+SPACE, WORKERS = "lenet-fashion-mnist", 2
+
+
+def run(name: str, results: Path, *options: str) -> Sequence[TrialRecord]:
+    """Run the sweep as from the command line, and return its records."""
+    arguments = ["run", SPACE, "--name", name, "--results", str(results), "--workers", str(WORKERS), *options]
+    done = subprocess.run([sys.executable, "-m", "sweep.cli", *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"sweep {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+    return read_sweep(results, name).records
+
+
+def fronts(records: Sequence[TrialRecord]) -> list[list[tuple[float, float]]]:
+    """The fronts over each of the sizes, as (fraction left, accuracy)."""
+    return [[(r.metrics[x], r.metrics["accuracy"]) for r in pareto_front(records, x)] for x in SIZES]
+
+
+def spent(records: Sequence[TrialRecord]) -> tuple[float, float, float]:
+    """Images evaluated, seconds of evaluation, seconds of the sweep."""
+    start, end = min(r.started_at for r in records), max(r.started_at + r.seconds for r in records)
+    return sum(r.images for r in records), sum(r.evaluate_seconds for r in records), end - start
+
+
+def main() -> None:
+    """Print the table; exit with 1 when the fronts differ."""
+    with tempfile.TemporaryDirectory(prefix="bench-racing-") as folder:
+        full, raced = run("full", Path(folder)), run("raced", Path(folder), "--race")
+    print(f"{SPACE}, {len(full)} trials, {WORKERS} workers      without       with    ratio")
+    for what, before, after in zip(
+        ("images evaluated", "seconds of evaluation", "seconds of the sweep"), spent(full), spent(raced), strict=True
+    ):
+        print(f"  {what:42s} {before:12,.0f} {after:10,.0f} {before / after:7.2f}x")
+    stopped = sum(r.status == "stopped" for r in raced)
+    print(f"  {'trials stopped early':42s} {0:12} {stopped:10}")
+    print(f"  {'hypervolume':42s} {hypervolume(full):12.4f} {hypervolume(raced):10.4f}")
+    before, after = fronts(full), fronts(raced)
+    said = "the same" if before == after else "NOT THE SAME"
+    print(f"  front over params, MACs and bytes: {said} ({len(before[0])} networks)")
+    sys.exit(before != after)
+
+
+if __name__ == "__main__":
+    main()
