@@ -52,8 +52,8 @@ class Choices:
         return rng.choice(self.values)
 
     def suggest(self, name: str, trial: SuggestingTrial) -> Value:
-        """Let ``trial`` pick; lists of patterns go by their JSON text, since Optuna only stores scalars."""
-        labels = {json.dumps(v) if isinstance(v, tuple) else v: v for v in self.values}
+        """Let ``trial`` pick; it sees labels."""
+        labels = {label(v): v for v in self.values}
         return labels[trial.suggest_categorical(name, list(labels))]
 
     def describe(self) -> str:
@@ -139,6 +139,11 @@ class Range:
 
 
 Axis = Choices | Range
+
+
+def label(value: Value) -> bool | int | float | str:
+    """What an optimiser calls ``value``: a list of patterns goes by its JSON text, since Optuna only stores scalars."""
+    return json.dumps(value) if isinstance(value, tuple) else value
 
 
 def exact(number: float) -> Decimal:

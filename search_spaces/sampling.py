@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 from core.errors import UsageError
 from search_spaces.axis import SuggestingTrial, Value
 from search_spaces.conditions import IMAGE_FIELDS, needs_images
+from search_spaces.names import PER_SITE, is_option
 
 if TYPE_CHECKING:
+    from core.config import TrialConfig
     from search_spaces.schema import SearchSpace
 
 Assignment = dict[str, Value]
@@ -114,3 +116,25 @@ def suggest(space: SearchSpace, trial: SuggestingTrial) -> Assignment:
         if counts(space, name, picked):
             picked[name] = space.axes[name].suggest(name, trial)
     return picked
+
+
+def assignment_of(space: SearchSpace, config: TrialConfig) -> Assignment | None:
+    """Undo `SearchSpace.config`: the assignment that gives ``config``; None where the space does not hold it."""
+    found: Assignment = {}
+    for name in space.order:
+        if counts(space, name, found):
+            value = value_in(config, name)
+            if value is None or value not in space.axes[name]:
+                return None
+            found[name] = value
+    return found if space.config(found).key == config.key else None
+
+
+def value_in(config: TrialConfig, name: str) -> Value | None:
+    """What ``config`` has under the name of an axis; None where it has nothing."""
+    if name.startswith(PER_SITE):
+        return config.ratios.get(name.removeprefix(PER_SITE))
+    if is_option(name):
+        return config.options.get(name)
+    value: Value | None = getattr(config, name)
+    return value

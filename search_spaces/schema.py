@@ -22,13 +22,14 @@ from core.baselines import BaselineConfig
 from core.config import TrialConfig
 from core.errors import UnknownNameError, UsageError
 from search_spaces import sampling
-from search_spaces.axis import Axis, SuggestingTrial, Value
+from search_spaces.axis import Axis, SuggestingTrial, Value, label
 from search_spaces.conditions import PER_SITE_ALLOCATION, Condition
 from search_spaces.describe import SpaceInfo, describe
 from search_spaces.document import DEFAULT_SAMPLES, SearchDefaults, SpaceTable, read_toml
 from search_spaces.names import PER_SITE, default, is_option, knowers
 from search_spaces.override import overridden
 from search_spaces.resolve import resolve, resolve_baseline
+from search_spaces.sampling import Assignment
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,14 @@ class SearchSpace:
     def suggest(self, trial: SuggestingTrial) -> TrialConfig:
         """Let an Optuna-like trial pick a configuration, define-by-run; its parameters are the axes' names."""
         return self.config(sampling.suggest(self, trial))
+
+    def assignment(self, config: TrialConfig) -> Assignment | None:
+        """Return the values of the axes that make up ``config``, or None where this space does not hold it."""
+        return sampling.assignment_of(self, config)
+
+    def labels(self, assignment: Assignment) -> dict[str, bool | int | float | str]:
+        """Return ``assignment`` as an Optuna trial stores it (see `suggest`)."""
+        return {name: label(value) for name, value in assignment.items()}
 
     def override(self, changes: Mapping[str, str]) -> SearchSpace:
         """Return the space with ``--set KEY=VALUE`` changes.

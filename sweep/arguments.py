@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from core.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from sweep.cluster import ClusterRequest
+    from sweep.info import Limits
 
 RESULTS = Path("results")
 
@@ -36,6 +43,21 @@ class Parser(argparse.ArgumentParser):
         """Add ``--results``."""
         self.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="folder of all sweeps (results)")
 
+    def limits(self) -> None:
+        """Add what ends a sweep or a trial early."""
+        add = self.add_argument
+        add("--time-limit", metavar="T", help="end after this long, e.g. 90s, 30m, 2h (none)")
+        add("--plateau", type=int, metavar="N", help="end after N trials that brought no better front (none)")
+        add("--trial-timeout", metavar="T", help="a trial that takes longer has failed (none)")
+
+    def cluster(self) -> None:
+        """Add where and how wide a sweep runs."""
+        add = self.add_argument
+        add("--workers", type=int, metavar="N", help="trials at the same time (one per CPU)")
+        add("--address", metavar="HOST:PORT", help="of a Ray cluster's head, or 'auto' (a private Ray on this machine)")
+        add("--gpus-per-trial", type=float, metavar="F", help="GPUs, or a fraction of one, per trial (0)")
+        add("--tracking-uri", metavar="URI", help="of an MLflow server (a SQLite file in the results folder)")
+
     def json(self) -> None:
         """Add ``--json``."""
         self.add_argument("--json", action="store_true", help="print JSON")
@@ -58,6 +80,39 @@ def parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace | None
         known = [text for action in parser._actions for text in action.option_strings if text.startswith("--")]
         raise UsageError(f"unknown option {first.partition('=')[0]!r}; {nearest(first.partition('=')[0], known)}")
     raise UsageError(f"unexpected argument {first!r}; see '{parser.prog} --help'")
+
+
+def seconds(text: str | None, option: str) -> float | None:
+    """A duration such as ``90``, ``90s``, ``1.5m``, ``2h`` in seconds; None stays None.
+
+    Raises:
+        UsageError: it is not of that form, or not above 0.
+    """
+    if text is None:
+        return None
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+) *([smh]?)", text.strip())
+    value = float(found[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[found[2]] if found else 0.0
+    if not 0 < value < math.inf:
+        raise UsageError(f"{option} {text}: give a time above 0, such as 90s, 30m or 2h")
+    return value
+
+
+def chosen_limits(options: argparse.Namespace, before: Limits) -> Limits:
+    """``before`` with what the options change of it."""
+    if options.plateau is not None and options.plateau < 1:
+        raise UsageError(f"--plateau {options.plateau}: give at least 1")
+    given = {
+        "seconds": seconds(options.time_limit, "--time-limit"),
+        "plateau": options.plateau,
+        "trial_seconds": seconds(options.trial_timeout, "--trial-timeout"),
+    }
+    return before.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def chosen_cluster(options: argparse.Namespace, before: ClusterRequest) -> ClusterRequest:
+    """``before`` with what the options change of it."""
+    given = {"workers": options.workers, "gpus_per_trial": options.gpus_per_trial, "address": options.address}
+    return replace(before, **{name: value for name, value in given.items() if value is not None})
 
 
 def pairs(texts: Sequence[str], option: str) -> dict[str, str]:

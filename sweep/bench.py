@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +10,10 @@ from pathlib import Path
 import torch
 
 from core.baselines import Baseline, BaselineConfig, prepare_baseline
+from core.race import hardest_first
 from core.trial import Workbench
 from sweep.progress import Reporter
+from sweep.shared import SharedBench, share
 from sweep.stored import unwritable
 from sweep.tracking.view import DatasetCard
 
@@ -37,18 +40,29 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def make_bench(baseline: Baseline) -> Workbench:
-    """The workbench on the test split, with a fixed random part of the training images to draw calibrations from."""
+def make_bench(baseline: Baseline, hardest: bool = False) -> Workbench:
+    """The workbench on the test split, with a fixed random part of the training images to draw calibrations from.
+
+    ``hardest`` puts the test images that the original network is least sure of first, for racing.
+    """
     images, labels = baseline.dataset.inputs("test")
     train = baseline.dataset.train.images
     pool = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
-    return Workbench(
+    bench = Workbench(
         model=baseline.model.eval(),
         images=images,
         labels=labels,
         train_images=baseline.dataset.normalise(train[pool]),
         baseline_key=baseline.key,
     )
+    return hardest_first(bench) if hardest else bench
+
+
+def measured(bench: Workbench) -> tuple[SharedBench, float]:
+    """Take the bench apart for sharing; with the seconds that evaluating the original network takes one thread."""
+    started = time.perf_counter()
+    with one_thread():
+        return share(bench), time.perf_counter() - started
 
 
 def dataset_card(baseline: Baseline) -> DatasetCard:

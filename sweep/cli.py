@@ -23,9 +23,14 @@ VERBS = {
     "spaces": "the search spaces, a line each",
     "show": "a search space in full: what varies, how many configurations, what a trial does",
     "run": "compress a network in all ways of a search space, and get the front",
+    "resume": "go on with a sweep that ended early, or with more samples",
+    "stop": "end a running sweep; what is done is kept",
+    "list": "all sweeps, a line each",
     "status": "how far a sweep is, and its front so far",
+    "logs": "what trials printed, and why they failed",
     "pareto": "the front of a sweep as a plot or a table",
     "compress": "compress one network with one configuration",
+    "sync": "write a sweep's trials to MLflow once more, e.g. to another server",
     "ui": "the MLflow UI on the results",
 }
 USAGE = """usage: sweep VERB [...]
@@ -51,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NeuronMergingError as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return complain("interrupted; 'sweep status' shows what is kept", 130)
+        return complain("interrupted; 'sweep list' shows what is kept", 130)
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

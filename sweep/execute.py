@@ -23,20 +23,29 @@ def execute(
     workers: int,
     stop: StopRequest,
     gpus_per_trial: float = 0.0,
+    live: Callable[[int], None] = lambda running: None,
 ) -> None:
     """Run the queue until it is finished or ``stop`` has a reason.
 
     Args:
         queue: hands out configurations and takes records.
         shared: what every worker builds its workbench from; put into the object store once.
-        run: ``run_trial`` or a stand-in: (config, workbench) -> record.
+        run: ``run_trial`` or a stand-in: (config, workbench, and the race if there is one) -> record.
         workers: how many run at once.
         stop: its reason ends the sweep early; what runs at that moment is given up.
         gpus_per_trial: GPUs reserved for each worker.
+        live: hears, about ten times a second, how many trials are under way.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
     trainable = tune.with_resources(
-        tune.with_parameters(TrialWorker, shared=shared, run=run, gpu=gpus_per_trial > 0),
+        tune.with_parameters(
+            TrialWorker,
+            shared=shared,
+            run=run,
+            gpu=gpus_per_trial > 0,
+            trial_seconds=queue.limit,
+            own_rivals=queue.own_rivals,
+        ),
         {"cpu": 1, "gpu": gpus_per_trial},
     )
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, contextlib.suppress(Stopped):
@@ -54,7 +63,7 @@ def execute(
                 storage_path=folder,
                 name="sweep",
                 verbose=0,
-                callbacks=[QueueCallback(queue, stop)],
+                callbacks=[QueueCallback(queue, stop, live)],
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                 failure_config=tune.FailureConfig(max_failures=0),
             ),

@@ -12,9 +12,22 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.config import TrialRecord
+from sweep.cluster import ClusterRequest
 
-Status = Literal["running", "finished", "interrupted", "failed"]
+Status = Literal["running", "finished", "stopped", "interrupted", "failed"]
+"""``stopped``: ended early by a limit or by ``sweep stop``; ``interrupted``: by a signal or a crash."""
+
 RATE_WINDOW_SECONDS = 30.0
+
+
+class Limits(BaseModel):
+    """What ends a sweep, or one of its trials, early; None: nothing does."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seconds: float | None = Field(None, gt=0, description="end the sweep after this long; a resumed one counts anew")
+    plateau: int | None = Field(None, ge=1, description="end it after so many trials without a better front")
+    trial_seconds: float | None = Field(None, gt=0, description="a trial that takes longer has failed")
 
 
 class SweepInfo(BaseModel):
@@ -31,16 +44,29 @@ class SweepInfo(BaseModel):
     total: int = Field(description="number of configurations to try")
     status: Status = "running"
     message: str = Field("", description="why it ended early")
+    race: bool = Field(False, description="evaluate in slices and stop trials that are beaten")
+    limits: Limits = Limits()
+    cluster: ClusterRequest = ClusterRequest()
+    lag: int = Field(0, description="how many configurations an optimiser draws ahead of the results it knows")
+    hints: list[dict[str, Any]] = Field(default_factory=list, description="configurations to try first")
     pid: int = 0
     host: str = ""
     workers: int = 0
     started_at: float = Field(0.0, description="seconds since the epoch")
+    resumed_at: float = Field(0.0, description="when it was last resumed")
     ended_at: float = 0.0
+    earlier_seconds: float = Field(0.0, description="how long it ran before it was last resumed")
     baseline_key: str = ""
     original: dict[str, float] = Field(default_factory=dict, description="metrics of the original network")
+    dataset: dict[str, Any] = Field(default_factory=dict, description="what trials are evaluated on")
     versions: dict[str, str] = Field(default_factory=dict)
     tracking_uri: str = ""
     run_id: str = Field("", description="the MLflow parent run")
+
+    @property
+    def seconds(self) -> float:
+        """How long it has run, all its parts together."""
+        return self.earlier_seconds + max(0.0, self.ended_at - max(self.started_at, self.resumed_at))
 
 
 @dataclass(frozen=True)
@@ -48,7 +74,8 @@ class Progress:
     """How far a sweep is.
 
     Args:
-        finished: trials with a result; failed: trials without; total: both, when the sweep is done.
+        finished: trials with a result; failed: trials without; stopped: trials that racing gave up early.
+        total: all of them, when the sweep is done.
         rate: trials per second lately; 0 when unknown.
         eta_seconds: expected time to the end; NaN when unknown.
         best: the most accurate record so far.
@@ -56,6 +83,7 @@ class Progress:
 
     finished: int
     failed: int
+    stopped: int
     total: int
     rate: float
     eta_seconds: float
@@ -64,7 +92,7 @@ class Progress:
     @property
     def done(self) -> int:
         """Trials that are over, well or not."""
-        return self.finished + self.failed
+        return self.finished + self.failed + self.stopped
 
 
 class Meter:
@@ -72,7 +100,7 @@ class Meter:
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self._counts = {"finished": 0, "failed": 0}
+        self._counts = {"finished": 0, "failed": 0, "stopped": 0}
         self._ends: deque[float] = deque()
         self._started_at = math.inf
         self._best: TrialRecord | None = None
@@ -93,7 +121,7 @@ class Meter:
         rate = len(self._ends) / window
         left = self.total - sum(self._counts.values())
         eta = left / rate if rate > 0 else math.nan
-        return Progress(self._counts["finished"], self._counts["failed"], self.total, rate, eta, self._best)
+        return Progress(**self._counts, total=self.total, rate=rate, eta_seconds=eta, best=self._best)
 
 
 def progress_of(records: Iterable[TrialRecord], total: int, now: float) -> Progress:

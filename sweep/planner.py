@@ -6,24 +6,32 @@ configuration at most once, by its key, and skip those that are known already, w
 
 from __future__ import annotations
 
+import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
 from core.config import TrialConfig, TrialRecord
+from core.race import Rival, add
 from search_spaces import SearchDefaults, SearchSpace
 
 LAG = 24
 POPULATION = 24
 STARTUP = 16
 REPEATS = 20
+TAKEN_FROM = "taken_from"
+"""Key in a record's provenance: the sweep that it was copied from, for a warm start."""
 
 
 class Planner(Protocol):
     """Hands out configurations and hears what came of them."""
 
     total: int
+    window: int | None
+    """How many configurations may be under way at once; None: any number."""
+    rivals: tuple[Rival, ...]
+    """The front that the next configuration is raced against."""
 
     def ask(self) -> TrialConfig | None:
         """The next configuration; None: nothing now (see `exhausted`)."""
@@ -40,17 +48,22 @@ class ListPlanner:
     """A list of configurations, each key once, those in ``known`` left out."""
 
     def __init__(self, configs: Iterable[TrialConfig], known: Iterable[TrialRecord] = ()) -> None:
-        done = {record.key for record in known}
+        done = {record.key: record for record in known}
         unique = {config.key: config for config in configs}
-        self.total = len(unique)
+        self.total = len(unique.keys() | done.keys())
+        self.window: int | None = None
+        self.rivals: tuple[Rival, ...] = ()
         self._waiting = deque(config for key, config in unique.items() if key not in done)
+        for record in done.values():
+            self.tell(record)
 
     def ask(self) -> TrialConfig | None:
         """The next configuration of the list."""
         return self._waiting.popleft() if self._waiting else None
 
     def tell(self, record: TrialRecord) -> None:
-        """A list does not learn."""
+        """A list does not learn, but its trials race."""
+        self.rivals = add(self.rivals, record)
 
     @property
     def exhausted(self) -> bool:
@@ -63,35 +76,62 @@ class OptunaPlanner:
 
     Reproducible with any number of workers up to ``lag``: configuration n is drawn when the sampler knows exactly the
     results of the first n - ``lag``, in the order in which they were drawn, however fast or slow the workers are. A
-    resumed search therefore draws the same sequence again, and gets its known results from ``known``.
+    resumed search therefore draws the same sequence again, and gets its known results from ``known``. What
+    configuration n is raced against is the front of the same n - ``lag`` results.
 
     A sampler repeats itself in a small space. A repeated configuration is not run again: its known result is told,
     and after `REPEATS` of them in a row a random new one is taken instead. So the search always ends after
     `SearchSpace.planned` different configurations.
+
+    Args:
+        space: what may vary, and its search.
+        seed: of the sampler.
+        known: results of this search so far.
+        lag: see above.
+        warm: results of earlier searches, told before the first draw; they are not among the `planned` ones.
+        hints: drawn first.
 
     # NOTE: ray.tune's own OptunaSearch is not used: it hands out one configuration per Tune trial (no batches), tells
     # results in order of arrival (not reproducible with several workers), and warns about non-finite metrics instead
     # of leaving them out.
     """
 
-    def __init__(self, space: SearchSpace, seed: int, known: Iterable[TrialRecord] = (), lag: int = LAG) -> None:
+    def __init__(
+        self,
+        space: SearchSpace,
+        seed: int,
+        known: Iterable[TrialRecord] = (),
+        lag: int = LAG,
+        warm: Sequence[TrialRecord] = (),
+        hints: Sequence[TrialConfig] = (),
+    ) -> None:
         self._space, self._lag = space, lag
+        self.window: int | None = lag
         self._study = make_study(space.search, seed)
-        self.total = space.planned()
-        self._results = {record.key: record for record in known}
+        self.total = total(space, len(warm))
+        self.rivals: tuple[Rival, ...] = ()
+        self._results = {record.key: record for record in known} | {record.key: record for record in warm}
         self._drawn: set[str] = set()
+        self._repeats = 0
         self._untold: deque[tuple[Any, str]] = deque()
         self._others = iter(space.random(self.total, seed))
+        for config in [record.config for record in warm] + list(hints):
+            assignment = space.assignment(config)
+            assert assignment is not None, "it was checked that the space holds it"
+            self._study.enqueue_trial(space.labels(assignment))
+        for record in warm:
+            self._draw()
+            self._drawn.add(record.key)
+            self._tell_oldest()
 
     def ask(self) -> TrialConfig | None:
         """The sampler's next new configuration; None while it waits for results."""
-        repeats = 0
         while not self.exhausted:
             if len(self._untold) >= self._lag and not self._tell_oldest():
                 return None
-            config = self._draw() if repeats < REPEATS else self._draw_other()
-            repeats = repeats + 1 if config.key in self._drawn else 0
-            new = not repeats and config.key not in self._results
+            config = self._draw() if self._repeats < REPEATS else self._draw_other()
+            self._repeats = self._repeats + 1 if config.key in self._drawn else 0
+            new = not self._repeats and config.key not in self._results
             self._drawn.add(config.key)
             if new:
                 return config
@@ -124,11 +164,24 @@ class OptunaPlanner:
         if record is None:
             return False
         self._untold.popleft()
-        if record.status == "finished":
-            self._study.tell(trial, [record.metrics[name] for name in self._space.search.objectives])
-        else:
+        self.rivals = add(self.rivals, record)
+        values = [objective(record, name) for name in self._space.search.objectives]
+        if None in values:
             self._study.tell(trial, state=TrialState.FAIL)
+        else:
+            self._study.tell(trial, values)
         return True
+
+
+def objective(record: TrialRecord, name: str) -> float | None:
+    """What an optimiser hears of a record: its metric, or the bound at which racing stopped the trial."""
+    return record.metrics.get(name, record.metrics.get(f"{name}_upper"))
+
+
+def total(space: SearchSpace, warm: int) -> int:
+    """How many different configurations a search has in the end, ``warm`` of them from earlier sweeps."""
+    wanted, size = space.planned() + warm, space.size()
+    return wanted if size is None else min(wanted, size)
 
 
 def make_study(search: SearchDefaults, seed: int) -> Any:
@@ -146,17 +199,32 @@ def make_study(search: SearchDefaults, seed: int) -> Any:
     return optuna.create_study(directions=[directions[way] for way in search.objectives.values()], sampler=sampler)
 
 
-def make_planner(space: SearchSpace, seed: int, known: Iterable[TrialRecord] = (), workers: int = 1) -> Planner:
+def make_planner(
+    space: SearchSpace,
+    seed: int,
+    known: Sequence[TrialRecord] = (),
+    lag: int = LAG,
+    hints: Sequence[TrialConfig] = (),
+    race: bool = False,
+) -> Planner:
     """The planner for the search that ``space`` asks for.
 
     Args:
         space: what may vary, and how it is searched.
         seed: of every random draw.
-        known: records of earlier runs; their configurations are not handed out again.
-        workers: how many configurations may be under way at once.
+        known: records of this sweep so far, among them those it took over from an earlier one (see `TAKEN_FROM`);
+            their configurations are not handed out again.
+        lag: of an optimiser, see `OptunaPlanner`.
+        hints: configurations of the space to try first.
+        race: the trials race; a list is then taken in random order, so that strong rivals of every size come early.
     """
-    if space.search.algorithm == "grid":
-        return ListPlanner(islice(space.grid(), space.planned()), known)
-    if space.search.algorithm == "random":
-        return ListPlanner(space.random(space.planned(), seed), known)
-    return OptunaPlanner(space, seed, known, lag=max(LAG, 2 * workers))
+    warm = [record for record in known if record.provenance.get(TAKEN_FROM)]
+    if space.search.algorithm in ("tpe", "nsga2"):
+        return OptunaPlanner(space, seed, known, lag, warm, hints)
+    taken = {record.key for record in warm}
+    drawn = space.grid() if space.search.algorithm == "grid" else space.random(total(space, len(warm)), seed)
+    unique = {config.key: config for config in (*hints, *drawn) if config.key not in taken}
+    chosen = list(islice(unique.values(), space.planned()))
+    if race:
+        random.Random(seed).shuffle(chosen)  # noqa: S311  reproducible, no secret
+    return ListPlanner(chosen, known)

@@ -35,6 +35,8 @@ class Reporter(Protocol):
 def describe(progress: Progress) -> str:
     """The trials' progress in one line."""
     parts = [f"{progress.done}/{progress.total} trials"]
+    if progress.stopped:
+        parts.append(f"{progress.stopped} stopped early")
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.rate > 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ray.tune.search import Searcher
 from core.config import TrialRecord
 from sweep.errors import first_line
 from sweep.stopping import FAILED, StopRequest
-from sweep.worker import BATCH, RECORDS, pack_configs
+from sweep.worker import BATCH, RECORDS, pack
 from sweep.workqueue import WorkQueue
 
 
@@ -27,9 +28,9 @@ class QueueSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # FINISHED is a str
         """The next batch, None for nothing now, or `FINISHED`."""
-        configs = self._queue.next_batch(trial_id)
-        if configs is not None:
-            return {BATCH: pack_configs(configs)}
+        tasks = self._queue.next_batch(trial_id)
+        if tasks is not None:
+            return {BATCH: pack(tasks)}
         return Searcher.FINISHED if self._queue.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -50,14 +51,15 @@ class QueueSearcher(Searcher):
 class QueueCallback(tune.Callback):
     """Hands the records that come back to the queue, tells it which batch failed and why, and leaves when asked to."""
 
-    def __init__(self, queue: WorkQueue, stop: StopRequest) -> None:
-        self._queue, self._stop = queue, stop
+    def __init__(self, queue: WorkQueue, stop: StopRequest, live: Callable[[int], None]) -> None:
+        self._queue, self._stop, self._live = queue, stop, live
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Between two events, at least ten times a second: the place to leave."""
+        self._live(self._queue.running)
         self._stop.check()
 
     def on_trial_result(

@@ -15,11 +15,11 @@ def as_text(finished: Finished, results: Path) -> list[str]:
     """The front as a table, the plot, the failures, what was not logged, and how to go on."""
     outcome, info = finished.outcome, finished.outcome.sweep.info
     option = "" if results == Path("results") else f" --results {results}"
-    took = duration(info.ended_at - info.started_at)
+    took = duration(info.seconds)
     done = f"{len(outcome.sweep.records)} of {info.total} trials"
     out = [f"sweep {info.name!r} {info.status}: {done} in {took}", "", outcome.table, ""]
     if finished.stop.reason:
-        out.append(f"ended early: {finished.stop.reason}; 'sweep status {info.name}{option}' shows what is done")
+        out.append(f"ended early: {finished.stop.reason}; 'sweep resume {info.name}{option}' goes on")
     out += lines(outcome.reasons)
     out += not_logged(finished)
     out += [f"plot   {path}" for path in outcome.files if path.suffix in (".png", ".html")]
@@ -44,7 +44,7 @@ def as_json(finished: Finished) -> dict[str, Any]:
         "name": info.name,
         "status": info.status,
         "message": info.message,
-        "seconds": round(info.ended_at - info.started_at, 2),
+        "seconds": round(info.seconds, 2),
         "metrics": outcome.metrics,
         "original": info.original,
         "reasons": outcome.reasons,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -30,6 +30,7 @@ class SharedBench:
         images: evaluation inputs (N, C, H, W); labels: (N,); train_images: (M, C, H, W).
         original: metrics of the original network, measured once.
         baseline_key: identity of the original network.
+        probe: how many of the first images are a random draw, for racing (`core.race`).
     """
 
     skeleton: nn.Module
@@ -39,12 +40,17 @@ class SharedBench:
     train_images: np.ndarray[Any, Any]
     original: Mapping[str, float]
     baseline_key: str
+    probe: int = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         arrays = (*self.tensors.values(), self.images, self.labels, self.train_images)
         return sum(array.nbytes for array in arrays)
+
+    def with_original(self, original: Mapping[str, float]) -> SharedBench:
+        """The same with other metrics of the original network, those that earlier records are relative to."""
+        return replace(self, original=dict(original))
 
     def build(self, device: str = "cpu") -> Workbench:
         """Put the workbench together again, on read-only memory where the device is the CPU."""
@@ -55,6 +61,7 @@ class SharedBench:
             train_images=as_tensor(self.train_images),
             baseline_key=self.baseline_key,
             device=device,
+            probe=self.probe,
         )
         example = bench.images[:1].to(device)
         bench.original = {**self.original, "latency_ms": latency_ms(bench.model, example)}
@@ -72,6 +79,7 @@ def share(bench: Workbench) -> SharedBench:
         train_images=bench.train_images.numpy(),
         original=dict(bench.original),
         baseline_key=bench.baseline_key,
+        probe=bench.probe,
     )
 
 

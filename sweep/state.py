@@ -31,6 +31,8 @@ def as_json(sweep: StoredSweep) -> dict[str, Any]:
         "message": info.message,
         "finished": found.finished,
         "failed": found.failed,
+        "stopped": found.stopped,
+        "running": sweep.running,
         "total": found.total,
         "rate": round(found.rate, 3) if found.rate > 0 else None,
         "eta_seconds": round(found.eta_seconds, 1) if found.rate > 0 else None,
@@ -52,7 +54,15 @@ def as_text(sweep: StoredSweep) -> list[str]:
     why = f" ({sweep.info.message})" if sweep.info.message else ""
     torn = [f"  {sweep.torn_lines} damaged lines in trials.jsonl are left out"] if sweep.torn_lines else []
     failed = [f"  {line}" for line in lines(reasons_of(sweep))]
-    return [f"{sweep.info.name}: {sweep.info.status}{why}, {describe(progress(sweep))}", *torn, *failed]
+    running = f"{sweep.running} running, " if sweep.running else ""
+    go_on = [f"  go on with it: sweep resume {sweep.info.name}"] if resumable(sweep) else []
+    head = f"{sweep.info.name}: {sweep.info.status}{why}, {running}{describe(progress(sweep))}"
+    return [head, *torn, *failed, *go_on]
+
+
+def resumable(sweep: StoredSweep) -> bool:
+    """True when it ended before all of its trials were done."""
+    return sweep.info.status not in ("running", "finished") and len(sweep.records) < sweep.info.total
 
 
 def front_text(sweep: StoredSweep) -> list[str]:

@@ -1,4 +1,4 @@
-"""Ending a sweep early, cleanly: a signal or a trouble leaves a reason, the loop looks at it between two events."""
+"""Ending a sweep early, cleanly: a signal, a limit or a trouble leaves a reason, which the loop sees between events."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from sweep.info import Status
 
 INTERRUPTED, TERMINATED, FAILED = 130, 143, 1
 
@@ -19,20 +21,30 @@ class Stopped(BaseException):
 
 
 class StopRequest:
-    """Why a sweep should end early; empty while it should not."""
+    """Why a sweep should end early; empty while it should not. Each check calls the ``watches``, which may ask."""
 
     def __init__(self) -> None:
         self.reason, self.exit_code = "", 0
+        self.watches: list[Callable[[], None]] = []
 
-    def ask(self, reason: str, exit_code: int) -> None:
-        """Ask for the end; the first reason stays."""
+    def ask(self, reason: str, exit_code: int = 0) -> None:
+        """Ask for the end; the first reason stays. The code is 0 where a limit or a person asked in good order."""
         if not self.reason:
             self.reason, self.exit_code = reason, exit_code
 
     def check(self) -> None:
         """Raise `Stopped` when the end was asked for."""
+        for watch in self.watches:
+            watch()
         if self.reason:
             raise Stopped(self.reason)
+
+    @property
+    def status(self) -> Status:
+        """What a sweep that ends now is."""
+        if not self.reason:
+            return "finished"
+        return {0: "stopped", FAILED: "failed"}.get(self.exit_code, "interrupted")  # type: ignore[return-value]
 
 
 @contextmanager

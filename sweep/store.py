@@ -5,11 +5,13 @@
     results/NAME/sweep.json     what the sweep is (`SweepInfo`), replaced atomically
     results/NAME/trials.jsonl   one record a line, only ever appended to
     results/NAME/lock           held by the process that runs the sweep, free as soon as it is gone
+    results/NAME/live.json      how many trials are under way, while it runs
+    results/NAME/stop           left by ``sweep stop``
 
 Every record is handed to the operating system before the next is taken, so a killed process loses none; the file is
 forced to the disk at most once a second, so a power cut loses the records of a second. A line that a crash cut short
-is left out by readers, who say so. When the disk is full, a reserve that was set aside makes room for what was
-computed.
+is left out by readers, who say so, and taken away when the sweep is resumed: its trial runs again. When the disk is
+full, a reserve that was set aside makes room for what was computed.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import contextlib
 import errno
 import fcntl
 import itertools
+import json
 import os
 import re
 import shutil
@@ -30,15 +33,15 @@ from core.config import TrialRecord
 from core.errors import NeuronMergingError, UsageError
 from sweep.errors import StoreError
 from sweep.info import SweepInfo
-from sweep.stored import INFO, LOCK, RESERVE, TRIALS, read_sweep, unwritable
+from sweep.stored import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS, read_sweep, require_sweep, unwritable
 
-SYNC_SECONDS = 1.0
+SYNC_SECONDS = LIVE_SECONDS = 1.0
 RESERVE_BYTES = 2**20
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Store:
-    """The writer of one sweep; made by `create_store`, closed by ``close`` or a ``with`` block.
+    """The writer of one sweep; made by `create_store` or `open_store`, closed by ``close`` or a ``with`` block.
 
     # NOTE: SQLite was considered for the records: a text file needs no transactions, survives a torn write more
     # plainly, and is read by any tool.
@@ -48,10 +51,12 @@ class Store:
         self.folder, self.info = folder, info
         self.trouble = ""
         self._lock = lock
-        self._synced_at = 0.0
+        self._synced_at = self._lived_at = 0.0
         self._unwritten: list[bytes] = []
         try:
             (folder / RESERVE).write_bytes(os.urandom(RESERVE_BYTES))
+            (folder / STOP).unlink(missing_ok=True)
+            mend(folder / TRIALS)
             self._trials = (folder / TRIALS).open("ab", buffering=0)
         except OSError as error:
             raise unwritable(folder, error) from None
@@ -78,6 +83,22 @@ class Store:
             with contextlib.suppress(OSError):
                 self._flush()
 
+    @property
+    def stop_file(self) -> Path:
+        """What ``sweep stop`` leaves."""
+        return self.folder / STOP
+
+    def live(self, running: int) -> None:
+        """Say how many trials are under way, at most once a second; no harm is done where it cannot be said."""
+        now = time.monotonic()
+        if now - self._lived_at < LIVE_SECONDS:
+            return
+        self._lived_at = now
+        temporary = self.folder / f"{LIVE}.new"
+        with contextlib.suppress(OSError):
+            temporary.write_text(json.dumps({"running": running}))
+            temporary.replace(self.folder / LIVE)
+
     def update(self, **changes: Any) -> None:
         """Change fields of the sweep's info and write it, so that a reader sees the old or the new one."""
         self.info = self.info.model_copy(update=changes)
@@ -100,7 +121,8 @@ class Store:
         if self._trials.closed:
             return
         try:
-            (self.folder / RESERVE).unlink(missing_ok=True)
+            for name in (RESERVE, STOP, LIVE):
+                (self.folder / name).unlink(missing_ok=True)
             self._flush()
             os.fsync(self._trials.fileno())
         except OSError as error:
@@ -168,6 +190,37 @@ def create_store(
     raise AssertionError("numbered names do not end")
 
 
+def open_store(results: Path, name: str) -> Store:
+    """Go on with a sweep that is there, holding its lock.
+
+    Raises:
+        UnknownNameError: no sweep of that name.
+        UsageError: somebody runs it.
+        StoreError: its files cannot be read or written.
+    """
+    folder = require_sweep(results, name)
+    try:
+        lock = _lock(folder)
+    except BlockingIOError:
+        raise _running(results, name) from None
+    except OSError as error:
+        raise unwritable(folder, error) from None
+    try:
+        return Store(folder, lock, read_sweep(results, name).info)
+    except BaseException:
+        lock.close()
+        raise
+
+
+def mend(trials: Path) -> None:
+    """Take away a last line without an end, which a crash cut short."""
+    if not trials.exists():
+        return
+    with trials.open("r+b") as file:
+        content = file.read()
+        file.truncate(content.rfind(b"\n") + 1)
+
+
 def check_name(name: str) -> None:
     """Raise a `UsageError` when ``name`` cannot be a folder's name everywhere."""
     if not NAME.fullmatch(name):
@@ -195,10 +248,22 @@ def _taken(results: Path, name: str) -> UsageError:
         what = f"sweep {name!r} ({sweep.info.status}, {len(sweep.records)} trials) is there already"
     except NeuronMergingError:
         what = f"{results / name} is there already"
-    return UsageError(f"{what}; give another --name, or delete {results / name}")
+    return UsageError(f"{what}; go on with 'sweep resume {name}', give another --name, or delete {results / name}")
+
+
+def _running(results: Path, name: str) -> UsageError:
+    info = read_sweep(results, name).info
+    return UsageError(
+        f"sweep {name!r} is running (process {info.pid} on {info.host}); 'sweep status {name}' shows how far it is,"
+        f" 'sweep stop {name}' ends it"
+    )
 
 
 def _lock(folder: Path) -> IO[str]:
-    file = (folder / LOCK).open("w")
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    file = (folder / LOCK).open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
     return file

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from core.errors import NeuronMergingError, UnknownNameError
 from sweep.errors import StoreError
 from sweep.info import SweepInfo
 
-INFO, TRIALS, LOCK, RESERVE = "sweep.json", "trials.jsonl", "lock", "reserve"
+INFO, TRIALS, LOCK, RESERVE, STOP, LIVE = "sweep.json", "trials.jsonl", "lock", "reserve", "stop", "live.json"
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class StoredSweep:
         records: in the order in which they ended.
         torn_lines: lines that are no records (a crash cut them short).
         folder: where it lies.
+        running: how many trials are under way, as far as it runs.
     """
 
     info: SweepInfo
     records: list[TrialRecord]
     torn_lines: int
     folder: Path
+    running: int = 0
 
 
 def read_sweep(results: Path, name: str) -> StoredSweep:
@@ -42,9 +45,7 @@ def read_sweep(results: Path, name: str) -> StoredSweep:
         UnknownNameError: no sweep of that name in ``results``.
         StoreError: its files cannot be read.
     """
-    folder = results / name
-    if not (folder / INFO).is_file():
-        raise UnknownNameError("sweep", name, sweep_names(results), where=f"{results}: ")
+    folder = require_sweep(results, name)
     try:
         info = SweepInfo.model_validate_json((folder / INFO).read_bytes())
         lines = (folder / TRIALS).read_bytes().split(b"\n")
@@ -57,7 +58,19 @@ def read_sweep(results: Path, name: str) -> StoredSweep:
     if info.status == "running" and not is_locked(folder):
         info = info.model_copy(update={"status": "interrupted", "message": "its process is gone"})
     records, torn = _parse(lines)
-    return StoredSweep(info, records, torn, folder)
+    return StoredSweep(info, records, torn, folder, _running(folder) if info.status == "running" else 0)
+
+
+def require_sweep(results: Path, name: str) -> Path:
+    """The folder of a sweep.
+
+    Raises:
+        UnknownNameError: no sweep of that name in ``results``; the nearest are named.
+    """
+    folder = results / name
+    if not (folder / INFO).is_file():
+        raise UnknownNameError("sweep", name, sweep_names(results), where=f"{results}: ")
+    return folder
 
 
 def sweep_names(results: Path) -> list[str]:
@@ -83,6 +96,13 @@ def unwritable(folder: Path, error: OSError) -> StoreError:
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     remedy = "free some space" if full else "check its permissions, or give another folder with --results"
     return StoreError(f"{folder}: cannot be written ({error.strerror or error}); {remedy}")
+
+
+def _running(folder: Path) -> int:
+    try:
+        return int(json.loads((folder / LIVE).read_bytes())["running"])
+    except (OSError, ValueError, KeyError, TypeError):  # not yet, or just being replaced
+        return 0
 
 
 def _parse(lines: Sequence[bytes]) -> tuple[list[TrialRecord], int]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
+from pydantic import TypeAdapter
 from ray import tune
 
 from core.config import TrialConfig, TrialRecord
+from core.race import Race, Rival, add, merge
+from sweep.deadline import TrialTimeoutError, deadline
+from sweep.triallog import captured
 
 BATCH, RECORDS = "batch", "records"
 SLICE_SECONDS = 2.0
@@ -23,6 +27,17 @@ class Buildable(Protocol):
         """Make the worker's own workbench."""
 
 
+@dataclass(frozen=True)
+class Task:
+    """One trial to run: its configuration, and what it is raced against, if it is."""
+
+    config: TrialConfig
+    race: Race | None = None
+
+
+TASKS: TypeAdapter[list[Task]] = TypeAdapter(list[Task])
+
+
 class TrialWorker(tune.Trainable):
     """Runs batches of configurations one after another; reused from batch to batch.
 
@@ -31,35 +46,73 @@ class TrialWorker(tune.Trainable):
     """
 
     def setup(  # type: ignore[override]  # Tune passes what `tune.with_parameters` was given by name
-        self, config: dict[str, Any], shared: Buildable, run: Callable[[TrialConfig, Any], TrialRecord], gpu: bool
+        self,
+        config: dict[str, Any],
+        shared: Buildable,
+        run: Callable[..., TrialRecord],
+        gpu: bool,
+        trial_seconds: float | None,
+        own_rivals: bool,
     ) -> None:
-        """Build the workbench, once in the actor's life; on the CPU where Ray's GPUs are only logical ones."""
+        """Build the workbench, once in the actor's life; on the CPU where Ray's GPUs are only logical ones.
+
+        Args:
+            config: the first batch.
+            shared: makes the workbench.
+            run: makes a record of a configuration, the workbench and, if there is one, the race.
+            gpu: whether each worker has a share of a GPU.
+            trial_seconds: how long a trial may take; None: any time.
+            own_rivals: what this worker has finished joins the rivals that come with a batch, which are a little older.
+        """
         import torch
 
         torch.set_num_threads(1)
         self._bench = shared.build("cuda" if gpu and torch.cuda.is_available() else "cpu")
-        self._run = run
+        self._run, self._trial_seconds = run, trial_seconds
+        self._own_rivals, self._rivals = own_rivals, tuple[Rival, ...]()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next batch."""
-        self._waiting = deque(unpack_configs(new_config[BATCH]))
+        self._waiting = deque(unpack(new_config[BATCH]))
         return True
 
     def step(self) -> dict[str, Any]:
         """Run configurations until the time slice or the batch is over, and return their records."""
-        deadline = time.perf_counter() + SLICE_SECONDS
+        until = time.perf_counter() + SLICE_SECONDS
         records: list[TrialRecord] = []
-        while self._waiting and (not records or time.perf_counter() < deadline):
-            records.append(self._run(self._waiting.popleft(), self._bench))
+        while self._waiting and (not records or time.perf_counter() < until):
+            records.append(self._trial(self._waiting.popleft()))
         return {RECORDS: [record.model_dump_json() for record in records], "done": not self._waiting}
 
+    def _trial(self, task: Task) -> TrialRecord:
+        started, clock = time.time(), time.perf_counter()
+        race = [Race(rivals=merge(task.race.rivals, self._rivals))] if task.race else []
+        with captured() as log:
+            try:
+                with deadline(self._trial_seconds):
+                    record = self._run(task.config, self._bench, *race)
+            except TrialTimeoutError as error:  # the alarm rang where the trial itself could not hear it
+                seconds = time.perf_counter() - clock
+                record = failed_record(task.config, str(error), started_at=started, seconds=seconds)
+        if self._own_rivals:
+            self._rivals = add(self._rivals, record)
+        text = log()
+        return record.model_copy(update={"log": record.log + text}) if text else record
 
-def pack_configs(configs: Sequence[TrialConfig]) -> str:
+
+def failed_record(config: TrialConfig, reason: str, started_at: float, seconds: float = 0.0) -> TrialRecord:
+    """The record of a trial that could not make its own."""
+    return TrialRecord(
+        key=config.key, config=config, status="failed", reason=reason, started_at=started_at, seconds=seconds
+    )
+
+
+def pack(tasks: Sequence[Task]) -> str:
     """A batch as one JSON string: Tune copies, flattens and prints whatever is not a leaf."""
-    return json.dumps([config.model_dump(mode="json") for config in configs])
+    return TASKS.dump_json(list(tasks)).decode()
 
 
-def unpack_configs(text: str) -> list[TrialConfig]:
-    """Undo `pack_configs`."""
-    return [TrialConfig.parse(values) for values in json.loads(text)]
+def unpack(text: str) -> list[Task]:
+    """Undo `pack`."""
+    return TASKS.validate_json(text)

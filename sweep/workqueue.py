@@ -11,19 +11,24 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from core.config import TrialConfig, TrialRecord
-from sweep.planner import LAG, Planner
+from core.config import TrialRecord
+from core.race import Race
+from sweep.deadline import hard_limit
+from sweep.planner import Planner
+from sweep.worker import Task, failed_record
 
 BATCH_SECONDS = 1.5
 BATCH_LIMIT = 32
+RACE_BATCH = 8  # what a batch is raced against is as old as the batch
 ATTEMPTS = 3
 DEATHS_IN_A_ROW = 8
 
 
 @dataclass
 class _Batch:
-    waiting: dict[str, TrialConfig]
-    alone: bool = field(default=False)
+    waiting: dict[str, Task]
+    alone: bool
+    heard_at: float = field(default_factory=lambda: time.monotonic())
 
 
 class WorkQueue:
@@ -34,21 +39,44 @@ class WorkQueue:
         workers: how many batches run at once.
         on_record: called once for every configuration, in the order of their ends.
         trial_seconds: first guess at a trial's duration; later the running mean is used.
+        race: trials race against the front that the planner knows; otherwise all are evaluated in full.
+        limit: how many seconds a trial may take (see `sweep.deadline`); None: any.
+        known: how many of the planner's configurations have a record already.
 
     A worker that dies takes down what it had not returned; these configurations run again, each alone, so that one
-    that kills its worker harms no other. After `ATTEMPTS` attempts it is recorded as failed with the reason.
+    that kills its worker harms no other. After `ATTEMPTS` attempts it is recorded as failed with the reason; after one,
+    if its worker died at the end of the time it may take.
     """
 
     def __init__(
-        self, planner: Planner, workers: int, on_record: Callable[[TrialRecord], None], trial_seconds: float
+        self,
+        planner: Planner,
+        workers: int,
+        on_record: Callable[[TrialRecord], None],
+        trial_seconds: float,
+        race: bool = False,
+        limit: float | None = None,
+        known: int = 0,
     ) -> None:
         self._planner, self._workers, self._on_record = planner, workers, on_record
         self._seconds = max(trial_seconds, 1e-4)
+        self._race, self.limit = race, limit
         self._running: dict[str, _Batch] = {}
-        self._again: deque[TrialConfig] = deque()
+        self._again: deque[Task] = deque()
         self._attempts: dict[str, int] = {}
-        self._seen: set[str] = set()
+        self._filed: set[str] = set()
         self._deaths_in_a_row = 0
+        self._left = planner.total - known
+
+    @property
+    def own_rivals(self) -> bool:
+        """Whether a worker's own results join its rivals at once; an optimiser's search must not depend on them."""
+        return self._race and self._planner.window is None
+
+    @property
+    def running(self) -> int:
+        """How many trials are under way: one for each busy worker."""
+        return len(self._running)
 
     @property
     def finished(self) -> bool:
@@ -60,22 +88,24 @@ class WorkQueue:
         """True when workers only die: many deaths in a row, and no record between them."""
         return self._deaths_in_a_row >= DEATHS_IN_A_ROW + self._workers
 
-    def next_batch(self, name: str) -> Sequence[TrialConfig] | None:
-        """Configurations to run next under the batch name ``name``; None: nothing now."""
+    def next_batch(self, name: str) -> Sequence[Task] | None:
+        """Trials to run next under the batch name ``name``; None: nothing now."""
         if len(self._running) >= self._workers:
             return None
         if self._again:
-            configs, alone = [self._again.popleft()], True
+            tasks, alone = [self._again.popleft()], True
         else:
-            configs, alone = self._draw(self._batch_size()), False
-        if not configs:
+            tasks, alone = self._draw(self._batch_size()), False
+        if not tasks:
             return None
-        self._running[name] = _Batch({config.key: config for config in configs}, alone)
-        return configs
+        self._running[name] = _Batch({task.config.key: task for task in tasks}, alone)
+        return tasks
 
     def returned(self, name: str, records: Sequence[TrialRecord]) -> None:
         """Records of batch ``name`` came back."""
         batch = self._running.get(name)
+        if batch is not None:
+            batch.heard_at = time.monotonic()
         for record in records:
             if batch is not None:
                 batch.waiting.pop(record.key, None)
@@ -90,32 +120,40 @@ class WorkQueue:
             return
         if error:
             self._deaths_in_a_row += 1
-        for config in batch.waiting.values():
-            self._retry(config, error or "the worker returned no record", guilty=batch.alone or len(batch.waiting) == 1)
-
-    def _retry(self, config: TrialConfig, reason: str, guilty: bool) -> None:
-        attempts = self._attempts[config.key] = self._attempts.get(config.key, 0) + guilty
-        if attempts < ATTEMPTS:
-            self._again.append(config)
+        guilty = batch.alone or len(batch.waiting) == 1
+        if guilty and self.limit is not None and time.monotonic() - batch.heard_at > hard_limit(self.limit):
+            for task in batch.waiting.values():
+                reason = f"it took longer than {self.limit:g} s (--trial-timeout) and its worker had to be killed"
+                self._file(failed_record(task.config, reason, time.time()))
             return
-        text = f"{reason} ({attempts} attempts)"
-        self._file(TrialRecord(key=config.key, config=config, status="failed", reason=text, started_at=time.time()))
+        for task in batch.waiting.values():
+            self._retry(task, error or "the worker returned no record", guilty)
+
+    def _retry(self, task: Task, reason: str, guilty: bool) -> None:
+        key = task.config.key
+        attempts = self._attempts[key] = self._attempts.get(key, 0) + guilty
+        if attempts < ATTEMPTS:
+            self._again.append(task)
+            return
+        self._file(failed_record(task.config, f"{reason} ({attempts} attempts)", time.time()))
 
     def _file(self, record: TrialRecord) -> None:
-        if record.key in self._seen:
+        if record.key in self._filed:
             return
-        self._seen.add(record.key)
+        self._filed.add(record.key)
         self._planner.tell(record)
         self._on_record(record)
 
-    def _draw(self, count: int) -> list[TrialConfig]:
-        drawn: list[TrialConfig] = []
+    def _draw(self, count: int) -> list[Task]:
+        drawn: list[Task] = []
         while len(drawn) < count and (config := self._planner.ask()) is not None:
-            drawn.append(config)
+            drawn.append(Task(config, Race(rivals=self._planner.rivals) if self._race else None))
         return drawn
 
     def _batch_size(self) -> int:
         """About `BATCH_SECONDS` of work, smaller towards the end so that all workers finish together."""
-        left = self._planner.total - len(self._seen) - sum(len(b.waiting) for b in self._running.values())
+        left = self._left - len(self._filed) - sum(len(batch.waiting) for batch in self._running.values())
         fair = left // (2 * self._workers)
-        return max(1, min(int(BATCH_SECONDS / self._seconds), fair, BATCH_LIMIT, LAG // (self._workers + 1)))
+        limit = RACE_BATCH if self._race else BATCH_LIMIT
+        window = self._planner.window // (self._workers + 1) if self._planner.window else limit
+        return max(1, min(int(BATCH_SECONDS / self._seconds), fair, window, limit))

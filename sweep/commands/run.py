@@ -7,10 +7,11 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from sweep.arguments import Parser, pairs
+from sweep.arguments import Parser, chosen_cluster, chosen_limits, pairs
 
 if TYPE_CHECKING:
     from search_spaces import SearchSpace
+    from sweep.runner import Finished
 
 EXAMPLE = "sweep run lenet-fashion-mnist --search tpe --samples 200 --set criterion=l1 --name first"
 
@@ -23,11 +24,11 @@ def add_arguments(parser: Parser) -> None:
     add("--search", metavar="HOW", help="grid, random, tpe or nsga2 (the space's own default)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space, e.g. ratio=0.5")
     add("--name", metavar="NAME", help="of the sweep (the space's name, with a number if that is taken)")
-    add("--workers", type=int, metavar="N", help="trials at the same time (one per CPU)")
-    add("--address", metavar="HOST:PORT", help="of a Ray cluster's head, or 'auto' (a private Ray on this machine)")
-    add("--gpus-per-trial", type=float, default=0.0, metavar="F", help="GPUs, or a fraction of one, per trial (0)")
-    add("--tracking-uri", metavar="URI", help="of an MLflow server (a SQLite file in the results folder)")
     add("--seed", type=int, default=0, metavar="S", help="of the search's random draws (0)")
+    add("--race", action="store_true", help="stop trials that are certainly beaten before all images are evaluated")
+    add("--warm-start", action="append", default=[], metavar="NAME", help="an earlier sweep to learn from; repeatable")
+    parser.limits()
+    parser.cluster()
     parser.results()
     parser.json()
 
@@ -36,6 +37,7 @@ def run(options: Namespace) -> int:
     """Run the sweep and print its front."""
     space = chosen_space(options)
     from sweep.cluster import ClusterRequest
+    from sweep.info import Limits
     from sweep.progress import make_reporter
     from sweep.runner import RunRequest, run_sweep
 
@@ -44,11 +46,19 @@ def run(options: Namespace) -> int:
         results=options.results,
         name=options.name,
         seed=options.seed,
-        cluster=ClusterRequest(options.workers, options.gpus_per_trial, options.address),
+        cluster=chosen_cluster(options, ClusterRequest()),
         tracking_uri=options.tracking_uri,
+        race=options.race,
+        limits=chosen_limits(options, Limits()),
+        warm_start=options.warm_start,
     )
     with make_reporter(sys.stderr) as reporter:
         finished = run_sweep(request, reporter)
+    return show(finished, options)
+
+
+def show(finished: Finished, options: Namespace) -> int:
+    """Print how the sweep ended and return the exit code."""
     from sweep.report import as_json, as_text
 
     print(json.dumps(as_json(finished), indent=2) if options.json else "\n".join(as_text(finished, options.results)))

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
+from core.errors import UsageError
 from sweep.arguments import Parser
 
-EXAMPLE = "sweep status lenet-fashion-mnist"
+if TYPE_CHECKING:
+    from sweep.stored import StoredSweep
+
+EXAMPLE = "sweep status lenet-fashion-mnist --watch"
+WATCH_SECONDS = 2.0
 
 
 def add_arguments(parser: Parser) -> None:
     """The sweep, if one is asked for."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="of a sweep (all of them)")
+    parser.add_argument("--watch", action="store_true", help="show it again and again until it ends; needs NAME")
     parser.results()
     parser.json()
 
@@ -22,6 +31,8 @@ def run(options: Namespace) -> int:
     from sweep.state import as_json, as_text, front_text
     from sweep.stored import read_sweep, sweep_names
 
+    if options.watch:
+        return watch(options)
     names = [options.name] if options.name else sweep_names(options.results)
     sweeps = [read_sweep(options.results, name) for name in names]
     if options.json:
@@ -33,3 +44,30 @@ def run(options: Namespace) -> int:
     for sweep in sweeps:
         print("\n".join([*as_text(sweep), *(front_text(sweep) if options.name else [])]))
     return 0
+
+
+def watch(options: Namespace) -> int:
+    """Show one sweep until it ends: in place on a terminal, a line each time (or a JSON line) anywhere else."""
+    from sweep.stored import read_sweep
+
+    if not options.name:
+        raise UsageError("--watch needs the NAME of a sweep; 'sweep list' shows them")
+    in_place = sys.stdout.isatty() and not options.json
+    while True:
+        sweep = read_sweep(options.results, options.name)
+        ended = sweep.info.status != "running"
+        print(picture(sweep, options.json, in_place, ended), flush=True)
+        if ended:
+            return 0
+        time.sleep(WATCH_SECONDS)
+
+
+def picture(sweep: StoredSweep, as_data: bool, in_place: bool, whole: bool) -> str:
+    """One look at a sweep."""
+    from sweep.state import as_json, as_text, front_text
+
+    if as_data:
+        return json.dumps(as_json(sweep))
+    clear = "\033[H\033[2J" if in_place else ""
+    front = front_text(sweep) if (in_place or whole) and sweep.info.original else []
+    return clear + "\n".join([*as_text(sweep), *front])

@@ -33,7 +33,8 @@ class SweepRuns:
         experiment = self._experiment(artifacts)
         self.run_id = self._parent(experiment)
         values = {"search": info.search, "samples": info.samples, "seed": info.seed, "total": info.total}
-        params = [Param(name, str(value)) for name, value in values.items() if value is not None]
+        known = self._client.get_run(self.run_id).data.params  # of an earlier session; a parameter never changes
+        params = [Param(name, str(value)) for name, value in values.items() if value is not None and name not in known]
         versions = [RunTag(f"sweep.version.{name}", version) for name, version in info.versions.items()]
         self._client.log_batch(self.run_id, self._metrics("original_", info.original), params, versions)
         self._client.log_inputs(self.run_id, datasets=[dataset_input(card)])
@@ -74,8 +75,12 @@ class SweepRuns:
         tags = {"sweep.name": info.name, "sweep.started": str(start), "sweep.baseline": info.baseline_key}
         same = f"tags.`sweep.name` = '{info.name}' and tags.`sweep.started` = '{start}'"
         found = self._client.search_runs([experiment], same, max_results=1)
-        run = found[0] if found else self._client.create_run(experiment, start, tags, info.name)
-        return str(run.info.run_id)
+        if not found:
+            return str(self._client.create_run(experiment, start, tags, info.name).info.run_id)
+        run_id = str(found[0].info.run_id)
+        if found[0].info.status != "RUNNING":
+            self._client.update_run(run_id, status="RUNNING")
+        return run_id
 
     def _metrics(self, prefix: str, values: Mapping[str, float]) -> list[Metric]:
         now = round(self._info.started_at * 1e3)

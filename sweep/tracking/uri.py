@@ -12,6 +12,7 @@ from sweep.errors import TrackingError
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 SERVERS = ("http", "https")
+HIDDEN = "…@"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -59,9 +60,20 @@ def _require_health(uri: str) -> None:
         raise TrackingError(f"no MLflow server answers at {redact(uri)} ({reason}); {remedy}") from None
 
 
+def uri_of(recorded: str, results: Path) -> str:
+    """The address that a sweep logs to, from what it has recorded of it; a moved embedded store is found.
+
+    Raises:
+        UsageError: a user name or password was left out of the record.
+    """
+    if HIDDEN in recorded:
+        raise UsageError(f"the sweep logs to {recorded}, and passwords are not kept: give --tracking-uri once more")
+    return default_uri(results) if recorded.endswith(f"/{DATABASE}") else recorded
+
+
 def redact(uri: str) -> str:
     """``uri`` without user name and password, for messages and files."""
     parts = urlsplit(uri)
     if "@" not in parts.netloc:
         return uri
-    return urlunsplit(parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2]))
+    return urlunsplit(parts._replace(netloc=HIDDEN + parts.netloc.rpartition("@")[2]))

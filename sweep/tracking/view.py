@@ -6,11 +6,14 @@ import json
 from dataclasses import dataclass
 
 from core.config import TrialConfig, TrialRecord
+from sweep.triallog import shortened
 
 TRIAL_KEY = "sweep.trial_key"
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
-VALUE_LIMIT = 500
+NOTE = "mlflow.note.content"
+VALUE_LIMIT, NOTE_LIMIT = 500, 4_000
+RUN_STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
 
 
 @dataclass(frozen=True)
@@ -65,14 +68,21 @@ def child_run(record: TrialRecord, parent: str) -> ChildRun:
     tags |= {f"sweep.{key}": value for key, value in record.provenance.items()}
     if record.reason:
         tags["sweep.reason"] = record.reason[:VALUE_LIMIT]
+    if record.log:
+        tags[NOTE] = f"```\n{shortened(record.log, NOTE_LIMIT)}\n```"  # the run's description in the UI
     return ChildRun(
         key=record.key,
         name=name,
-        status="FINISHED" if record.status == "finished" else "FAILED",
+        status=RUN_STATUS[record.status],
         start=round(record.started_at * 1e3),
         end=round((record.started_at + record.seconds) * 1e3),
         params=params_of(record.config),
-        metrics={**record.metrics, "seconds": record.seconds, "evaluate_seconds": record.evaluate_seconds},
+        metrics={
+            **record.metrics,
+            "seconds": record.seconds,
+            "evaluate_seconds": record.evaluate_seconds,
+            "images": float(record.images),
+        },
         tags=tags,
     )
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import signal
+import time
+import warnings
 from pathlib import Path
 
 from core.config import TrialConfig, TrialRecord
@@ -25,7 +29,8 @@ class Bench:
 def trial(config: TrialConfig, folder: Path) -> TrialRecord:
     with Path(folder, "runs").open("a") as log:
         log.write(f"{config.key}\n")
-    metrics = {"accuracy": 90.0 - 10 * config.ratio, "params_fraction": 1 - config.ratio}
+    sizes = dict.fromkeys(("params_fraction", "macs_fraction", "bytes_fraction"), 1 - config.ratio)
+    metrics = {"accuracy": 90.0 - 10 * config.ratio, **sizes}
     return TrialRecord(key=config.key, config=config, status="finished", metrics=metrics, seconds=0.01)
 
 
@@ -42,4 +47,22 @@ def trial_that_kills(config: TrialConfig, folder: Path) -> TrialRecord:
     """One configuration always kills its worker."""
     if config.seed == 1:
         os.kill(os.getpid(), signal.SIGKILL)
+    return trial(config, folder)
+
+
+def trial_that_hangs(config: TrialConfig, folder: Path) -> TrialRecord:
+    """Seed 1 sleeps for ever; seed 2 hangs in C, where no Python code can interrupt it."""
+    if config.seed == 1:
+        time.sleep(1e6)
+    if config.seed == 2:
+        sum(itertools.repeat(0, 10**15))
+    return trial(config, folder)
+
+
+def trial_that_talks(config: TrialConfig, folder: Path) -> TrialRecord:
+    """Prints, warns and logs."""
+    print(f"ratio {config.ratio}")
+    if config.seed == 1:
+        warnings.warn("odd", stacklevel=1)
+        logging.getLogger("toy").warning("strange")
     return trial(config, folder)

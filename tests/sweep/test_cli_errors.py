@@ -53,6 +53,21 @@ CASES = {
     ),
     "odd tracking": (["run", "digits-quick", "--tracking-uri", "somewhere"], 2, "--tracking-uri somewhere: give http"),
     "no server": (["run", "digits-quick", "--tracking-uri", "http://127.0.0.1:9"], 1, "no MLflow server answers"),
+    "unknown sweep to resume": (["resume", "nothing"], 2, "unknown sweep 'nothing'; none is known"),
+    "unknown sweep to stop": (["stop", "nothing"], 2, "unknown sweep 'nothing'; none is known"),
+    "unknown sweep to sync": (["sync", "nothing"], 2, "unknown sweep 'nothing'; none is known"),
+    "unknown sweep's logs": (["logs", "nothing"], 2, "unknown sweep 'nothing'; none is known"),
+    "unknown sweep to learn from": (["run", "digits-quick", "--warm-start", "nothing"], 2, "unknown sweep 'nothing'"),
+    "list takes nothing": (["list", "x"], 2, "unexpected argument 'x'"),
+    "watching nothing": (["status", "--watch"], 2, "--watch needs the NAME of a sweep"),
+    "odd time": (["run", "digits-quick", "--time-limit", "soon"], 2, "--time-limit soon: give a time above 0"),
+    "no time": (["run", "digits-quick", "--trial-timeout", "0"], 2, "--trial-timeout 0: give a time above 0"),
+    "no patience": (["run", "digits-quick", "--plateau", "0"], 2, "--plateau 0: give at least 1"),
+    "race for something else": (
+        ["run", "digits-quick", "--race", "--set", "search.objectives={loss='min', params='min'}"],
+        2,
+        "this space also optimises 'loss'; leave --race out",
+    ),
     "unknown sweep": (["status", "nothing"], 2, "unknown sweep 'nothing'; none is known"),
     "unknown format": (["pareto", "x", "--format", "pgn"], 2, "unknown format 'pgn'; did you mean 'png'"),
     "nothing for the UI": (["ui"], 1, "there is no MLflow store in results yet; run a sweep first"),
@@ -161,7 +176,7 @@ def test_ctrl_c(monkeypatch, capsys):
 
     monkeypatch.setattr("sweep.cli.dispatch", interrupted)
     assert main(["spaces"]) == 130
-    assert capsys.readouterr().err == "sweep: interrupted; 'sweep status' shows what is kept\n"
+    assert capsys.readouterr().err == "sweep: interrupted; 'sweep list' shows what is kept\n"
 
 
 def test_spaces_and_show(capsys):

@@ -34,9 +34,11 @@ def configs(count: int, special: int = 0) -> list[TrialConfig]:
     return [TrialConfig(ratio=number / (count + 1), seed=int(number in marked)) for number in range(count)]
 
 
-def sweep(planned, trial, workers: int, folder: Path, stop: StopRequest | None = None, **bench) -> list[TrialRecord]:
+def sweep(
+    planned, trial, workers: int, folder: Path, stop: StopRequest | None = None, limit: float | None = None, **bench
+) -> list[TrialRecord]:
     records: list[TrialRecord] = []
-    queue = WorkQueue(ListPlanner(planned), workers, records.append, trial_seconds=0.01)
+    queue = WorkQueue(ListPlanner(planned), workers, records.append, trial_seconds=0.01, limit=limit)
     execute(queue, fakes.Bench(str(folder), **bench), trial, workers, stop or StopRequest())
     return records
 
@@ -83,7 +85,36 @@ def test_workers_that_cannot_start_end_the_sweep(workers, tmp_path):
     assert stop.exit_code == 1
 
 
+def test_a_trial_that_hangs_fails_and_its_worker_goes_on(workers, tmp_path):
+    planned = configs(30, special=1)
+    records = sweep(planned, fakes.trial_that_hangs, workers, tmp_path, limit=1.0)
+    assert Counter(r.key for r in records) == Counter(c.key for c in planned)
+    (failed,) = [r for r in records if r.status == "failed"]
+    assert (failed.config.seed, failed.reason) == (1, "it took longer than 1 s (--trial-timeout)")
+    assert len(list(tmp_path.glob("worker-*"))) <= workers, "a worker was killed"
+
+
+def test_a_trial_that_hangs_in_c_is_killed_with_its_worker_and_not_tried_again(workers, tmp_path):
+    planned = [*configs(10), TrialConfig(ratio=0.95, seed=2)]
+    records = sweep(planned, fakes.trial_that_hangs, workers, tmp_path, limit=1.0)
+    assert Counter(r.key for r in records) == Counter(c.key for c in planned)
+    (failed,) = [r for r in records if r.status == "failed"]
+    assert failed.config.seed == 2
+    assert failed.reason == "it took longer than 1 s (--trial-timeout) and its worker had to be killed"
+
+
+def test_what_a_trial_prints_is_in_its_record(workers, tmp_path):
+    planned = configs(6, special=1)
+    records = sweep(planned, fakes.trial_that_talks, workers, tmp_path)
+    for record in records:
+        assert record.log.startswith(f"ratio {record.config.ratio}\n")
+    (odd,) = [r for r in records if r.config.seed == 1]
+    assert "UserWarning: odd" in odd.log
+    assert "WARNING toy: strange" in odd.log
+
+
 def test_a_stop_keeps_what_is_done(workers, tmp_path):
+    """The last one here: the workers that are given up end with their Ray."""
     stop, records = StopRequest(), []
 
     def on_record(record: TrialRecord) -> None:

@@ -32,13 +32,13 @@ def test_the_rate_is_that_of_the_last_half_minute(make_record):
 
 def test_nothing_yet():
     progress = progress_of([], total=5, now=0.0)
-    assert progress == Progress(0, 0, 5, 0.0, pytest.approx(math.nan, nan_ok=True), None)
+    assert progress == Progress(0, 0, 0, 5, 0.0, pytest.approx(math.nan, nan_ok=True), None)
     assert describe(progress) == "0/5 trials"
 
 
 def test_in_one_line(make_record):
     best = make_record(0.5, accuracy=88.5)
-    line = describe(Progress(3, 1, 100, 2.0, 48.0, best))
+    line = describe(Progress(3, 1, 0, 100, 2.0, 48.0, best))
     assert line == "4/100 trials, 1 failed, 2.0/s, 48 s left, best 88.50 % at 50 % of the parameters"
 
 
@@ -53,7 +53,7 @@ def test_plain_lines_come_now_and_then_and_at_the_end():
     out = io.StringIO()
     with PlainReporter(out, seconds=1000.0) as reporter:
         for done in range(1, 101):
-            reporter.trials(Progress(done, 0, 100, 0.0, math.nan, None))
+            reporter.trials(Progress(done, 0, 0, 100, 0.0, math.nan, None))
     assert out.getvalue().splitlines() == ["1/100 trials", "100/100 trials"]
 
 
@@ -67,7 +67,7 @@ def test_a_pipe_gets_plain_lines_and_a_terminal_a_bar():
     with make_reporter(screen) as reporter:
         assert isinstance(reporter, BarReporter)
         reporter.step(1, 2, "epoch 1/2 [x]")
-        reporter.trials(Progress(3, 0, 10, 1.0, 7.0, None))
+        reporter.trials(Progress(3, 0, 0, 10, 1.0, 7.0, None))
         reporter.line("a line [that] stays")
     assert "a line [that] stays" in screen.getvalue()
     assert "3/10" in screen.getvalue()

@@ -14,7 +14,7 @@ import pytest
 
 from core.errors import UnknownNameError, UsageError
 from sweep.errors import StoreError
-from sweep.store import create_store, remove_empty
+from sweep.store import create_store, open_store, remove_empty
 from sweep.stored import INFO, LOCK, RESERVE, TRIALS, is_locked, read_sweep, sweep_names
 
 
@@ -69,7 +69,10 @@ def test_a_record_written_twice_counts_once(results, make_info, make_record):
 def test_a_taken_name_is_refused_with_the_remedy(results, make_info, make_record):
     with create_store(results, "a", make_info) as store:
         store.append(make_record())
-    with pytest.raises(UsageError, match=r"sweep 'a' \(interrupted, 1 trials\) is there already; give another --name"):
+    with pytest.raises(
+        UsageError,
+        match=r"sweep 'a' \(interrupted, 1 trials\) is there already; go on with 'sweep resume a', give another --name",
+    ):
         create_store(results, "a", make_info)
 
 
@@ -194,3 +197,49 @@ def test_a_killed_process_loses_nothing_and_frees_the_lock(results):
     assert sweep.info.status == "interrupted"
     assert not is_locked(results / "a")
     assert (results / "a" / LOCK).exists()
+
+
+def test_an_opened_store_goes_on_where_it_was(results, make_info, make_record):
+    with create_store(results, "a", make_info) as store:
+        store.append(make_record(0.1))
+        store.update(status="stopped")
+    with (results / "a" / TRIALS).open("ab") as file:
+        file.write(b'{"key": "torn')
+    with open_store(results, "a") as store:
+        assert store.info.status == "stopped"
+        store.append(make_record(0.2))
+    sweep = read_sweep(results, "a")
+    assert [record.config.ratio for record in sweep.records] == [0.1, 0.2]
+    assert sweep.torn_lines == 0  # taken away: its trial runs again
+    assert sorted(path.name for path in (results / "a").iterdir()) == [LOCK, INFO, TRIALS]
+
+
+def test_only_one_runs_a_sweep(results, make_info):
+    with create_store(results, "a", make_info) as store:
+        store.update(pid=77, host="here")
+        sentence = (
+            "sweep 'a' is running .process 77 on here.; 'sweep status a' shows how far it is, 'sweep stop a' ends it"
+        )
+        with pytest.raises(UsageError, match=sentence):
+            open_store(results, "a")
+    open_store(results, "a").close()
+    with pytest.raises(UnknownNameError, match="unknown sweep 'b'"):
+        open_store(results, "b")
+
+
+def test_a_stop_that_was_left_ends_no_later_session(results, make_info):
+    with create_store(results, "a", make_info) as store:
+        store.stop_file.touch()
+    (results / "a" / "stop").touch()
+    with open_store(results, "a") as store:
+        assert not store.stop_file.exists()
+
+
+def test_how_many_are_under_way(results, make_info):
+    with create_store(results, "a", make_info) as store:
+        assert read_sweep(results, "a").running == 0
+        store.live(7)
+        assert read_sweep(results, "a").running == 7
+        store.live(8)  # too soon to be written
+        assert read_sweep(results, "a").running == 7
+    assert read_sweep(results, "a").running == 0

@@ -9,8 +9,9 @@ from sweep_records import record_of
 
 from core.config import TrialConfig
 from search_spaces import parse_space
-from sweep.planner import LAG, ListPlanner, OptunaPlanner, Planner, make_planner
-from sweep.workqueue import ATTEMPTS, BATCH_LIMIT, WorkQueue
+from sweep.deadline import hard_limit
+from sweep.planner import LAG, TAKEN_FROM, ListPlanner, OptunaPlanner, Planner, make_planner
+from sweep.workqueue import ATTEMPTS, BATCH_LIMIT, RACE_BATCH, WorkQueue
 
 
 def configs(count: int) -> list[TrialConfig]:
@@ -26,11 +27,11 @@ def drain(queue: WorkQueue, fate=lambda config: "") -> list[int]:
         batch = queue.next_batch(name)
         assert batch, "nothing handed out, nothing running, and yet not finished"
         sizes.append(len(batch))
-        for config in batch:
-            if why := fate(config):
+        for task in batch:
+            if why := fate(task.config):
                 queue.ended(name, why)
                 break
-            queue.returned(name, [record_of(config)])
+            queue.returned(name, [record_of(task.config)])
         else:
             queue.ended(name)
     return sizes
@@ -81,9 +82,9 @@ def test_a_worker_killed_once_costs_nothing():
 def test_a_record_that_comes_twice_counts_once():
     records = []
     queue = WorkQueue(ListPlanner(configs(2)), 1, records.append, trial_seconds=60.0)
-    (config,) = queue.next_batch("a")
-    queue.returned("a", [record_of(config)])
-    queue.returned("a", [record_of(config)])
+    (task,) = queue.next_batch("a")
+    queue.returned("a", [record_of(task.config)])
+    queue.returned("a", [record_of(task.config)])
     assert len(records) == 1
 
 
@@ -94,7 +95,7 @@ def test_dying_in_company_is_no_attempt():
     batch = queue.next_batch("all")
     assert len(batch) > 1
     queue.ended("all", "killed")
-    deaths = {batch[0].key: ATTEMPTS - 1}
+    deaths = {batch[0].config.key: ATTEMPTS - 1}
 
     def fate(config: TrialConfig) -> str:
         deaths[config.key] = deaths.get(config.key, 0) - 1
@@ -122,6 +123,29 @@ def test_known_configurations_are_not_run_again():
     assert handed == configs(10)[4:]
     assert planner.exhausted
     assert planner.total == 10
+
+
+def test_a_worker_that_dies_at_the_end_of_its_time_is_not_tried_again(monkeypatch):
+    records = []
+    queue = WorkQueue(ListPlanner(configs(2)), 2, records.append, trial_seconds=60.0, limit=10.0)
+    clock = iter([0.0, 100.0, 100.0 + 0.9 * hard_limit(10.0), 200.0, 201.0 + hard_limit(10.0)])
+    monkeypatch.setattr("sweep.workqueue.time.monotonic", lambda: next(clock))
+    queue.next_batch("a")
+    queue.next_batch("b")
+    queue.ended("b", "killed")  # before its time was over: it gets another chance
+    assert not records
+    queue.next_batch("c")
+    queue.ended("c", "killed")
+    (record,) = records
+    assert record.status == "failed"
+    assert record.reason == "it took longer than 10 s (--trial-timeout) and its worker had to be killed"
+
+
+def test_batches_end_small_when_most_is_known():
+    known = [record_of(config) for config in configs(100)[:90]]
+    planner = ListPlanner(configs(100), known)
+    queue = WorkQueue(planner, 2, lambda record: None, trial_seconds=0.01, known=90)
+    assert len(queue.next_batch("a")) == 2  # of ten, not of a hundred
 
 
 def space_of(algorithm: str, samples: int = 60):
@@ -174,6 +198,54 @@ def test_a_search_goes_on_where_it_was(algorithm):
     whole = search(make_planner(space, 7), 0, 2)
     known = [result_of(config) for config in space.grid() if config.key in set(whole[:30])]
     assert search(make_planner(space, 7, known), 5, 2) == whole[30:]
+
+
+@pytest.mark.parametrize("algorithm", ["grid", "random", "tpe", "nsga2"])
+def test_a_warm_start_hands_out_nothing_that_is_known(algorithm):
+    space = space_of(algorithm, samples=20)
+    earlier = [taken(result_of(config)) for config in list(space.grid())[:30]]
+    planner = make_planner(space, 1, earlier)
+    handed = search(planner, 0, 2)
+    assert len(handed) == 20
+    assert not set(handed) & {record.key for record in earlier}
+    assert planner.total == 50
+    again = make_planner(space, 1, [*earlier, *(result_of(c) for c in space.grid() if c.key in set(handed[:9]))])
+    assert search(again, 3, 2) == handed[9:]
+
+
+def taken(record):
+    return record.model_copy(update={"provenance": {TAKEN_FROM: "earlier"}})
+
+
+def test_a_warm_start_is_what_the_sampler_learns_from():
+    """Told that merging is better everywhere, TPE asks for it from the first draw on."""
+    space = space_of("tpe", samples=12)
+    earlier = [taken(result_of(config)) for config in list(space.grid())[::2]]
+    planner = make_planner(space, 1, earlier)
+    assert len(planner._study.get_trials(deepcopy=False)) == len(earlier)
+    cold = set(search(make_planner(space, 1), 0, 1))
+    assert set(search(planner, 0, 1)) != cold
+
+
+@pytest.mark.parametrize("algorithm", ["grid", "random", "tpe", "nsga2"])
+def test_hints_come_first(algorithm):
+    space = space_of(algorithm, samples=20)
+    hints = [list(space.grid())[number] for number in (50, 7, 31)]
+    handed = search(make_planner(space, 1, hints=hints), 0, 2)
+    assert handed[:3] == [config.key for config in hints]
+    assert len(handed) == len(set(handed)) == 20
+
+
+def test_racing_takes_a_list_in_random_order_and_in_small_batches():
+    space = space_of("grid", samples=72)
+    plain, raced = (search(make_planner(space, 5, race=race), 0, 2) for race in (False, True))
+    assert plain != raced
+    assert sorted(plain) == sorted(raced)
+    assert raced == search(make_planner(space, 5, race=True), 3, 7)
+    queue = WorkQueue(make_planner(space, 5, race=True), 2, lambda record: None, trial_seconds=0.001, race=True)
+    batch = queue.next_batch("a")
+    assert len(batch) == RACE_BATCH
+    assert all(task.race is not None for task in batch)
 
 
 @pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])

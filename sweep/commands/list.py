@@ -1,0 +1,74 @@
+"""All sweeps in the results folder, the oldest first, a line each."""
+
+from __future__ import annotations
+
+import json
+import time
+from argparse import Namespace
+from typing import Any
+
+from sweep.arguments import Parser
+
+EXAMPLE = "sweep list"
+COLUMNS = ("name", "status", "trials", "best", "hypervolume", "started", "space")
+
+
+def add_arguments(parser: Parser) -> None:
+    """Where they lie."""
+    parser.results()
+    parser.json()
+
+
+def run(options: Namespace) -> int:
+    """Print the list; a sweep that cannot be read is told and left out."""
+    from core.errors import NeuronMergingError
+    from sweep.stored import read_sweep, sweep_names
+
+    rows, unreadable = [], []
+    for name in sweep_names(options.results):
+        try:
+            rows.append(row(read_sweep(options.results, name)))
+        except NeuronMergingError as error:
+            unreadable.append(str(error))
+    if options.json:
+        print(json.dumps(rows, indent=2))
+        return 0
+    if not rows and not unreadable:
+        print(f"no sweep in {options.results}; start one with 'sweep run digits-quick'")
+    print("\n".join([*(table(rows) if rows else []), *unreadable]))
+    return 0
+
+
+def row(sweep: Any) -> dict[str, Any]:
+    """One sweep as data."""
+    from core.pareto import hypervolume
+
+    info = sweep.info
+    finished = [record for record in sweep.records if record.status == "finished"]
+    return {
+        "name": info.name,
+        "status": info.status,
+        "trials": len(sweep.records),
+        "total": info.total,
+        "best": max((record.metrics["accuracy"] for record in finished), default=None),
+        "hypervolume": round(hypervolume(finished), 3),
+        "started_at": info.started_at,
+        "space": info.space,
+    }
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """The list for people."""
+    texts = [dict(zip(COLUMNS, COLUMNS, strict=True))]
+    for values in rows:
+        texts.append(
+            {
+                **{name: str(values[name]) for name in ("name", "status", "space")},
+                "trials": f"{values['trials']}/{values['total']}",
+                "best": "" if values["best"] is None else f"{values['best']:.2f} %",
+                "hypervolume": f"{values['hypervolume']:.2f}",
+                "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(values["started_at"])),
+            }
+        )
+    widths = {name: max(len(text[name]) for text in texts) for name in COLUMNS}
+    return ["  ".join(text[name].ljust(widths[name]) for name in COLUMNS).rstrip() for text in texts]

@@ -1,0 +1,45 @@
+"""What trials printed and warned, and why they failed: of one trial, or of all that have something to tell."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from core.config import TrialRecord
+from core.errors import UnknownNameError
+from sweep.arguments import Parser
+
+EXAMPLE = "sweep logs lenet-fashion-mnist --trial 3f2a"
+
+
+def add_arguments(parser: Parser) -> None:
+    """The sweep and the trial."""
+    parser.add_argument("name", metavar="NAME", help="of a sweep")
+    parser.add_argument("--trial", metavar="KEY", help="beginning of its key (every trial that tells something)")
+    parser.results()
+
+
+def run(options: Namespace) -> int:
+    """Print the logs."""
+    from sweep.stored import read_sweep
+
+    records = read_sweep(options.results, options.name).records
+    if options.trial is not None:
+        chosen = [record for record in records if record.key.startswith(options.trial)]
+        if not chosen:
+            raise UnknownNameError("trial", options.trial, [record.key for record in records])
+    else:
+        chosen = [record for record in records if record.log or record.status == "failed"]
+    for record in chosen:
+        print("\n".join(lines(record)))
+    if not chosen:
+        print(f"none of the {len(records)} trials has printed anything or failed")
+    return 0
+
+
+def lines(record: TrialRecord) -> list[str]:
+    """What one trial has to tell."""
+    config = record.config
+    head = f"{record.key}  {config.decomposition} {config.criterion} {config.ratio:g}: {record.status}"
+    where = f", {record.seconds:.2f} s on {record.provenance['host']}" if "host" in record.provenance else ""
+    reason = [f"  {record.reason}"] if record.reason else []
+    return [head + where, *reason, *(f"  | {line}" for line in record.log.splitlines())]

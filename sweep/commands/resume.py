@@ -1,0 +1,41 @@
+"""Go on with a sweep that ended early: no finished trial runs again. With --samples, also with one that is finished."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from sweep.arguments import Parser, chosen_cluster, chosen_limits
+from sweep.commands.run import show
+
+EXAMPLE = "sweep resume lenet-fashion-mnist --workers 8"
+
+
+def add_arguments(parser: Parser) -> None:
+    """The sweep, and what is to be different from now on."""
+    add = parser.add_argument
+    add("name", metavar="NAME", help="of a sweep")
+    add("--samples", type=int, metavar="N", help="how many configurations in all (as before)")
+    parser.limits()
+    parser.cluster()
+    parser.results()
+    parser.json()
+
+
+def run(options: Namespace) -> int:
+    """Resume the sweep and print its front."""
+    from sweep.progress import make_reporter
+    from sweep.runner import ResumeRequest, resume_sweep
+    from sweep.stored import read_sweep
+
+    info = read_sweep(options.results, options.name).info
+    request = ResumeRequest(
+        results=options.results,
+        name=options.name,
+        cluster=chosen_cluster(options, info.cluster),
+        tracking_uri=options.tracking_uri,
+        limits=chosen_limits(options, info.limits),
+        samples=options.samples,
+    )
+    with make_reporter(sys.stderr) as reporter:
+        return show(resume_sweep(request, reporter), options)

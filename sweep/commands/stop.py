@@ -1,0 +1,46 @@
+"""End a running sweep in good order, wherever it runs with this results folder; 'sweep resume' goes on with it."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+
+from sweep.arguments import Parser
+
+EXAMPLE = "sweep stop lenet-fashion-mnist"
+PATIENCE_SECONDS = 60.0
+
+
+def add_arguments(parser: Parser) -> None:
+    """The sweep."""
+    parser.add_argument("name", metavar="NAME", help="of a sweep")
+    parser.results()
+
+
+def run(options: Namespace) -> int:
+    """Leave word for the sweep's process, and wait until it is gone."""
+    from sweep.errors import StoreError
+    from sweep.stored import STOP, is_locked, read_sweep, unwritable
+
+    sweep = read_sweep(options.results, options.name)
+    if sweep.info.status != "running":
+        print(f"sweep {options.name!r} is not running ({sweep.info.status})")
+        return 0
+    try:
+        (sweep.folder / STOP).touch()
+    except OSError as error:
+        raise unwritable(sweep.folder, error) from None
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while is_locked(sweep.folder):
+        if time.monotonic() > deadline:
+            raise StoreError(
+                f"sweep {options.name!r} has been told to stop and has not ended yet; it prepares its network or writes"
+                f" to MLflow, else end process {sweep.info.pid} on {sweep.info.host} yourself"
+            )
+        time.sleep(0.1)
+    sweep = read_sweep(options.results, options.name)
+    print(
+        f"sweep {options.name!r} {sweep.info.status}, {len(sweep.records)} of {sweep.info.total} trials are kept;"
+        f" 'sweep resume {options.name}' goes on"
+    )
+    return 0

@@ -1,0 +1,30 @@
+"""Write what MLflow lacks of a sweep: after a server was away, or to another server. Nothing is written twice."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from sweep.arguments import Parser
+
+EXAMPLE = "sweep sync lenet-fashion-mnist --tracking-uri http://127.0.0.1:5000"
+
+
+def add_arguments(parser: Parser) -> None:
+    """The sweep and the server."""
+    parser.add_argument("name", metavar="NAME", help="of a sweep")
+    parser.add_argument("--tracking-uri", metavar="URI", help="of an MLflow server or database (the sweep's own)")
+    parser.results()
+
+
+def run(options: Namespace) -> int:
+    """Write what is missing and say how much that was."""
+    from sweep.errors import TrackingError
+    from sweep.sync import sync
+
+    report = sync(options.results, options.name, options.tracking_uri)
+    if report.missing or report.problem:
+        raise TrackingError(
+            f"{report.missing} trials could not be written ({report.problem}); 'sweep sync {options.name}' tries again"
+        )
+    print(f"{report.logged} trials of {options.name!r} are in MLflow, run {report.run_id}")
+    return 0

@@ -1,0 +1,39 @@
+"""MLflow rebuilt from the results store, which is the truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.errors import UsageError
+from sweep.outcome import make_outcome
+from sweep.runner import RUN_STATUS
+from sweep.stored import read_sweep
+from sweep.tracking import Tracker, TrackingReport, check_tracking
+from sweep.tracking.tracker import Closing
+from sweep.tracking.uri import SERVERS, artifact_root, uri_of
+from sweep.tracking.view import DatasetCard
+
+
+def sync(results: Path, name: str, tracking_uri: str | None = None) -> TrackingReport:
+    """Write every trial of a sweep that MLflow lacks, and its summary.
+
+    Args:
+        results: folder of all sweeps.
+        name: of the sweep.
+        tracking_uri: where to; None: where the sweep logs.
+
+    Raises:
+        UsageError: the sweep runs, and writes by itself; or it has no trial.
+        TrackingError: no server answers.
+    """
+    sweep = read_sweep(results, name)
+    if sweep.info.status == "running":
+        raise UsageError(f"sweep {name!r} is running and writes to MLflow by itself; wait, or end it with 'sweep stop'")
+    uri = tracking_uri or uri_of(sweep.info.tracking_uri, results)
+    check_tracking(uri)
+    outcome = make_outcome(sweep)
+    artifacts = None if uri.startswith(SERVERS) else artifact_root(results)
+    tracker = Tracker(uri, artifacts, sweep.info, DatasetCard(**sweep.info.dataset))
+    for record in sweep.records:
+        tracker.put(record)
+    return tracker.finish(Closing(RUN_STATUS[sweep.info.status], outcome.metrics, outcome.files))

@@ -1,0 +1,36 @@
+"""What a trial prints and warns, kept with its record."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+LIMIT = 8_000
+
+
+@contextmanager
+def captured() -> Iterator[Callable[[], str]]:
+    """Collect what Python code in the block writes to stdout, stderr, warnings and logging.
+
+    Yields:
+        A function that returns the text so far, its middle left out beyond `LIMIT` characters.
+    """
+    buffer = io.StringIO()
+    handler = logging.StreamHandler(buffer)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        with redirect_stdout(buffer), redirect_stderr(buffer):
+            yield lambda: shortened(buffer.getvalue())
+    finally:
+        root.removeHandler(handler)
+
+
+def shortened(text: str, limit: int = LIMIT) -> str:
+    """``text``, or its beginning and end where it is longer than ``limit`` characters."""
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[-limit // 2 :]}"
