@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.config import TrialRecord
 from core.errors import UsageError
 from dashboards import (
     PLOTS,
@@ -83,7 +84,12 @@ def pareto_info(sweep: StoredSweep, x: str = "params") -> ParetoInfo:
     """What the Pareto plot of ``sweep`` shows."""
     if not sweep.info.original:
         raise UsageError(f"sweep {sweep.info.name!r} has no trial yet: its original network is still being prepared")
-    return get_pareto_info(sweep.records, sweep.info.original, x=x, title=sweep.info.name)
+    return get_pareto_info(in_fixed_order(sweep.records), sweep.info.original, x=x, title=sweep.info.name)
+
+
+def in_fixed_order(records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """By key, so that of trials equal in accuracy and size always the same one is on the front."""
+    return sorted(records, key=lambda record: record.key)
 
 
 def _write(info: ParetoInfo, folder: Path, form: str, suffix: str) -> Path:

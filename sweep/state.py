@@ -10,7 +10,7 @@ from typing import Any
 from core.pareto import pareto_front
 from dashboards import front_table
 from sweep.info import Progress, progress_of
-from sweep.outcome import lines, pareto_info, reasons_of
+from sweep.outcome import in_fixed_order, lines, pareto_info, reasons_of
 from sweep.progress import describe
 from sweep.stored import StoredSweep
 
@@ -46,7 +46,7 @@ def as_json(sweep: StoredSweep) -> dict[str, Any]:
 def front_of(sweep: StoredSweep) -> list[dict[str, Any]]:
     """The front so far: key, accuracy and fraction of parameters, the smallest first."""
     names = ("accuracy", "params_fraction")
-    return [{"key": r.key} | {name: r.metrics[name] for name in names} for r in pareto_front(sweep.records)]
+    return [{"key": r.key} | {name: r.metrics[name] for name in names} for r in pareto_front(in_fixed_order(sweep.records))]
 
 
 def as_text(sweep: StoredSweep) -> list[str]:
