@@ -168,19 +168,17 @@ def _join(address: str, code: Path) -> None:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+    except (ConnectionError, OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ClusterError(f"cannot join the Ray cluster at {address}: {_why_not(error)}") from error
 
 
 def _why_not(error: Exception) -> str:
-    text = str(error)
-    if "Version mismatch" in text:
-        return describe_mismatch(text)
-    if "local" in text and "raylet" in text.lower():
-        return (
-            f"this machine is no node of it ({first_line(error)}); run 'ray start --address' here, or submit a Ray job"
-        )
-    return f"{first_line(error)}; check RAY_AUTH_MODE and RAY_AUTH_TOKEN if it asks for a token"
+    if "Version mismatch" in str(error):
+        return describe_mismatch(str(error))
+    return (
+        f"{first_line(error).rstrip('.')}; check that RAY_AUTH_TOKEN is the cluster's, and that this machine is one of"
+        " its nodes ('ray start --address' makes it one; a Ray job runs on one)"
+    )
 
 
 @contextlib.contextmanager
@@ -203,7 +201,7 @@ def _workers(request: ClusterRequest, tell: Callable[[str], None]) -> int:
         tell(f"the cluster has room for {held} of {request.workers} workers now; the others start when nodes join")
         return request.workers
     if held < 1:
-        what = f"{request.gpus_per_trial:g} GPUs and a CPU" if request.gpus_per_trial > 0 else "a CPU"
+        what = f"a CPU and {request.gpus_per_trial:g} GPU" if request.gpus_per_trial > 0 else "a CPU"
         raise ClusterError(
             f"no node has {what} for a worker; add one with 'ray start --address', or give --workers to wait for it"
         )
