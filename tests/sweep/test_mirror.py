@@ -1,0 +1,157 @@
+"""Results in object storage, here a folder by its ``file://`` address."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+import sweep.mirror
+from core.errors import UsageError
+from sweep.errors import StoreError
+from sweep.mirror import Mirror, fetch, located, mirror_of
+
+
+@pytest.fixture
+def bucket(tmp_path) -> Path:
+    return tmp_path / "bucket" / "sweeps"
+
+
+@pytest.fixture(autouse=True)
+def machine(tmp_path, monkeypatch):
+    """Change the machine: another cache folder."""
+
+    def use(name: str) -> None:
+        monkeypatch.setenv("SWEEP_CACHE_DIR", str(tmp_path / name))
+
+    use("first")
+    return use
+
+
+def write(folder: Path, name: str, text: str) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    seconds = write.calls = getattr(write, "calls", 0) + 1
+    os.utime(path, (10**9 + seconds, 10**9 + seconds))  # every write has a time of its own
+
+
+def files(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_another_machine_finds_what_the_first_one_pushed(bucket, machine):
+    folder = fetch(bucket.as_uri())
+    with Mirror(bucket.as_uri(), folder) as mirror:
+        write(folder, "one/trials.jsonl", '{"a": 1}\n{"cut')
+        write(folder, "one/sweep.json", "{}")
+        write(folder, ".baselines/net.safetensors", "weights")
+        for name in ("lock", "reserve", "live.json", "stop", "sweep.json.new"):
+            write(folder, f"one/{name}", "only here")
+        for name in ("mlflow.db", "mlflow.db-wal", "mlartifacts/1/plot.png"):
+            write(folder, name, "only here")
+    assert mirror.trouble == ""
+    wanted = {"one/trials.jsonl": '{"a": 1}\n', "one/sweep.json": "{}", ".baselines/net.safetensors": "weights"}
+    assert files(bucket) == wanted
+    machine("second")
+    found = files(fetch(bucket.as_uri()))
+    assert found.pop(".mirror.json")
+    assert found == wanted
+
+
+def test_only_what_changed_is_copied(bucket, monkeypatch):
+    mirror = Mirror(bucket.as_uri(), fetch(bucket.as_uri()))
+    write(mirror.folder, "one/a", "1")
+    write(mirror.folder, "one/b", "1")
+    mirror.push()
+    sent: list[str] = []
+    monkeypatch.setattr(mirror, "_send", lambda name, path: sent.append(name) or [0, 0])
+    mirror.push()
+    assert sent == []
+    write(mirror.folder, "one/b", "2")
+    mirror.push()
+    assert sent == ["one/b"]
+
+
+def test_what_is_deleted_here_is_deleted_there(bucket):
+    mirror = Mirror(bucket.as_uri(), fetch(bucket.as_uri()))
+    write(mirror.folder, "one/a", "1")
+    write(mirror.folder, "two/a", "1")
+    mirror.push()
+    (mirror.folder / "one" / "a").unlink()
+    mirror.push()
+    assert files(bucket) == {"two/a": "1"}
+
+
+def test_a_later_fetch_brings_the_other_machines_changes(bucket, machine):
+    first = Mirror(bucket.as_uri(), fetch(bucket.as_uri()))
+    write(first.folder, "one/a", "1")
+    first.push()
+    machine("second")
+    second = Mirror(bucket.as_uri(), fetch(bucket.as_uri()))
+    write(second.folder, "one/a", "22")
+    second.push()
+    machine("first")
+    assert (fetch(bucket.as_uri()) / "one" / "a").read_text() == "22"
+
+
+def test_what_was_not_pushed_survives_a_fetch(bucket, machine):
+    folder = fetch(bucket.as_uri())
+    write(folder, "one/a", "1")
+    write(folder, "one/b", "1")
+    Mirror(bucket.as_uri(), folder).push()
+    write(folder, "one/a", "longer")
+    write(folder, "one/b", "longer")
+    (bucket / "one" / "b").write_text("changed there too")
+    assert fetch(bucket.as_uri()) == folder
+    assert (folder / "one" / "a").read_text() == "longer"
+    assert (folder / "one" / "b").read_text() == "changed there too"
+    assert (folder / "one" / "b.kept").read_text() == "longer"
+
+
+def test_it_pushes_while_the_sweep_runs(bucket, monkeypatch):
+    monkeypatch.setattr(sweep.mirror, "PERIOD", 0.01)
+    pushed = threading.Event()
+    with Mirror(bucket.as_uri(), fetch(bucket.as_uri())) as mirror:
+        save = mirror._save
+        monkeypatch.setattr(mirror, "_save", lambda: (save(), pushed.set()))
+        write(mirror.folder, "one/a", "1")
+        assert pushed.wait(30)
+        pushed.clear()
+        assert pushed.wait(30)
+        assert (bucket / "one" / "a").read_text() == "1"
+
+
+def test_a_storage_that_fails_does_not_disturb(bucket, machine):
+    with Mirror(bucket.as_uri(), fetch(bucket.as_uri())) as mirror:
+        write(mirror.folder, "one/a", "1")
+        bucket.parent.mkdir(parents=True, exist_ok=True)
+        bucket.write_text("a file where the folder should be")
+    assert "cannot be written" in mirror.trouble
+    assert str(mirror.folder) in mirror.trouble
+    bucket.unlink()
+    again = mirror_of(fetch(bucket.as_uri()))
+    assert again is not None
+    with again:
+        pass
+    assert (again.trouble, files(bucket)) == ("", {"one/a": "1"})
+
+
+def test_a_folder_is_itself(tmp_path):
+    assert located(str(tmp_path)) == tmp_path
+    assert located("results") == Path("results")
+    assert mirror_of(tmp_path) is None
+
+
+def test_unknown_storage_is_refused():
+    with pytest.raises(UsageError, match=r"--results ftp://host/path: .*; give a folder, or s3://BUCKET/PATH"):
+        located("ftp://host/path")
+
+
+def test_unreadable_storage_is_told(bucket):
+    bucket.parent.mkdir(parents=True)
+    bucket.write_text("no folder")
+    with pytest.raises(StoreError, match=r"cannot be read .* check the address and the credentials"):
+        located(bucket.as_uri())
