@@ -14,12 +14,14 @@ RUN /opt/venv/bin/pip install ".[cluster]"
 
 FROM python:3.11.13-slim-bookworm
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends dataset-fashion-mnist \
+    && apt-get install -y --no-install-recommends dataset-fashion-mnist wget \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 sweep \
     && mkdir -p /work /artifacts /tmp/ray \
     && chown sweep: /work /artifacts /tmp/ray
 COPY --from=build /opt/venv /opt/venv
+# KubeRay may start its commands in a login shell, which forgets PATH, and probes a node's health with wget
+RUN ln -s /opt/venv/bin/ray /opt/venv/bin/sweep /opt/venv/bin/mlflow /usr/local/bin/
 ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 MPLBACKEND=Agg \
     RAY_USAGE_STATS_ENABLED=0 MLFLOW_DISABLE_TELEMETRY=true
 USER sweep
