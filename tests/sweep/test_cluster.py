@@ -14,9 +14,11 @@ from clusters import Cluster, cluster, wait_for
 
 from core.errors import UsageError
 from sweep.cluster import ClusterRequest, _why_not, check_request
+from sweep.info import Progress
 from sweep.nodes import room
 from sweep.shipping import LIMIT_BYTES, PACKAGES, pack_code, user_modules
 from sweep.stored import read_sweep
+from sweep.telemetry import METRICS, Telemetry
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")
 ROOT = Path(__file__).parents[2]
@@ -125,6 +127,54 @@ def test_other_versions_are_told_in_one_sentence():
     told = _why_not(RuntimeError(f"{lines} was started with:\n    Ray: 2.2.0\n    Python: 3.10.0\n"))
     here = f"this machine Ray {ray.__version__} on Python {sys.version.split()[0]}"
     assert told == f"it runs Ray 2.1.0 on Python 3.9.1, {here}; install the same versions on both"
+
+
+class Gauge:
+    """Stands in for Ray's, and keeps what it was set to."""
+
+    def __init__(self) -> None:
+        self.values: list[tuple[dict[str, str], float]] = []
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        self.values.append((tags, value))
+
+
+@pytest.fixture
+def gauges(monkeypatch) -> dict[str, Gauge]:
+    made = {name: Gauge() for name in METRICS}
+    monkeypatch.setattr("sweep.telemetry._gauges", lambda: made)
+    return made
+
+
+NOW = Progress(finished=7, failed=1, stopped=2, total=30, rate=2.0, eta_seconds=float("nan"), best=None)
+
+
+def test_metrics_are_set_now_and_then(gauges):
+    telemetry = Telemetry("first", workers=3)
+    asked: list[int] = []
+
+    def hypervolume() -> float:
+        asked.append(1)
+        return 40.0
+
+    for _ in range(1000):
+        telemetry.update(NOW, hypervolume)
+    assert len(asked) == 1
+    telemetry.update(NOW, hypervolume, last=True)
+    assert len(asked) == 2
+    first = {"sweep": "first"}
+    trials = {tags["status"]: value for tags, value in gauges["sweep_trials"].values}
+    assert trials == {"finished": 7, "failed": 1, "stopped": 2, "waiting": 20}
+    assert gauges["sweep_workers"].values == [(first, 3)]
+    assert gauges["sweep_hypervolume"].values == [(first, 40.0)] * 2
+    assert gauges["sweep_trials_per_second"].values == [(first, 2.0)] * 2
+    assert gauges["sweep_eta_seconds"].values == [], "unknown is not a number to show"
+
+
+def test_a_private_ray_has_no_metrics(gauges):
+    telemetry = Telemetry("first", workers=3, enabled=False)
+    telemetry.update(NOW, lambda: 1 / 0, last=True)
+    assert not any(gauge.values for gauge in gauges.values())
 
 
 @pytest.fixture(scope="module")
