@@ -7,10 +7,11 @@ STAMP := $(VENV)/.built
 SPACE ?= lenet-fashion-mnist
 SAMPLES ?=
 ARGS ?=
+FAULTS ?=
 PYTEST_ARGS ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help env sweep test lint format types bench clean
+.PHONY: help env sweep test lint format types bench faults clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -40,6 +41,9 @@ types: $(STAMP)  ## check the types
 
 bench: $(STAMP)  ## run the benchmarks; each prints ratios against its own reference
 	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit; done
+
+faults: $(STAMP)  ## kill workers, nodes, drivers and servers of real sweeps, and count what is left (an hour or two)
+	@$(BIN)/python -m tests.sweep.faults --write docs/reliability.md $(FAULTS)
 
 clean:  ## remove the environment and every cache, but no results and no data
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
