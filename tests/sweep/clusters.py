@@ -117,6 +117,7 @@ class Cluster:
             node.kill()
         if self.isolated:
             for number in range(len(self.nodes)):
+                _ip(f"link del {self.name}{number}", check=False)
                 _ip(f"netns del {self._namespace(number)}", check=False)
             _ip(f"link del {self.name}", check=False)
 
