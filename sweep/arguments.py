@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from core.errors import UsageError, nearest
+from sweep.mirror import located
 
 if TYPE_CHECKING:
     from sweep.cluster import ClusterRequest
@@ -40,8 +41,9 @@ class Parser(argparse.ArgumentParser):
         raise HelpShown
 
     def results(self) -> None:
-        """Add ``--results``."""
-        self.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="folder of all sweeps (results)")
+        """Add ``--results``: a folder, or an address in object storage, which is fetched into a folder."""
+        text = "folder of all sweeps, or s3://BUCKET/PATH (results)"
+        self.add_argument("--results", type=located, default=RESULTS, metavar="DIR", help=text)
 
     def limits(self) -> None:
         """Add what ends a sweep or a trial early."""

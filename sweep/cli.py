@@ -17,6 +17,7 @@ from typing import Any
 from core.errors import NeuronMergingError, UnknownNameError
 from sweep import __version__
 from sweep.arguments import Parser, parse
+from sweep.mirror import mirror_of
 from sweep.quiet import silence
 
 VERBS = {
@@ -86,7 +87,14 @@ def dispatch(arguments: list[str]) -> int:
     parser = Parser(prog=f"sweep {verb}", description=command.__doc__, epilog=f"example:\n  {command.EXAMPLE}")
     command.add_arguments(parser)
     options = parse(parser, rest)
-    return 0 if options is None else int(command.run(options))
+    if options is None:
+        return 0
+    mirror = mirror_of(options.results) if "results" in options else None
+    if mirror is None:
+        return int(command.run(options))
+    with mirror:
+        code = int(command.run(options))
+    return complain(mirror.trouble, 1) if mirror.trouble else code
 
 
 def complain(text: str, code: int) -> int:

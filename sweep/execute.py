@@ -48,6 +48,7 @@ def execute(
         ),
         {"cpu": 1, "gpu": gpus_per_trial},
     )
+    del shared
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, contextlib.suppress(Stopped):
         tune.Tuner(
             trainable,

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from core.config import TrialConfig, TrialRecord
 from core.race import Rival, add
 from search_spaces import SearchDefaults, SearchSpace
+from sweep.stored import slim
 
 LAG = 24
 POPULATION = 24
@@ -139,7 +140,7 @@ class OptunaPlanner:
 
     def tell(self, record: TrialRecord) -> None:
         """Keep the result until it is its turn."""
-        self._results[record.key] = record
+        self._results[record.key] = slim(record)
 
     @property
     def exhausted(self) -> bool:

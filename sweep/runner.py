@@ -233,20 +233,20 @@ class Session:
         self._begin(known)
         baseline = load_baseline(self._space.baseline, self._results, self._reporter)
         self._require_same(baseline.key)
-        shared, trial_seconds = measured(make_bench(baseline, hardest=self._store.info.race))
-        shared = shared.with_original(self._store.info.original or shared.original)
-        card = dataset_card(baseline)
-        self._store.update(baseline_key=baseline.key, original=dict(shared.original), dataset=asdict(card))
-        self._reporter.line(
-            f"{self._space.baseline.model} on {baseline.dataset.name}: {shared.original['accuracy']:.2f} %"
-        )
+        card, key = dataset_card(baseline), baseline.key
+        self._shared, trial_seconds = measured(make_bench(baseline, hardest=self._store.info.race))
+        del baseline  # the driver needs no copy of the data while trials run
+        original = dict(self._store.info.original or self._shared.original)
+        self._shared = self._shared.with_original(original)
+        self._store.update(baseline_key=key, original=original, dataset=asdict(card))
+        self._reporter.line(f"{self._space.baseline.model} on {card.name}: {original['accuracy']:.2f} %")
         if warm:
-            known += self._take_over(warm, baseline.key)
+            known += self._take_over(warm, key)
         artifacts = None if self._uri.startswith(SERVERS) else artifact_root(self._results)
         tracker = Tracker(self._uri, artifacts, self._store.info, card)
         for record in known:
             tracker.put(record)
-        self._trials(known, shared, trial_seconds, tracker)
+        self._trials(known, trial_seconds, tracker)
         return self._finish(tracker)
 
     def _begin(self, known: Sequence[TrialRecord]) -> None:
@@ -289,9 +289,13 @@ class Session:
             self._reporter.line(f"{len(hints)} configurations from the fronts of other networks are tried first")
         return taken
 
-    def _trials(
-        self, known: Sequence[TrialRecord], shared: SharedBench, trial_seconds: float, tracker: Tracker
-    ) -> None:
+    def _hand_over(self) -> SharedBench:
+        """What workers share; Ray's object store gets it, and this process keeps none of it."""
+        shared = self._shared
+        del self._shared
+        return shared
+
+    def _trials(self, known: Sequence[TrialRecord], trial_seconds: float, tracker: Tracker) -> None:
         info, stop = self._store.info, self._stop
         lag = info.lag or max(LAG, 2 * (info.cluster.workers or os.cpu_count() or 1))
         hints = [TrialConfig.parse(values) for values in info.hints]
@@ -302,7 +306,7 @@ class Session:
             return
         code = (self._space.baseline.model, self._space.baseline.dataset)
         tell = self._reporter.line
-        with connected(info.cluster, shared.nbytes, code, tell) as workers, listening(stop, tell):
+        with connected(info.cluster, self._shared.nbytes, code, tell) as workers, listening(stop, tell):
             self._store.update(workers=workers)
             self._reporter.line(f"{planner.total - len(known)} trials ({info.search}) on {workers} workers")
             telemetry = Telemetry(info.name, workers, enabled=info.cluster.address is not None)
@@ -318,7 +322,7 @@ class Session:
             )
             execute(
                 queue,
-                shared,
+                self._hand_over(),
                 run_trial,
                 workers,
                 stop,

@@ -46,7 +46,8 @@ def as_json(sweep: StoredSweep) -> dict[str, Any]:
 def front_of(sweep: StoredSweep) -> list[dict[str, Any]]:
     """The front so far: key, accuracy and fraction of parameters, the smallest first."""
     names = ("accuracy", "params_fraction")
-    return [{"key": r.key} | {name: r.metrics[name] for name in names} for r in pareto_front(in_fixed_order(sweep.records))]
+    front = pareto_front(in_fixed_order(sweep.records))
+    return [{"key": record.key} | {name: record.metrics[name] for name in names} for record in front]
 
 
 def as_text(sweep: StoredSweep) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,8 +37,14 @@ class StoredSweep:
     running: int = 0
 
 
-def read_sweep(results: Path, name: str) -> StoredSweep:
+def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
     """Read a sweep, running or not.
+
+    Args:
+        results: the folder of all sweeps.
+        name: of the sweep.
+        whole: with what happened at each channel set (``sites``, ``skipped``), most of a record; otherwise these are
+            left empty, which for thousands of trials saves a good deal of memory.
 
     Raises:
         UnknownNameError: no sweep of that name in ``results``.
@@ -48,7 +53,7 @@ def read_sweep(results: Path, name: str) -> StoredSweep:
     folder = require_sweep(results, name)
     try:
         info = SweepInfo.model_validate_json((folder / INFO).read_bytes())
-        lines = (folder / TRIALS).read_bytes().split(b"\n")
+        records, torn = _parse(folder / TRIALS, whole)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
     except ValidationError as error:
@@ -57,7 +62,6 @@ def read_sweep(results: Path, name: str) -> StoredSweep:
         ) from None
     if info.status == "running" and not is_locked(folder):
         info = info.model_copy(update={"status": "interrupted", "message": "its process is gone"})
-    records, torn = _parse(lines)
     return StoredSweep(info, records, torn, folder, _running(folder) if info.status == "running" else 0)
 
 
@@ -105,14 +109,20 @@ def _running(folder: Path) -> int:
         return 0
 
 
-def _parse(lines: Sequence[bytes]) -> tuple[list[TrialRecord], int]:
+def _parse(trials: Path, whole: bool) -> tuple[list[TrialRecord], int]:
     records: dict[str, TrialRecord] = {}
     torn = 0
-    for line in filter(None, lines):
-        try:
-            record = TrialRecord.model_validate_json(line)
-        except (ValidationError, NeuronMergingError):
-            torn += 1
-        else:
-            records.setdefault(record.key, record)
+    with trials.open("rb") as lines:
+        for line in lines:
+            try:
+                record = TrialRecord.model_validate_json(line)
+            except (ValidationError, NeuronMergingError):
+                torn += bool(line.strip())
+            else:
+                records.setdefault(record.key, record if whole else slim(record))
     return list(records.values()), torn
+
+
+def slim(record: TrialRecord) -> TrialRecord:
+    """``record`` without what happened at each channel set."""
+    return record.model_copy(update={"sites": [], "skipped": {}})

@@ -31,7 +31,7 @@ class WarmStart:
         Raises:
             UnknownNameError: there is no such sweep.
         """
-        return cls(space, tuple(read_sweep(results, name) for name in names))
+        return cls(space, tuple(read_sweep(results, name, whole=True) for name in names))
 
     @property
     def names(self) -> list[str]:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import mmap
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -129,3 +133,24 @@ def test_latency_is_the_median_after_a_warm_up(monkeypatch: pytest.MonkeyPatch) 
     clock = iter([0, 100, 200, 201, 300, 302, 400, 409])  # start, end of four forwards: 100, 1, 2, 9 seconds
     monkeypatch.setattr("core.measure.time.perf_counter", lambda: next(clock))
     assert latency_ms(nn.Identity(), torch.zeros(1, 2), repeats=3) == 2000
+
+
+def test_macs_are_those_of_torchs_own_counter():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, groups=1), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten())
+    attention = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    for network, example in ((model, torch.randn(2, 3, 9, 9)), (attention, torch.randn(2, 5, 16))):
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network(example)
+        assert sizes(network, example)["macs"] == counter.get_total_flops() / 2 / len(example) > 0
+
+
+def test_counting_does_not_load_torchs_compiler():
+    """It would cost every worker 85 MB and a second."""
+    program = (
+        "import sys, torch; from core.measure import sizes; sizes(torch.nn.Linear(3, 2), torch.zeros(1, 3));"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    root = str(Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", program], check=True, env={**os.environ, "PYTHONPATH": root}, timeout=120)

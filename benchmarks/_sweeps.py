@@ -1,0 +1,135 @@
+"""What the benchmarks of whole sweeps share: an untrained network, a sweep in a process of its own, its memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from core.config import TrialRecord
+from core.models import load_model
+from sweep.stored import read_sweep
+
+
+def untrained(model: str, classes: int, folder: Path) -> Path:
+    """A checkpoint of ``model`` with random weights: trials take as long as with trained ones."""
+    torch.manual_seed(0)
+    path = folder / f"{model}.safetensors"
+    save_file(load_model(model, num_classes=classes).state_dict(), path)
+    return path
+
+
+@dataclass
+class Memory:
+    """Of a running sweep, in MB.
+
+    Args:
+        driver: the most that the driver had, its share of the pages that it has in common with other processes (PSS).
+        resident: the most that was resident, library code that all processes have in common included (RSS).
+        private: what each worker has for itself, at the last look.
+        shared: what each worker maps of Ray's object store; counted: the same pages, each counted once.
+    """
+
+    driver: float = 0.0
+    resident: float = 0.0
+    private: Sequence[float] = ()
+    shared: Sequence[float] = ()
+    counted: float = 0.0
+
+
+def run_sweep(results: Path, *words: str) -> tuple[list[TrialRecord], Memory]:
+    """Run ``sweep run`` with these words and return its records and what memory it took."""
+    command = [sys.executable, "-m", "sweep.cli", "run", *words, "--results", str(results), "--json"]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    with watched(process.pid) as memory:
+        out, err = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command[2:])} ended with {process.returncode}: {err.strip()[-500:]}")
+    return read_sweep(results, json.loads(out)["name"]).records, memory
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[Memory]:
+    """Look at a driver and its workers every second, from a thread."""
+    memory, over = Memory(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(1.0):
+            status = text_of(f"/proc/{pid}/status")
+            found = re.search(r"VmHWM:\s+(\d+) kB", status)
+            memory.resident = max(memory.resident, int(found[1]) / 1e3 if found else 0.0)
+            found = re.search(r"Pss:\s+(\d+) kB", text_of(f"/proc/{pid}/smaps_rollup"))
+            memory.driver = max(memory.driver, int(found[1]) / 1e3 if found else 0.0)
+            workers = [private_and_shared(worker) for worker in workers_of(pid)]
+            if workers and all(shared for _, shared, _ in workers):
+                memory.private, memory.shared = [w[0] for w in workers], [w[1] for w in workers]
+                memory.counted = sum(w[2] for w in workers)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        over.set()
+        thread.join()
+
+
+def workers_of(session: int) -> list[int]:
+    """The processes in which a private Ray, started in this session, runs trials."""
+    listed = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(session)], capture_output=True, text=True, check=False)
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "TrialWorker" in line]
+
+
+def private_and_shared(pid: int) -> tuple[float, float, float]:
+    """A process's private memory, what it maps of the object store, and its share of that, in MB."""
+    private = shared = counted = 0.0
+    inside = False
+    for line in text_of(f"/proc/{pid}/smaps").splitlines():
+        key, _, rest = line.partition(":")
+        if " " in key:
+            inside = "plasma" in line
+        elif key.startswith("Private_"):
+            private += int(rest.split()[0]) / 1e3
+        elif inside and key == "Rss":
+            shared += int(rest.split()[0]) / 1e3
+        elif inside and key == "Pss":
+            counted += int(rest.split()[0]) / 1e3
+    return private, shared, counted
+
+
+def text_of(path: str) -> str:
+    """The text of a file of the system; nothing where its process is gone."""
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def ends(records: Sequence[TrialRecord]) -> list[float]:
+    """When trials ended, in order, in seconds since the epoch."""
+    return sorted(record.started_at + record.seconds for record in records)
+
+
+def rate(times: Sequence[float], first: float, last: float) -> float:
+    """Trials per second between two shares of a sweep, e.g. 0.1 and 0.9: start and end are other matters."""
+    low, high = int(first * len(times)), int(last * len(times)) - 1
+    return (high - low) / (times[high] - times[low])
+
+
+def settle() -> None:
+    """Let what ran before come to an end, for the sake of what is measured next."""
+    os.sync()
+    time.sleep(2.0)

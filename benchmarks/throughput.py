@@ -1,0 +1,121 @@
+"""What a sweep costs beyond its trials: trials per second through Ray Tune and MLflow against bare processes.
+
+Run: ``python -m benchmarks.throughput``. The same configurations on the same number of single-threaded processes: once
+in a loop around `run_trial` and nothing else, once as ``sweep run`` with MLflow, where each is a record and a child
+run. Bare processes run before and after the sweep, and their mean counts, because machines are noisy. Rates are those
+between the first and the last tenth of the trials. The networks are untrained; that changes no time.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+import tempfile
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+from benchmarks._sweeps import ends, rate, run_sweep, settle, untrained
+from search_spaces import SearchSpace, load_space
+
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A space, how many of its trials run, and the least share of bare throughput that is good enough."""
+
+    space: str
+    model: str
+    trials: int
+    least: float
+    changes: tuple[tuple[str, str], ...] = (
+        ("decomposition", '["none", "most-similar"]'),
+        ("ratio", "{low = 0.02, high = 0.95, step = 0.01}"),
+    )
+
+    def words(self, checkpoint: Path) -> list[str]:
+        """The sweep on the command line."""
+        changes = (*self.changes, ("baseline.checkpoint", str(checkpoint)))
+        sets = [word for key, value in changes for word in ("--set", f"{key}={value}")]
+        return [self.space, "--search", "random", "--samples", str(self.trials), "--workers", str(WORKERS), *sets]
+
+    def resolved(self, checkpoint: Path) -> SearchSpace:
+        """The same space."""
+        return load_space(self.space).override({**dict(self.changes), "baseline.checkpoint": str(checkpoint)})
+
+
+CASES = (
+    Case("lenet-fashion-mnist", "lenet-300-100", 2000, 0.80),
+    Case("vgg-fashion-mnist", "vgg-small", 80, 0.93),
+)
+
+
+def bare(case: Case, checkpoint: Path, results: Path) -> tuple[float, float]:
+    """Trials per second of bare processes, and the mean seconds of a trial."""
+    context = multiprocessing.get_context("spawn")
+    queue: Any = context.Queue()
+    ready = context.Barrier(WORKERS)
+    processes = [
+        context.Process(target=loop, args=(case, checkpoint, results, number, ready, queue))
+        for number in range(WORKERS)
+    ]
+    for process in processes:
+        process.start()
+    trials = sorted(trial for _ in processes for trial in queue.get())
+    for process in processes:
+        process.join()
+    return rate([end for end, _ in trials], 0.1, 0.9), sum(seconds for _, seconds in trials) / len(trials)
+
+
+def loop(case: Case, checkpoint: Path, results: Path, number: int, ready: Barrier, queue: Any) -> None:
+    """One bare process: its share of the configurations, one after another."""
+    import torch
+
+    from core.baselines import prepare_baseline
+    from core.trial import run_trial
+    from sweep.bench import CACHE, make_bench
+
+    torch.set_num_threads(1)
+    space = case.resolved(checkpoint)
+    bench = make_bench(prepare_baseline(space.baseline, results / CACHE))
+    configs = list(space.random(case.trials, 0))[number::WORKERS]
+    run_trial(configs[0], bench)  # what is computed once
+    ready.wait()
+    records = [run_trial(config, bench) for config in configs]
+    queue.put([(record.started_at + record.seconds, record.seconds) for record in records])
+
+
+def measure(case: Case) -> bool:
+    """Print one line; whether it is good enough."""
+    with tempfile.TemporaryDirectory(prefix="bench-throughput-") as folder:
+        results = Path(folder)
+        checkpoint = untrained(case.model, 10, results)
+        before, seconds = bare(case, checkpoint, results)
+        settle()
+        records, memory = run_sweep(results, *case.words(checkpoint))
+        settle()
+        after, _ = bare(case, checkpoint, results)
+    swept, reference = rate(ends(records), 0.1, 0.9), (before + after) / 2
+    share = swept / reference
+    print(
+        f"{case.model:14s} {len(records):6d} {1e3 * seconds:10.1f} {before:9.2f} {after:7.2f} {swept:8.2f}"
+        f" {share:8.1%} {case.least:8.0%}",
+        flush=True,
+    )
+    mapped, private = (", ".join(f"{mb:.0f}" for mb in values) for values in (memory.shared, memory.private))
+    print(f"  shared data: {mapped} MB mapped by the workers, {memory.counted:.0f} MB of memory in all", flush=True)
+    print(f"  private memory of the workers {private} MB, driver {memory.driver:.0f} MB", flush=True)
+    return share >= case.least
+
+
+def main() -> None:
+    """Print the table; exit with 1 when a case is not good enough."""
+    print("network        trials  ms a trial  bare/s  again   sweep/s   share  at least", flush=True)
+    good = [measure(case) for case in CASES]
+    sys.exit(not all(good))
+
+
+if __name__ == "__main__":
+    main()
