@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from sweep.nodes import alive_nodes, describe_mismatch, require_usable, room
 from sweep.shipping import pack_code
 
 OBJECT_STORE_SPARE = 256 * 2**20
+REMAINS_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,8 @@ def connected(
     import ray
 
     tell = tell or (lambda _: None)
-    folder = Path(tempfile.mkdtemp(prefix="sweep-"))
+    clear_remains()
+    folder = Path(tempfile.mkdtemp(prefix=f"sweep-{os.getpid()}-"))
     try:
         with _heard(tell):
             if request.address is None:
@@ -129,6 +132,15 @@ def _heard(tell: Callable[[str], None]) -> Iterator[None]:
         yield
     finally:
         worker.print_to_stdstream = before
+
+
+def clear_remains() -> None:
+    """Remove the temporary folders of drivers that were killed, once their Ray has had time to end."""
+    for folder in Path(tempfile.gettempdir()).glob("sweep-*-*"):
+        with contextlib.suppress(OSError, ValueError):
+            pid, old = int(folder.name.split("-")[1]), time.time() - folder.stat().st_mtime > REMAINS_SECONDS
+            if old and not Path(f"/proc/{pid}").exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import ray
 from clusters import Cluster, cluster, wait_for
 
 from core.errors import UsageError
-from sweep.cluster import ClusterRequest, _why_not, check_request
+from sweep.cluster import REMAINS_SECONDS, ClusterRequest, _why_not, check_request, clear_remains
 from sweep.info import Progress
 from sweep.nodes import room
 from sweep.shipping import LIMIT_BYTES, PACKAGES, pack_code, user_modules
@@ -245,3 +248,19 @@ def test_a_lost_node_costs_no_trial(two_nodes, tmp_path):
     keys = sorted(record.key for record in stored.records)
     assert len(set(keys)) == len(keys) == 300
     assert children(tmp_path / "results", "lost") == keys
+
+
+def test_the_remains_of_killed_drivers_are_cleared(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    old, new, alive, other = (
+        tmp_path / name for name in (f"sweep-{gone.pid}-a", f"sweep-{gone.pid}-b", f"sweep-{os.getpid()}-c", "sweep-x-y")
+    )
+    for folder in (old, new, alive, other):
+        (folder / "session").mkdir(parents=True)
+    past = time.time() - REMAINS_SECONDS - 10
+    for folder in (old, alive, other):
+        os.utime(folder, (past, past))
+    clear_remains()
+    assert sorted(tmp_path.iterdir()) == sorted((new, alive, other))
