@@ -23,6 +23,8 @@ from tests.sweep.faultcounts import Reference, Result, count
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "sweep.cli"]
 NAME = "s"
+TITLES = ("ray::TrialWorker", "ray::ResourceTrainable")
+"""What a trial worker calls itself while it waits, and while it works."""
 T = TypeVar("T")
 PATIENCE_SECONDS = 300.0
 WORKERS = ("--workers", "2")
@@ -57,6 +59,7 @@ class Bed:
     database: Path = field(init=False)
     environment: dict[str, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -142,7 +145,7 @@ class Bed:
 
     def workers(self, process: subprocess.Popen[bytes]) -> list[int]:
         """The trial workers of a sweep's own Ray that are alive."""
-        return [pid for pid, words in processes(process.pid) if "ray::TrialWorker" in words]
+        return [pid for pid, words in processes(process.pid) if words.startswith(TITLES)]
 
     def look(self, name: str = NAME, failed: Iterable[str] = ()) -> Result:
         """Count what is left of sweep ``name``; the trials ``failed`` should have failed at the time limit."""
@@ -176,7 +179,7 @@ class References:
                 assert not bed.problems, bed.problems
                 results = self._folder / "results"
                 self._known[words] = Reference(
-                    read_sweep(results, name).records, bed.stored(name), results / ".baselines"
+                    read_sweep(results, name, whole=True).records, bed.stored(name), results / ".baselines"
                 )
             return self._known[words]
 

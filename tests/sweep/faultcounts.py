@@ -37,6 +37,7 @@ class Result:
         same_front: as the undisturbed sweep's, trial by trial and with the same accuracies.
         same_records: all trials have the status and the accuracy of the undisturbed sweep's.
         problems: what else was not as it should be, in words.
+        notes: what else happened, and may.
         seconds: of the whole repetition.
     """
 
@@ -51,6 +52,7 @@ class Result:
     same_front: bool
     same_records: bool
     problems: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     seconds: float = 0.0
 
     @property

@@ -143,6 +143,9 @@ def server_away(bed: Bed) -> None:
         time.sleep(bed.rng.uniform(0.0, 5.0))
         server.start()
         bed.end(process)
+        if bed.look().lost:  # it was away for too long; the sweep has said so
+            bed.notes.append("sweep sync")
+            bed.call("sync", NAME)
 
 
 def server_gone(bed: Bed) -> None:
@@ -201,8 +204,9 @@ def two_sweeps(bed: Bed) -> None:
 def same_name(bed: Bed) -> None:
     process = bed.begin()
     bed.middle(process)
-    bed.end(bed.begin(), 2)
-    bed.call("resume", NAME, code=2) if process.poll() is None else None
+    second = bed.rng.choice((bed.begin, lambda: bed.start("resume", NAME)))()
+    bed.wait_for(lambda: second.poll() is not None, process)  # resuming what is over is allowed
+    bed.end(second, 2)
     bed.end(process)
 
 
@@ -213,7 +217,12 @@ SCENARIOS = {
     "node": Scenario("a node is lost", "kill -9 of all processes of one of two nodes", node),
     "driver": Scenario("the driver dies", "kill -9 of `sweep run`, at its start and end too; `sweep resume`", driver),
     "driver-twice": Scenario("it dies again", "kill -9, then kill -9 of `sweep resume`; `sweep resume`", driver_twice),
-    "server": Scenario("the MLflow server is away", "kill -9, started again after some seconds", server_away, SHORT),
+    "server": Scenario(
+        "the MLflow server is away",
+        "kill -9, started again after some seconds; if it gave up, `sweep sync`",
+        server_away,
+        SHORT,
+    ),
     "server-gone": Scenario("it does not come back", "kill -9; much later `sweep sync`", server_gone, SHORT),
     "disk-full": Scenario("the disk is full", "another program fills it; freed, `sweep resume`", disk_full, disk="64m"),
     "hang": Scenario("two trials hang", "one sleeps, one loops in C; `--trial-timeout`", hang, HUNG, failed=hung),
@@ -221,7 +230,7 @@ SCENARIOS = {
     "stop": Scenario("`sweep stop`", "from another process; `sweep resume`", stop),
     "time-limit": Scenario("`--time-limit`", "of 1 to 8 s; `sweep resume`", time_limit),
     "two-sweeps": Scenario("two sweeps at once", "on one results folder", two_sweeps, names=(NAME, "other")),
-    "same-name": Scenario("one name twice", "a second `run` and `resume` meanwhile: exit code 2", same_name),
+    "same-name": Scenario("one name twice", "`run` or `resume` while it runs: exit code 2", same_name),
     "tpe": Scenario("a TPE search dies", "kill -9; `sweep resume` draws the same trials", driver, TPE),
     "tpe-race": Scenario("a racing TPE search dies", "the same with `--race`", driver, (*TPE, "--race")),
 }
@@ -242,7 +251,7 @@ def perform(scenario: Scenario, references: References, seed: str) -> Result:
             looks = [bed.look(name, failed) for name in scenario.names]
             worst = min(looks, key=lambda result: result.perfect)
             seconds = time.monotonic() - started
-            return dataclasses.replace(worst, problems=tuple(bed.problems), seconds=seconds)
+            return dataclasses.replace(worst, problems=tuple(bed.problems), notes=tuple(bed.notes), seconds=seconds)
     raise MissedError(f"the fault came too late {TRIES} times")
 
 
@@ -258,7 +267,8 @@ def repeat(name: str, repetitions: int, references: References, seed: int, jobs:
 
     def once(number: int) -> Result:
         result = perform(SCENARIOS[name], references, f"{name}-{seed + number}")
-        print(f"{name} {number}: {'as undisturbed' if result.perfect else result} ({result.seconds:.0f} s)", flush=True)
+        told = "as undisturbed" if result.perfect else str(result)
+        print(f"{name} {number}: {told} ({', '.join([*result.notes, f'{result.seconds:.0f} s'])})", flush=True)
         return result
 
     with ThreadPoolExecutor(jobs) as pool:
