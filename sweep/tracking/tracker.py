@@ -24,7 +24,7 @@ T = TypeVar("T")
 BATCH = 100
 GATHER_SECONDS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
-PATIENCE_SECONDS = 20.0  # at the end: several of the longest pauses, so that a server that is back is noticed
+PATIENCE_SECONDS = 45.0  # at the end: several of the longest pauses, so that a server that is back is noticed
 
 
 @dataclass(frozen=True)

@@ -254,9 +254,8 @@ def test_the_remains_of_killed_drivers_are_cleared(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     gone = subprocess.Popen(["true"])
     gone.wait()
-    old, new, alive, other = (
-        tmp_path / name for name in (f"sweep-{gone.pid}-a", f"sweep-{gone.pid}-b", f"sweep-{os.getpid()}-c", "sweep-x-y")
-    )
+    names = (f"sweep-{gone.pid}-a", f"sweep-{gone.pid}-b", f"sweep-{os.getpid()}-c", "sweep-x-y")
+    old, new, alive, other = (tmp_path / name for name in names)
     for folder in (old, new, alive, other):
         (folder / "session").mkdir(parents=True)
     past = time.time() - REMAINS_SECONDS - 10
