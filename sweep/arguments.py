@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from core.errors import UsageError, nearest
-from sweep.mirror import located
 
 if TYPE_CHECKING:
     from sweep.cluster import ClusterRequest
     from sweep.info import Limits
 
 RESULTS = Path("results")
+MIRRORED = ".mirror.json"
+"""In a folder that is the local copy of one in object storage (see `sweep.mirror`)."""
 
 
 class HelpShown(Exception):  # noqa: N818  no error: the way out of argparse after --help
@@ -63,6 +64,15 @@ class Parser(argparse.ArgumentParser):
     def json(self) -> None:
         """Add ``--json``."""
         self.add_argument("--json", action="store_true", help="print JSON")
+
+
+def located(text: str) -> Path:
+    """The folder that ``--results`` means; one in object storage is fetched first (see `sweep.mirror`)."""
+    if "://" not in text:
+        return Path(text)
+    from sweep.mirror import fetch
+
+    return fetch(text)
 
 
 def parse(parser: Parser, arguments: Sequence[str]) -> argparse.Namespace | None:

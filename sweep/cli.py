@@ -16,8 +16,7 @@ from typing import Any
 
 from core.errors import NeuronMergingError, UnknownNameError
 from sweep import __version__
-from sweep.arguments import Parser, parse
-from sweep.mirror import mirror_of
+from sweep.arguments import MIRRORED, Parser, parse
 from sweep.quiet import silence
 
 VERBS = {
@@ -89,10 +88,11 @@ def dispatch(arguments: list[str]) -> int:
     options = parse(parser, rest)
     if options is None:
         return 0
-    mirror = mirror_of(options.results) if "results" in options else None
-    if mirror is None:
+    if "results" not in options or not (options.results / MIRRORED).is_file():
         return int(command.run(options))
-    with mirror:
+    from sweep.mirror import Mirror
+
+    with Mirror.of(options.results) as mirror:
         code = int(command.run(options))
     return complain(mirror.trouble, 1) if mirror.trouble else code
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import threading
 from pathlib import Path, PurePosixPath
@@ -23,25 +22,14 @@ from types import TracebackType
 from typing import Any, Self
 
 from core.errors import UsageError
+from sweep.arguments import MIRRORED
 from sweep.errors import StoreError, first_line
 from sweep.stored import LIVE, LOCK, RESERVE, STOP
 from sweep.tracking.uri import ARTIFACTS, DATABASE
 
 PERIOD = 30.0
-STATE = ".mirror.json"
-LEFT_OUT = {STATE, LIVE, LOCK, RESERVE, STOP, ARTIFACTS}
-SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+LEFT_OUT = {MIRRORED, LIVE, LOCK, RESERVE, STOP, ARTIFACTS}
 CACHE = "SWEEP_CACHE_DIR"
-
-
-def located(results: str) -> Path:
-    """The folder to work in: of a URI the local one, freshly fetched; of a folder itself.
-
-    Raises:
-        UsageError: no such kind of storage.
-        StoreError: the storage does not answer.
-    """
-    return fetch(results) if SCHEME.match(results) else Path(results)
 
 
 def fetch(uri: str) -> Path:
@@ -62,24 +50,23 @@ def fetch(uri: str) -> Path:
     return folder
 
 
-def mirror_of(results: Path) -> Mirror | None:
-    """The mirror of a folder that `fetch` gave; None for any other folder."""
-    state = results / STATE
-    return Mirror(json.loads(state.read_text())["uri"], results) if state.is_file() else None
-
-
 class Mirror:
     """Keeps ``uri`` equal to ``folder``: in a ``with`` block every `PERIOD` seconds, and at its end.
 
     ``trouble`` says after the block what could not be pushed; it is empty when all is well.
     """
 
+    @classmethod
+    def of(cls, folder: Path) -> Mirror:
+        """The mirror of a folder that `fetch` gave."""
+        return cls(json.loads((folder / MIRRORED).read_text())["uri"], folder)
+
     def __init__(self, uri: str, folder: Path) -> None:
         self.uri, self.folder, self.trouble = uri, folder, ""
         self._store, self._root = _open(uri)
         self._known: dict[str, list[int]] = {}
-        if (folder / STATE).is_file():
-            self._known = json.loads((folder / STATE).read_text())["files"]
+        if (folder / MIRRORED).is_file():
+            self._known = json.loads((folder / MIRRORED).read_text())["files"]
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._keep_pushing, name="mirror", daemon=True)
 
@@ -170,9 +157,9 @@ class Mirror:
         return f"{self._root}/{name}"
 
     def _save(self) -> None:
-        new = self.folder / f"{STATE}.part"
+        new = self.folder / f"{MIRRORED}.part"
         new.write_text(json.dumps({"uri": self.uri, "files": self._known}))
-        new.replace(self.folder / STATE)
+        new.replace(self.folder / MIRRORED)
 
 
 def _open(uri: str) -> tuple[Any, str]:

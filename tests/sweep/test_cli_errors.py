@@ -192,3 +192,13 @@ def test_spaces_and_show(capsys):
     assert "ratio: 0.3, 0.5, 0.7, 0.9" in capsys.readouterr().out
     assert main(["status"]) == 0
     assert "no sweep in results" in capsys.readouterr().out
+
+
+def test_a_refusal_does_not_wait_for_torch():
+    """Help, and every word that is refused at once, come in a fraction of a second."""
+    program = "import sys; from sweep.cli import main; main(['run', '--sampels']); sys.exit('torch' in sys.modules)"
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, env={**os.environ, "PYTHONPATH": root}, timeout=60
+    )
+    assert done.returncode == 0

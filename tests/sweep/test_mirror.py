@@ -10,8 +10,9 @@ import pytest
 
 import sweep.mirror
 from core.errors import UsageError
+from sweep.arguments import located
 from sweep.errors import StoreError
-from sweep.mirror import Mirror, fetch, located, mirror_of
+from sweep.mirror import Mirror, fetch
 
 
 @pytest.fixture
@@ -132,7 +133,7 @@ def test_a_storage_that_fails_does_not_disturb(bucket, machine):
     assert "cannot be written" in mirror.trouble
     assert str(mirror.folder) in mirror.trouble
     bucket.unlink()
-    again = mirror_of(fetch(bucket.as_uri()))
+    again = Mirror.of(fetch(bucket.as_uri()))
     assert again is not None
     with again:
         pass
@@ -142,7 +143,6 @@ def test_a_storage_that_fails_does_not_disturb(bucket, machine):
 def test_a_folder_is_itself(tmp_path):
     assert located(str(tmp_path)) == tmp_path
     assert located("results") == Path("results")
-    assert mirror_of(tmp_path) is None
 
 
 def test_unknown_storage_is_refused():
