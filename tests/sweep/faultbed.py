@@ -178,9 +178,10 @@ class References:
                     bed.clear()
                 assert not bed.problems, bed.problems
                 results = self._folder / "results"
-                self._known[words] = Reference(
-                    read_sweep(results, name, whole=True).records, bed.stored(name), results / ".baselines"
-                )
+                records = read_sweep(results, name, whole=True).records
+                failed = {record.reason for record in records if record.status == "failed"}
+                assert not failed, f"trials failed in the undisturbed sweep: {failed}"
+                self._known[words] = Reference(records, bed.stored(name), results / ".baselines")
             return self._known[words]
 
 
