@@ -30,6 +30,9 @@ def untrained(model: str, classes: int, folder: Path) -> Path:
     return path
 
 
+WORKER = re.compile(r"ray::(TrialWorker|ResourceTrainable)")  # idle, and at work
+
+
 @dataclass
 class Memory:
     """Of a running sweep, in MB.
@@ -90,7 +93,7 @@ def watched(pid: int) -> Iterator[Memory]:
 def workers_of(session: int) -> list[int]:
     """The processes in which a private Ray, started in this session, runs trials."""
     listed = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(session)], capture_output=True, text=True, check=False)
-    return [int(line.split()[0]) for line in listed.stdout.splitlines() if "TrialWorker" in line]
+    return [int(line.split()[0]) for line in listed.stdout.splitlines() if WORKER.search(line)]
 
 
 def private_and_shared(pid: int) -> tuple[float, float, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import logging
 import math
 import os
@@ -14,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from core.errors import UsageError
 from sweep.errors import ClusterError, first_line
@@ -22,7 +23,7 @@ from sweep.nodes import alive_nodes, describe_mismatch, require_usable, room
 from sweep.shipping import pack_code
 
 OBJECT_STORE_SPARE = 256 * 2**20
-REMAINS_SECONDS = 180.0
+REMAINS, REMAINS_SECONDS = "sweep-ray-", 180.0
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ def connected(
 
     tell = tell or (lambda _: None)
     clear_remains()
-    folder = Path(tempfile.mkdtemp(prefix=f"sweep-{os.getpid()}-"))
+    folder = Path(tempfile.mkdtemp(prefix=REMAINS))
+    lock = _lock(folder)
     try:
         with _heard(tell):
             if request.address is None:
@@ -116,6 +118,8 @@ def connected(
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            lock.close()
 
 
 @contextlib.contextmanager
@@ -136,11 +140,22 @@ def _heard(tell: Callable[[str], None]) -> Iterator[None]:
 
 def clear_remains() -> None:
     """Remove the temporary folders of drivers that were killed, once their Ray has had time to end."""
-    for folder in Path(tempfile.gettempdir()).glob("sweep-*-*"):
-        with contextlib.suppress(OSError, ValueError):
-            pid, old = int(folder.name.split("-")[1]), time.time() - folder.stat().st_mtime > REMAINS_SECONDS
-            if old and not Path(f"/proc/{pid}").exists():
+    for folder in Path(tempfile.gettempdir()).glob(f"{REMAINS}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - folder.stat().st_mtime > REMAINS_SECONDS and (lock := _lock(folder)) is not None:
                 shutil.rmtree(folder, ignore_errors=True)
+                lock.close()
+
+
+def _lock(folder: Path) -> IO[str] | None:
+    """Hold the folder's lock, which its driver's end frees however it comes; None: somebody holds it."""
+    file = (folder / "lock").open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        return None
+    return file
 
 
 def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> None:

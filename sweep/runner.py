@@ -35,7 +35,7 @@ from sweep.store import Store, create_store, open_store, remove_empty
 from sweep.stored import read_sweep
 from sweep.telemetry import Telemetry
 from sweep.tracking import Tracker, TrackingReport, check_tracking, default_uri, redact
-from sweep.tracking.tracker import Closing
+from sweep.tracking.tracker import PATIENCE_SECONDS, Closing
 from sweep.tracking.uri import SERVERS, artifact_root, uri_of
 from sweep.warmstart import WarmStart
 from sweep.workqueue import WorkQueue
@@ -341,7 +341,9 @@ class Session:
             stop.ask(str(error), FAILED)
             outcome = make_outcome(sweep, formats=())
         self._reporter.line("writing the last runs to MLflow")
-        report = tracker.finish(Closing(RUN_STATUS[store.info.status], outcome.metrics, outcome.files))
+        patience = PATIENCE_SECONDS / 10 if store.trouble else PATIENCE_SECONDS  # a full disk is MLflow's too, mostly
+        ending = Closing(RUN_STATUS[store.info.status], outcome.metrics, outcome.files)
+        report = tracker.finish(ending, patience)
         store.update(run_id=report.run_id)
         return Finished(outcome, report, stop)
 

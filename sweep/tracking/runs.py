@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -17,6 +19,27 @@ from sweep.tracking.view import VALUE_LIMIT, DatasetCard
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that the UI need not guess, and ask
 
 
+@contextlib.contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """Keep other sweeps out while the store is opened, and make a new SQLite file in one piece.
+
+    MLflow makes its tables in many steps; two sweeps that do it at once, or one that is killed, would leave a file
+    that no version of MLflow opens.
+    """
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///"):
+        yield
+        return
+    with Path(f"{path}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            new = Path(f"{path}.new")
+            new.unlink(missing_ok=True)
+            MlflowClient(tracking_uri=f"sqlite:///{new}").search_experiments(max_results=1)
+            new.replace(path)
+        yield
+
+
 class SweepRuns:
     """Opens the store, finds or makes the experiment (named like the search space) and makes the parent run.
 
@@ -28,9 +51,10 @@ class SweepRuns:
     """
 
     def __init__(self, uri: str, artifacts: str | None, info: SweepInfo, card: DatasetCard) -> None:
-        self._client = MlflowClient(tracking_uri=uri)
         self._info = info
-        experiment = self._experiment(artifacts)
+        with alone(uri):
+            self._client = MlflowClient(tracking_uri=uri)
+            experiment = self._experiment(artifacts)
         self.run_id = self._parent(experiment)
         values = {"search": info.search, "samples": info.samples, "seed": info.seed, "total": info.total}
         known = self._client.get_run(self.run_id).data.params  # of an earlier session; a parameter never changes

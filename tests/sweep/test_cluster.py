@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import subprocess
@@ -252,14 +253,13 @@ def test_a_lost_node_costs_no_trial(two_nodes, tmp_path):
 
 def test_the_remains_of_killed_drivers_are_cleared(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    names = (f"sweep-{gone.pid}-a", f"sweep-{gone.pid}-b", f"sweep-{os.getpid()}-c", "sweep-x-y")
-    old, new, alive, other = (tmp_path / name for name in names)
+    old, new, alive, other = (tmp_path / name for name in ("sweep-ray-a", "sweep-ray-b", "sweep-ray-c", "sweep-x"))
     for folder in (old, new, alive, other):
         (folder / "session").mkdir(parents=True)
-    past = time.time() - REMAINS_SECONDS - 10
-    for folder in (old, alive, other):
-        os.utime(folder, (past, past))
-    clear_remains()
+    with (alive / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        past = time.time() - REMAINS_SECONDS - 10
+        for folder in (old, alive, other):
+            os.utime(folder, (past, past))
+        clear_remains()
     assert sorted(tmp_path.iterdir()) == sorted((new, alive, other))

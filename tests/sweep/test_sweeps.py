@@ -184,7 +184,7 @@ def workers_of(session: int) -> list[str]:
         ["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True, check=False
     )
     alive = [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
-    return [line for line in alive if "raylet" in line or "TrialWorker" in line]
+    return [line for line in alive if "raylet" in line or "ray::" in line]
 
 
 @pytest.fixture
