@@ -229,7 +229,9 @@ SCENARIOS = {
     "ctrl-c": Scenario("Ctrl-C", "SIGINT; `sweep resume`", control_c),
     "stop": Scenario("`sweep stop`", "from another process; `sweep resume`", stop),
     "time-limit": Scenario("`--time-limit`", "of 1 to 8 s; `sweep resume`", time_limit),
-    "two-sweeps": Scenario("two sweeps at once", "on one results folder", two_sweeps, names=(NAME, "other")),
+    "two-sweeps": Scenario(
+        "two sweeps at once", "on one results folder; the worse one is counted", two_sweeps, names=(NAME, "other")
+    ),
     "same-name": Scenario("one name twice", "`run` or `resume` while it runs: exit code 2", same_name),
     "tpe": Scenario("a TPE search dies", "kill -9; `sweep resume` draws the same trials", driver, TPE),
     "tpe-race": Scenario("a racing TPE search dies", "the same with `--race`", driver, (*TPE, "--race")),
