@@ -33,6 +33,9 @@ def untrained(model: str, classes: int, folder: Path) -> Path:
 WORKER = re.compile(r"ray::(TrialWorker|ResourceTrainable)")  # idle, and at work
 
 
+PERIOD = 8.0
+
+
 @dataclass
 class Memory:
     """Of a running sweep, in MB.
@@ -66,11 +69,11 @@ def run_sweep(results: Path, *words: str) -> tuple[list[TrialRecord], Memory]:
 
 @contextmanager
 def watched(pid: int) -> Iterator[Memory]:
-    """Look at a driver and its workers every second, from a thread."""
+    """Look at a driver and its workers now and then, from a thread; looking costs them a little time."""
     memory, over = Memory(), threading.Event()
 
     def look() -> None:
-        while not over.wait(1.0):
+        while not over.wait(PERIOD):
             status = text_of(f"/proc/{pid}/status")
             found = re.search(r"VmHWM:\s+(\d+) kB", status)
             memory.resident = max(memory.resident, int(found[1]) / 1e3 if found else 0.0)

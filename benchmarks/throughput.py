@@ -32,7 +32,7 @@ class Case:
     least: float
     changes: tuple[tuple[str, str], ...] = (
         ("decomposition", '["none", "most-similar"]'),
-        ("ratio", "{low = 0.02, high = 0.95, step = 0.01}"),
+        ("ratio", "{low = 0.02, high = 0.95}"),
     )
 
     def words(self, checkpoint: Path) -> list[str]:
@@ -43,12 +43,13 @@ class Case:
 
     def resolved(self, checkpoint: Path) -> SearchSpace:
         """The same space."""
-        return load_space(self.space).override({**dict(self.changes), "baseline.checkpoint": str(checkpoint)})
+        search = {"search.algorithm": "random", "search.samples": str(self.trials)}
+        return load_space(self.space).override({**dict(self.changes), **search, "baseline.checkpoint": str(checkpoint)})
 
 
 CASES = (
     Case("lenet-fashion-mnist", "lenet-300-100", 2000, 0.80),
-    Case("vgg-fashion-mnist", "vgg-small", 80, 0.93),
+    Case("vgg-fashion-mnist", "vgg-small", 60, 0.93),
 )
 
 
