@@ -149,7 +149,7 @@ def test_a_signal_ends_a_sweep_cleanly(folder, grid, number, code, message):
     out, err = process.communicate(timeout=90)
     assert process.returncode == code, err
     assert "Traceback" not in err
-    assert f"ended early: {message}; 'sweep status {name}' shows what is done" in out
+    assert f"ended early: {message}; 'sweep resume {name}' goes on" in out
     sweep = read_sweep(folder / "results", name)
     assert sweep.info.status == "interrupted"
     assert 5 <= len(sweep.records) < sweep.info.total == 1899 * 4
