@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import logging
 import math
 import os
@@ -101,8 +102,6 @@ def connected(
     Raises:
         ClusterError: Ray does not start, or the cluster lacks resources or packages.
     """
-    import ray
-
     tell = tell or (lambda _: None)
     clear_remains()
     folder = Path(tempfile.mkdtemp(prefix=REMAINS))
@@ -116,10 +115,26 @@ def connected(
                 require_usable(alive_nodes())
             yield _workers(request, tell)
     finally:
-        ray.shutdown()
+        _leave()
         shutil.rmtree(folder, ignore_errors=True)
         if lock is not None:
             lock.close()
+
+
+def _leave() -> None:
+    """Shut Ray down.
+
+    # NOTE: Ray ends the whole process, with code 1, when an object reference is freed in the middle of its shutdown.
+    # Our MLflow thread would do that if it happened to collect the garbage that Tune leaves, so none is left to it.
+    """
+    import ray
+
+    gc.disable()
+    try:
+        gc.collect()
+        ray.shutdown()
+    finally:
+        gc.enable()
 
 
 @contextlib.contextmanager

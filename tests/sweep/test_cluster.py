@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,7 @@ import ray
 from clusters import Cluster, cluster, wait_for
 
 from core.errors import UsageError
-from sweep.cluster import REMAINS_SECONDS, ClusterRequest, _why_not, check_request, clear_remains
+from sweep.cluster import REMAINS_SECONDS, ClusterRequest, _leave, _why_not, check_request, clear_remains
 from sweep.info import Progress
 from sweep.nodes import room
 from sweep.shipping import LIMIT_BYTES, PACKAGES, pack_code, user_modules
@@ -263,3 +265,16 @@ def test_the_remains_of_killed_drivers_are_cleared(tmp_path, monkeypatch):
             os.utime(folder, (past, past))
         clear_remains()
     assert sorted(tmp_path.iterdir()) == sorted((new, alive, other))
+
+
+def test_no_garbage_is_left_to_be_collected_while_ray_shuts_down(monkeypatch):
+    class Garbage:
+        def __init__(self) -> None:
+            self.me = self
+
+    seen: list[bool] = []
+    gone = weakref.ref(Garbage())
+    monkeypatch.setattr(ray, "shutdown", lambda: seen.extend((gone() is None, not gc.isenabled())))
+    _leave()
+    assert seen == [True, True]
+    assert gc.isenabled()
