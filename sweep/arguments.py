@@ -41,6 +41,10 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(message or f"exit status {status}")
         raise HelpShown
 
+    def sweep(self) -> None:
+        """Add the name of a sweep."""
+        self.add_argument("name", metavar="NAME", help="of a sweep")
+
     def results(self) -> None:
         """Add ``--results``: a folder, or an address in object storage, which is fetched into a folder."""
         text = "folder of all sweeps, or s3://BUCKET/PATH (results)"

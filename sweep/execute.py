@@ -37,17 +37,7 @@ def execute(
         live: hears, about ten times a second, how many trials are under way.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
-    trainable = tune.with_resources(
-        tune.with_parameters(
-            TrialWorker,
-            shared=shared,
-            run=run,
-            gpu=gpus_per_trial > 0,
-            trial_seconds=queue.limit,
-            own_rivals=queue.own_rivals,
-        ),
-        {"cpu": 1, "gpu": gpus_per_trial},
-    )
+    trainable = make_trainable(queue, shared, run, gpus_per_trial)
     del shared
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, contextlib.suppress(Stopped):
         tune.Tuner(
@@ -69,3 +59,18 @@ def execute(
                 failure_config=tune.FailureConfig(max_failures=0),
             ),
         ).fit()
+
+
+def make_trainable(queue: WorkQueue, shared: Buildable, run: Callable[..., Any], gpus_per_trial: float) -> Any:
+    """`TrialWorker` with what it needs in the object store, and what it needs of a node."""
+    return tune.with_resources(
+        tune.with_parameters(
+            TrialWorker,
+            shared=shared,
+            run=run,
+            gpu=gpus_per_trial > 0,
+            trial_seconds=queue.limit,
+            own_rivals=queue.own_rivals,
+        ),
+        {"cpu": 1, "gpu": gpus_per_trial},
+    )

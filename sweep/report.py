@@ -7,7 +7,7 @@ from typing import Any
 
 from sweep.outcome import lines
 from sweep.progress import duration
-from sweep.runner import Finished
+from sweep.session import Finished
 from sweep.tracking.uri import SERVERS
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from core.errors import UsageError
 from sweep.outcome import make_outcome
-from sweep.runner import RUN_STATUS
+from sweep.session import RUN_STATUS
 from sweep.stored import read_sweep
 from sweep.tracking import Tracker, TrackingReport, check_tracking
 from sweep.tracking.tracker import Closing
-from sweep.tracking.uri import SERVERS, artifact_root, uri_of
+from sweep.tracking.uri import artifacts_of, uri_of
 from sweep.tracking.view import DatasetCard
 
 
@@ -32,8 +32,7 @@ def sync(results: Path, name: str, tracking_uri: str | None = None) -> TrackingR
     uri = tracking_uri or uri_of(sweep.info.tracking_uri, results)
     check_tracking(uri)
     outcome = make_outcome(sweep)
-    artifacts = None if uri.startswith(SERVERS) else artifact_root(results)
-    tracker = Tracker(uri, artifacts, sweep.info, DatasetCard(**sweep.info.dataset))
+    tracker = Tracker(uri, artifacts_of(uri, results), sweep.info, DatasetCard(**sweep.info.dataset))
     for record in sweep.records:
         tracker.put(record)
     return tracker.finish(Closing(RUN_STATUS[sweep.info.status], outcome.metrics, outcome.files))

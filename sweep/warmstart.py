@@ -54,7 +54,7 @@ class WarmStart:
         found: dict[str, TrialConfig] = {}
         for sweep in self.sweeps:
             if sweep.info.baseline_key != baseline_key:
-                for record in pareto_front([r for r in sweep.records if r.status == "finished"]):
+                for record in pareto_front(sweep.records):
                     if self._usable(record):
                         found.setdefault(record.key, record.config)
         return list(found.values())

@@ -13,7 +13,7 @@ EXAMPLE = "sweep logs lenet-fashion-mnist --trial 3f2a"
 
 def add_arguments(parser: Parser) -> None:
     """The sweep and the trial."""
-    parser.add_argument("name", metavar="NAME", help="of a sweep")
+    parser.sweep()
     parser.add_argument("--trial", metavar="KEY", help="beginning of its key (every trial that tells something)")
     parser.results()
 

@@ -15,7 +15,7 @@ EXAMPLE = "sweep pareto lenet-fashion-mnist --x macs --format png,csv --out plot
 def add_arguments(parser: Parser) -> None:
     """The sweep, and what is written where."""
     add = parser.add_argument
-    add("name", metavar="NAME", help="of a sweep")
+    parser.sweep()
     add("--x", default="params", metavar="SIZE", help="params, macs, bytes or latency (params)")
     add("--format", default="png,html,csv", metavar="LIST", help="of png, svg, html, csv, json (png,html,csv)")
     add("--out", type=Path, metavar="DIR", help="folder for the files (the sweep's own)")

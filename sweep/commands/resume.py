@@ -14,7 +14,7 @@ EXAMPLE = "sweep resume lenet-fashion-mnist --workers 8"
 def add_arguments(parser: Parser) -> None:
     """The sweep, and what is to be different from now on."""
     add = parser.add_argument
-    add("name", metavar="NAME", help="of a sweep")
+    parser.sweep()
     add("--samples", type=int, metavar="N", help="how many configurations in all (as before)")
     parser.limits()
     parser.cluster()

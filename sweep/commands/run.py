@@ -11,7 +11,7 @@ from sweep.arguments import Parser, chosen_cluster, chosen_limits, pairs
 
 if TYPE_CHECKING:
     from search_spaces import SearchSpace
-    from sweep.runner import Finished
+    from sweep.session import Finished
 
 EXAMPLE = "sweep run lenet-fashion-mnist --search tpe --samples 200 --set criterion=l1 --name first"
 

@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 60.0
 
 def add_arguments(parser: Parser) -> None:
     """The sweep."""
-    parser.add_argument("name", metavar="NAME", help="of a sweep")
+    parser.sweep()
     parser.results()
 
 

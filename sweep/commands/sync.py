@@ -11,7 +11,7 @@ EXAMPLE = "sweep sync lenet-fashion-mnist --tracking-uri http://127.0.0.1:5000"
 
 def add_arguments(parser: Parser) -> None:
     """The sweep and the server."""
-    parser.add_argument("name", metavar="NAME", help="of a sweep")
+    parser.sweep()
     parser.add_argument("--tracking-uri", metavar="URI", help="of an MLflow server or database (the sweep's own)")
     parser.results()
 

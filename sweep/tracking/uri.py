@@ -26,6 +26,11 @@ def artifact_root(results: Path) -> str:
     return (results / ARTIFACTS).resolve().as_uri()
 
 
+def artifacts_of(uri: str, results: Path) -> str | None:
+    """Where artifacts of new experiments lie; None where a server decides."""
+    return None if uri.startswith(SERVERS) else artifact_root(results)
+
+
 def check_tracking(uri: str) -> None:
     """Refuse a store that cannot be used, before anything starts.
 

@@ -3,45 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
-import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
 
 import pytest
+from command_line import call, lines_of, started, wait_for
 
 from core.pareto import hypervolume, pareto_front
 from sweep.stored import read_sweep
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")]
 SMALL = ["digits-quick", "--set", "baseline.epochs=2", "--set", "criterion=l1", "--workers", "2"]
-COMMAND = [sys.executable, "-m", "sweep.cli"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("sweeps")
-
-
-def call(folder: Path, *words: str, code: int = 0) -> str:
-    """Run the command line in ``folder``, as a user would, and return what it printed."""
-    done = subprocess.run(
-        [*COMMAND, *words], cwd=folder, env=environment(), capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
-
-
-def environment() -> dict[str, str]:
-    root = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": root}
 
 
 @pytest.fixture(scope="module")
@@ -109,32 +91,6 @@ def test_status_pareto_and_the_refusals(folder, grid):
     names = ["front-macs.csv", "front-macs.json", "pareto-macs.html", "pareto-macs.png", "pareto-macs.svg"]
     assert sorted(path.name for path in (folder / "plots").iterdir()) == names
     call(folder, "run", *SMALL, "--name", "grid", code=2)
-
-
-def started(folder: Path, *words: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *words],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def wait_for(condition, seconds: float = 120.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(0.1)
-    raise AssertionError("it did not happen in time")
-
-
-def lines_of(folder: Path, name: str) -> int:
-    path = folder / "results" / name / "trials.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 @pytest.mark.parametrize(
