@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +16,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,28 @@ def sizes(model: nn.Module, example: Tensor) -> dict[str, float]:
     }
 
 
+@functools.cache
+def flop_formulas() -> dict[Any, Callable[..., int]]:
+    """Torch's flop formulas by operation.
+
+    # NOTE: their module imports triton, 70 MB in the driver and in every worker, only to recognise kernels written in
+    # it; it does without where triton is not installed, which is what we feign.
+    """
+    kernels, module = "triton.runtime.jit", "torch.utils.flop_counter"
+    feign = not {kernels, module} & sys.modules.keys()
+    log = logging.getLogger(module)
+    before = log.disabled
+    if feign:
+        sys.modules[kernels], log.disabled = None, True  # type: ignore[assignment]  # how an import is forbidden
+    try:
+        from torch.utils.flop_counter import flop_registry
+    finally:
+        if feign:
+            del sys.modules[kernels]
+            log.disabled = before
+    return flop_registry
+
+
 class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Adds up torch's own flop formulas for every operation under it.
 
@@ -146,7 +170,7 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
+        self.flops, self._formulas = 0, flop_formulas()
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -158,7 +182,7 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     ) -> Any:
         """Count one operation; one without a formula is counted by its parts, where it has some."""
         kwargs = kwargs or {}
-        formula = flop_registry.get(func._overloadpacket)
+        formula = self._formulas.get(func._overloadpacket)
         if formula is None:
             with self:
                 parts = func.decompose(*args, **kwargs)

@@ -17,7 +17,7 @@ from sweep.deadline import hard_limit
 from sweep.planner import Planner
 from sweep.worker import Task, failed_record
 
-BATCH_SECONDS = 1.5
+BATCH_SECONDS = 8.0
 BATCH_LIMIT = 32
 RACE_BATCH = 8  # what a batch is raced against is as old as the batch
 ATTEMPTS = 3
