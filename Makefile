@@ -40,7 +40,9 @@ types: $(STAMP)  ## check the types
 	@$(BIN)/mypy
 
 bench: $(STAMP)  ## run the benchmarks; each prints ratios against its own reference
-	@for file in benchmarks/[!_]*.py; do echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit; done
+	@bad=0; for file in benchmarks/[!_]*.py; do \
+	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || bad=1; \
+	done; exit $$bad
 
 faults: $(STAMP)  ## kill workers, nodes, drivers and servers of real sweeps, and count what is left (an hour or two)
 	@$(BIN)/python -m tests.sweep.faults --write docs/reliability.md $(FAULTS)
