@@ -112,6 +112,8 @@ def in_a_process_of_its_own(name: str) -> dict[str, Any]:
     """`describe`, so that the peak is this network's alone."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         found: dict[str, Any] = pool.apply(describe, (name,))
+        pool.close()
+        pool.join()  # its end, instead of being killed, or it leaves semaphores behind
     return found
 
 
