@@ -21,6 +21,9 @@ from core.config import TrialRecord
 from core.models import load_model
 from sweep.stored import read_sweep
 
+WORKER = re.compile(r"ray::(TrialWorker|ResourceTrainable)")  # idle, and at work
+PERIOD = 8.0
+
 
 def untrained(model: str, classes: int, folder: Path) -> Path:
     """A checkpoint of ``model`` with random weights: trials take as long as with trained ones."""
@@ -28,12 +31,6 @@ def untrained(model: str, classes: int, folder: Path) -> Path:
     path = folder / f"{model}.safetensors"
     save_file(load_model(model, num_classes=classes).state_dict(), path)
     return path
-
-
-WORKER = re.compile(r"ray::(TrialWorker|ResourceTrainable)")  # idle, and at work
-
-
-PERIOD = 8.0
 
 
 @dataclass
@@ -74,11 +71,8 @@ def watched(pid: int) -> Iterator[Memory]:
 
     def look() -> None:
         while not over.wait(PERIOD):
-            status = text_of(f"/proc/{pid}/status")
-            found = re.search(r"VmHWM:\s+(\d+) kB", status)
-            memory.resident = max(memory.resident, int(found[1]) / 1e3 if found else 0.0)
-            found = re.search(r"Pss:\s+(\d+) kB", text_of(f"/proc/{pid}/smaps_rollup"))
-            memory.driver = max(memory.driver, int(found[1]) / 1e3 if found else 0.0)
+            memory.resident = max(memory.resident, megabytes("VmHWM", f"/proc/{pid}/status"))
+            memory.driver = max(memory.driver, megabytes("Pss", f"/proc/{pid}/smaps_rollup"))
             workers = [private_and_shared(worker) for worker in workers_of(pid)]
             if workers and all(shared for _, shared, _ in workers):
                 memory.private, memory.shared = [w[0] for w in workers], [w[1] for w in workers]
@@ -91,6 +85,12 @@ def watched(pid: int) -> Iterator[Memory]:
     finally:
         over.set()
         thread.join()
+
+
+def megabytes(key: str, path: str) -> float:
+    """What a file of the system says after ``key:``; 0 where its process is gone."""
+    found = re.search(rf"\b{key}:\s+(\d+) kB", text_of(path))
+    return int(found[1]) / 1e3 if found else 0.0
 
 
 def workers_of(session: int) -> list[int]:

@@ -8,27 +8,17 @@ sweep's seconds go from its first trial's start to its last one's end. Most of t
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks._sweeps import run_sweep
 from core.config import TrialRecord
 from core.pareto import hypervolume, pareto_front
 from core.race import SIZES
-from sweep.stored import read_sweep
 
 SPACE, WORKERS = "lenet-fashion-mnist", 2
-
-
-def run(name: str, results: Path, *options: str) -> Sequence[TrialRecord]:
-    """Run the sweep as from the command line, and return its records."""
-    arguments = ["run", SPACE, "--name", name, "--results", str(results), "--workers", str(WORKERS), *options]
-    done = subprocess.run([sys.executable, "-m", "sweep.cli", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"sweep {' '.join(arguments)} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
-    return read_sweep(results, name).records
 
 
 def fronts(records: Sequence[TrialRecord]) -> list[list[tuple[float, float]]]:
@@ -45,7 +35,8 @@ def spent(records: Sequence[TrialRecord]) -> tuple[float, float, float]:
 def main() -> None:
     """Print the table; exit with 1 when the fronts differ."""
     with tempfile.TemporaryDirectory(prefix="bench-racing-") as folder:
-        full, raced = run("full", Path(folder)), run("raced", Path(folder), "--race")
+        words = (SPACE, "--workers", str(WORKERS))
+        full, raced = (run_sweep(Path(folder), *words, *options)[0] for options in ((), ("--race",)))
     print(f"{SPACE}, {len(full)} trials, {WORKERS} workers      without       with    ratio")
     for what, before, after in zip(
         ("images evaluated", "seconds of evaluation", "seconds of the sweep"), spent(full), spent(raced), strict=True

@@ -69,7 +69,7 @@ def bare(case: Case, checkpoint: Path, results: Path) -> tuple[float, float]:
     trials = sorted(trial for _ in processes for trial in queue.get())
     for process in processes:
         process.join()
-    return rate([end for end, _ in trials], 0.1, 0.9), sum(seconds for _, seconds in trials) / len(trials)
+    return rate([end for end, _ in trials], 0.1, 0.9), mean(seconds for _, seconds in trials)
 
 
 def loop(case: Case, checkpoint: Path, results: Path, number: int, ready: Barrier, queue: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import statistics
 import sys
@@ -139,7 +138,6 @@ def sizes(model: nn.Module, example: Tensor) -> dict[str, float]:
     }
 
 
-@functools.cache
 def flop_formulas() -> dict[Any, Callable[..., int]]:
     """Torch's flop formulas by operation.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gc
 import logging
 import math
@@ -20,6 +19,7 @@ from typing import IO, Any
 
 from core.errors import UsageError
 from sweep.errors import ClusterError, first_line
+from sweep.locks import hold
 from sweep.nodes import alive_nodes, describe_mismatch, require_usable, room
 from sweep.shipping import pack_code
 
@@ -163,14 +163,11 @@ def clear_remains() -> None:
 
 
 def _lock(folder: Path) -> IO[str] | None:
-    """Hold the folder's lock, which its driver's end frees however it comes; None: somebody holds it."""
-    file = (folder / "lock").open("a")
+    """Hold the folder's lock for its driver; None: somebody holds it."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return hold(folder / "lock")
     except OSError:
-        file.close()
         return None
-    return file
 
 
 def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> None:

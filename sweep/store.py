@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import itertools
 import json
 import os
@@ -33,6 +32,7 @@ from core.config import TrialRecord
 from core.errors import NeuronMergingError, UsageError
 from sweep.errors import StoreError
 from sweep.info import SweepInfo
+from sweep.locks import hold
 from sweep.stored import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS, read_sweep, require_sweep, unwritable
 
 SYNC_SECONDS = LIVE_SECONDS = 1.0
@@ -183,7 +183,7 @@ def create_store(
         except OSError as error:
             raise unwritable(results, error) from None
         try:
-            return Store(folder, _lock(folder), make_info(candidate))
+            return Store(folder, hold(folder / LOCK), make_info(candidate))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -200,7 +200,7 @@ def open_store(results: Path, name: str) -> Store:
     """
     folder = require_sweep(results, name)
     try:
-        lock = _lock(folder)
+        lock = hold(folder / LOCK)
     except BlockingIOError:
         raise _running(results, name) from None
     except OSError as error:
@@ -257,13 +257,3 @@ def _running(results: Path, name: str) -> UsageError:
         f"sweep {name!r} is running (process {info.pid} on {info.host}); 'sweep status {name}' shows how far it is,"
         f" 'sweep stop {name}' ends it"
     )
-
-
-def _lock(folder: Path) -> IO[str]:
-    file = (folder / LOCK).open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
-        raise
-    return file

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
 from sweep.info import SweepInfo
+from sweep.locks import hold
 from sweep.tracking.sinks import Sink, dataset_input, make_sink
 from sweep.tracking.view import VALUE_LIMIT, DatasetCard
 
@@ -30,8 +30,7 @@ def alone(uri: str) -> Iterator[None]:
     if not uri.startswith("sqlite:///"):
         yield
         return
-    with Path(f"{path}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with hold(Path(f"{path}.lock"), wait=True):
         if not path.exists():
             new = Path(f"{path}.new")
             new.unlink(missing_ok=True)

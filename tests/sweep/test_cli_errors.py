@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from command_line import environment
 
 from core.errors import UsageError
 from sweep.cli import VERBS, main
@@ -159,12 +160,9 @@ def test_an_error_of_several_lines_is_one(monkeypatch, capsys):
 def test_a_closed_pipe_is_no_error():
     """As in ``sweep spaces | head -1``."""
     program = "import sys; from sweep.cli import main; sys.exit(main(['--help']))"
-    root = str(Path(__file__).parents[2])
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": root}
-    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=writer, stderr=subprocess.PIPE, env=environment())
     os.close(writer)
     assert done.returncode == 141
     assert done.stderr == b""
@@ -197,8 +195,5 @@ def test_spaces_and_show(capsys):
 def test_a_refusal_does_not_wait_for_torch():
     """Help, and every word that is refused at once, come in a fraction of a second."""
     program = "import sys; from sweep.cli import main; main(['run', '--sampels']); sys.exit('torch' in sys.modules)"
-    root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, env={**os.environ, "PYTHONPATH": root}, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment(), timeout=60)
     assert done.returncode == 0

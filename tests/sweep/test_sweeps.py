@@ -16,6 +16,7 @@ from command_line import call, lines_of, started, wait_for
 
 from core.pareto import hypervolume, pareto_front
 from sweep.stored import read_sweep
+from tests.sweep.faultbed import processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")]
 SMALL = ["digits-quick", "--set", "baseline.epochs=2", "--set", "criterion=l1", "--workers", "2"]
@@ -136,11 +137,7 @@ def test_a_killed_driver_leaves_its_records(folder, grid):
 
 def workers_of(session: int) -> list[str]:
     """Ray's node and workers of a command's own session that are still there."""
-    listed = subprocess.run(
-        ["ps", "-o", "stat=,args=", "-s", str(session)], capture_output=True, text=True, check=False
-    )
-    alive = [line for line in listed.stdout.splitlines() if not line.startswith("Z")]
-    return [line for line in alive if "raylet" in line or "ray::" in line]
+    return [words for _, words in processes(session) if "raylet" in words or "ray::" in words]
 
 
 @pytest.fixture
