@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.errors import CheckpointError, nearest
+from core.weights import COUNTER, quoted, require_finite, require_kind, require_plain
 
 MAGIC = {b"PK": "a torch file", b"\x80": "a torch file of the format before 1.6"}
+SAVE = "save model.state_dict() with torch.save once more"
+BUFFERS = ("builtins bytearray", "__builtin__ bytearray")
+"""What a pickle may ask for by its size alone, without having the bytes."""
+LEGACY_PICKLES = 5
+"""A torch file of the format before 1.6 begins with so many pickles; the numbers follow."""
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
@@ -25,13 +33,13 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
 
     Raises:
         CheckpointError: the file is missing or unreadable, is not plain weights, or does not fit: keys, shapes,
-            NaN or infinite values.
+            number formats, NaN or infinite values.
     """
     path = Path(path).expanduser()
     weights = _strip_module(read_weights(path), model)
     wanted = model.state_dict()
     for key in wanted:
-        if key.endswith("num_batches_tracked"):
+        if key.endswith(COUNTER):
             weights.setdefault(key, wanted[key])
     _require_keys(path, weights, wanted)
     for key, tensor in weights.items():
@@ -59,11 +67,11 @@ def read_bytes(path: Path, count: int = -1) -> bytes:
     Raises:
         CheckpointError: it is missing, a folder, or unreadable.
     """
-    if not path.exists():
-        raise CheckpointError(f"checkpoint {path} does not exist")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} is not a file; name the file with the weights in it")
     try:
+        if not path.exists():
+            raise CheckpointError(f"checkpoint {path} does not exist")
+        if not path.is_file():
+            raise CheckpointError(f"checkpoint {path} is not a file; name the file with the weights in it")
         with path.open("rb") as file:
             return file.read(count)
     except OSError as error:
@@ -73,11 +81,12 @@ def read_bytes(path: Path, count: int = -1) -> bytes:
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+    except Exception as error:  # also of number formats that torch has no name for
         raise CheckpointError(f"checkpoint {path} is a damaged safetensors file: {_first_line(error)}") from None
 
 
 def _read_torch(path: Path) -> Any:
+    _require_modest(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -93,18 +102,64 @@ def _read_torch(path: Path) -> Any:
         raise CheckpointError(f"checkpoint {path} is damaged or no state dict: {_first_line(error)}") from None
 
 
+def _require_modest(path: Path) -> None:
+    """Refuse a torch file that would take more memory than it is long, before anything of it is unpacked.
+
+    Torch stores its tensors as they are, so the sizes in the archive's directory add up to less than the file.
+
+    Raises:
+        CheckpointError: they add up to more, or the pickle in it asks for memory that the file does not fill.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            with path.open("rb") as file:
+                for _ in range(LEGACY_PICKLES):
+                    _require_no_buffers(path, file)
+            return
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            declared, there = sum(entry.file_size for entry in entries), path.stat().st_size
+            if declared > there:
+                sizes = f"{declared / 2**20:,.0f} MB from {there / 2**20:,.1f} MB"
+                raise CheckpointError(f"checkpoint {path} is packed and would unpack to {sizes}; unpack it, or {SAVE}")
+            for entry in entries:
+                if entry.filename.endswith("data.pkl"):
+                    _require_no_buffers(path, io.BytesIO(archive.read(entry)))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"checkpoint {path} is damaged: {_first_line(error)}; {SAVE}") from None
+
+
+def _require_no_buffers(path: Path, pickled: IO[bytes]) -> None:
+    """Refuse a pickle that names `BUFFERS`; one that is damaged is left to torch, which stops where this stops."""
+    texts: list[str] = []
+    try:
+        for operation, argument, _ in pickletools.genops(pickled):
+            if operation.name == "STACK_GLOBAL":
+                argument = " ".join(map(str, texts[-2:]))
+            elif isinstance(argument, str):
+                texts = [*texts[-1:], argument]
+            if operation.name in ("GLOBAL", "STACK_GLOBAL") and argument in BUFFERS:
+                raise CheckpointError(f"checkpoint {path} holds a bytearray, so it is not opened: {SAVE}")
+    except CheckpointError:
+        raise
+    except Exception:  # genops fails in any way on what is no pickle
+        return
+
+
 def _plain(path: Path, loaded: Any) -> dict[str, Tensor]:
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
     if not isinstance(loaded, Mapping):
         found = type(loaded).__name__
         raise CheckpointError(f'checkpoint {path} holds a {found}; expected a state dict or {{"state_dict": …}}')
+    expected = 'expected a state dict or {"state_dict": …}'
     for key, value in loaded.items():
+        if not isinstance(key, str):
+            raise CheckpointError(f"checkpoint {path} has a key of type {type(key).__name__}; {expected}")
         if not isinstance(value, Tensor):
             found = type(value).__name__
-            expected = 'expected a state dict or {"state_dict": …}'
-            raise CheckpointError(f"checkpoint {path}: {key!r} is of type {found}, not a tensor; {expected}")
-    return {str(key): value for key, value in loaded.items()}
+            raise CheckpointError(f"checkpoint {path}: {quoted(key)} is of type {found}, not a tensor; {expected}")
+    return dict(loaded)
 
 
 def _strip_module(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -126,17 +181,20 @@ def _require_keys(path: Path, weights: dict[str, Tensor], wanted: dict[str, Tens
 
 
 def _require_fit(path: Path, key: str, tensor: Tensor, wanted: Tensor) -> None:
+    where = f"checkpoint {path}"
+    require_plain(where, key, tensor)
     if tensor.shape != wanted.shape:
         shapes = f"{tuple(tensor.shape)} in the file, {tuple(wanted.shape)} in the model"
-        raise CheckpointError(f"checkpoint {path} does not fit the model: {key!r} is {shapes}")
-    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-        raise CheckpointError(f"checkpoint {path}: {key!r} has NaN or infinite values; the training diverged")
+        raise CheckpointError(f"{where} does not fit the model: {quoted(key)} is {shapes}")
+    require_kind(where, key, tensor, wanted)
+    require_finite(where, key, tensor, wanted.dtype)
 
 
 def _some(keys: list[str], most: int = 3) -> str:
-    shown = ", ".join(repr(key) for key in keys[:most])
+    shown = ", ".join(quoted(key) for key in keys[:most])
     return shown if len(keys) <= most else f"{shown} and {len(keys) - most} more"
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def _first_line(error: Exception, most: int = 200) -> str:
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= most else f"{line[: most - 1]}…"

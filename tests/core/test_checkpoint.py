@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import pickle
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -192,3 +194,105 @@ def test_published_lenet_has_the_published_accuracy(reference: Path, fashion_mni
     model = load_model("lenet-300-100", reference / "lenet_300_100_fashion_mnist.safetensors")
     accuracy, _ = accuracy_and_loss(model, *fashion_mnist.inputs("test"))
     assert round(accuracy, 2) == 89.80
+
+
+def deflated(content: bytes, path: Path) -> None:
+    """Pack a torch file again, its entries squeezed."""
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+
+
+def saved(state: object) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def test_a_packed_file_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deflated(saved({"0.weight": torch.zeros(2_000_000)}), tmp_path / "w.pt")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("it was loaded"))
+    with pytest.raises(CheckpointError, match=r"is packed and would unpack to 8 MB from 0\.0 MB; unpack it, or save"):
+        load_checkpoint(net(), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+@pytest.mark.parametrize("size", [10**7, 10**12])
+def test_memory_that_a_pickle_asks_for_without_filling_it(tmp_path: Path, new_format: bool, size: int) -> None:
+    class Blank:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (bytearray, (size,))
+
+    torch.save({"a": Blank()}, tmp_path / "w.pt", _use_new_zipfile_serialization=new_format)
+    with pytest.raises(CheckpointError, match=r"holds a bytearray, so it is not opened"):
+        load_checkpoint(net(), tmp_path / "w.pt")
+
+
+ODD: dict[str, tuple[Callable[[], Tensor], str]] = {
+    "sparse": (
+        lambda: torch.eye(3, 8).to_sparse(),
+        r"'3\.weight' is sparse \(sparse_coo\); save it after \.to_dense\(\)",
+    ),
+    "sparse rows": (lambda: torch.eye(3, 8).to_sparse_csr(), r"is sparse \(sparse_csr\)"),
+    "quantised": (
+        lambda: torch.quantize_per_tensor(torch.ones(3, 8), 0.1, 0, torch.qint8),
+        r"is quantised; save the weights after \.dequantize\(\)",
+    ),
+    "nested": (
+        lambda: torch.nested.nested_tensor([torch.ones(8)] * 3),
+        r"is a nested tensor; save it as",
+    ),
+    "float8": (
+        lambda: torch.ones(3, 8).to(torch.float8_e4m3fn),
+        r"is float8_e4m3fn, whose scale",
+    ),
+    "without data": (
+        lambda: torch.ones(3, 8, device="meta"),
+        r"is on the device 'meta' and has no",
+    ),
+    "complex": (lambda: torch.ones(3, 8, dtype=torch.complex64), r"is complex64 in the file, float32 in the model"),
+    "whole": (lambda: torch.ones(3, 8, dtype=torch.int64), r"is int64 in the file, float32 in the model"),
+    "too large": (
+        lambda: torch.full((3, 8), 1e300, dtype=torch.float64),
+        r"too large for the model's float32",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ODD)
+def test_tensors_that_are_no_plain_numbers(name: str, tmp_path: Path) -> None:
+    make, message = ODD[name]
+    torch.save(changed(**{"3.weight": make()}), tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_checkpoint(net(), tmp_path / "w.pt")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e8m0fnu, torch.int64, torch.complex64])
+def test_safetensors_of_other_numbers(dtype: torch.dtype, tmp_path: Path) -> None:
+    save_file(changed(**{"3.weight": torch.ones(3, 8).to(dtype)}), tmp_path / "w")
+    with pytest.raises(CheckpointError, match=r"checkpoint .*w: '3\.weight' is "):
+        load_checkpoint(net(), tmp_path / "w")
+
+
+def test_keys_that_are_no_names(tmp_path: Path) -> None:
+    torch.save({1: torch.zeros(1)}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"has a key of type int; expected a state dict"):
+        load_checkpoint(net(), tmp_path / "w.pt")
+    torch.save(changed(**{"x" * 10_000: torch.zeros(1)}), tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match=r"it has 'x+…x+', which the model does not know") as caught:
+        load_checkpoint(net(), tmp_path / "w.pt")
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_counter_may_be_any_number(tmp_path: Path) -> None:
+    torch.save(changed(**{"1.num_batches_tracked": torch.tensor(3.0)}), tmp_path / "w.pt")
+    model = net()
+    load_checkpoint(model, tmp_path / "w.pt")
+    assert model.state_dict()["1.num_batches_tracked"].item() == 3
+
+
+def test_a_name_that_no_system_allows() -> None:
+    with pytest.raises(CheckpointError, match=r"cannot be read: File name too long"):
+        load_checkpoint(net(), "x" * 5000)
