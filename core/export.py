@@ -13,17 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from core.errors import CheckpointError, UsageError
+from core.exported import FORMAT, Header, build_original, images_for, parse_header, require_fit, require_runs
 from core.files import writing
-from core.models import TORCHVISION, load_model, origin, remember_origin
-from core.surgery import assign, parameter, refresh
-
-FORMAT = "neuron-merging-sweep/1"
+from core.models import TORCHVISION, is_pretrained, origin, remember_origin
+from core.surgery import assign, refresh
 
 
 def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = None) -> Path:
@@ -61,30 +59,28 @@ def load(path: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn
         CheckpointError: the file is missing, damaged, of another kind, or does not fit the factory's network.
         UsageError: the file does not say how to build the network and no factory was given.
     """
-    header, tensors = _read(Path(path))
-    model = factory() if factory is not None else _build(Path(path), json.loads(header["origin"]))
-    shared: dict[str, str] = json.loads(header["shared"])
-    known = set(model.state_dict()) | {name for name, value in _places(model).items() if value is None}
-    for name in tensors:
-        if name not in known:
-            raise CheckpointError(f"{path}: the network has no {name!r}; it was built by another factory")
-    for name in model.state_dict():
-        if name not in tensors and name not in shared:
-            raise CheckpointError(f"{path}: {name!r} is missing; the file is of another network")
+    path = Path(path)
+    header, tensors = _read(path)
+    model = factory() if factory is not None else _build(path, header, tensors)
+    require_fit(path, model, header, tensors)
+    shape = images_for(model, header.origin) if factory is None and header.origin is not None else None
     for name, value in tensors.items():
-        old = parameter(model, name)
-        if old is not None and old.dim() != value.dim():
-            raise CheckpointError(f"{path}: {name!r} has {value.dim()} axes where the network has {old.dim()}")
         assign(model, name, value)
     for module in model.modules():
         refresh(module)
+    if shape is not None and header.origin is not None:
+        classes = None if is_pretrained(header.origin["name"]) else header.origin["num_classes"]
+        require_runs(path, model, shape, classes)
     return model.eval()
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """Return what `save` was given to travel along."""
-    found: dict[str, Any] = json.loads(_read(Path(path))[0]["metadata"])
-    return found
+    """Return what `save` was given to travel along.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another kind.
+    """
+    return _read(Path(path), weights=False)[0].metadata
 
 
 def _tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -101,42 +97,29 @@ def _tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     return tensors, shared
 
 
-def _places(model: nn.Module) -> dict[str, Tensor | None]:
-    """Every parameter slot by name, empty ones (a convolution without bias) included."""
-    return {
-        f"{prefix}.{name}" if prefix else name: value
-        for prefix, module in model.named_modules()
-        for name, value in module._parameters.items()
-    }
-
-
-def _build(path: Path, arguments: dict[str, Any] | None) -> nn.Module:
-    if arguments is None:
+def _build(path: Path, header: Header, tensors: dict[str, Tensor]) -> nn.Module:
+    if header.origin is None:
         raise UsageError(f"{path} does not say how its network is built; pass factory=, a function that returns it")
-    name = str(arguments["name"])
+    name = header.origin["name"]
     if ":" in name and not name.startswith(TORCHVISION):
         raise UsageError(
             f"{path} was made with the factory {name!r}, which is not run because a file says so; pass factory="
         )
-    model = load_model(
-        name, num_classes=arguments["num_classes"], in_channels=arguments["in_channels"], pretrained=False
-    )
-    remember_origin(model, arguments)
+    model = build_original(path, header.origin, tensors)
+    remember_origin(model, header.origin)
     return model
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} does not exist or is not a file")
+def _read(path: Path, weights: bool = True) -> tuple[Header, dict[str, Tensor]]:
+    """The header and, if ``weights``, the tensors."""
     try:
+        if not path.is_file():
+            raise CheckpointError(f"{path} does not exist or is not a file")
         with safe_open(os.fspath(path), framework="pt") as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
-    if header.get("format") != FORMAT:
-        raise CheckpointError(f"{path} holds plain weights, not a compressed network; use --checkpoint for those")
-    for name, value in tensors.items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise CheckpointError(f"{path}: {name!r} has NaN or infinite values")
-    return header, tensors
+            header = parse_header(path, file.metadata() or {})
+            return header, {name: file.get_tensor(name) for name in (file.keys() if weights else ())}
+    except CheckpointError:
+        raise
+    except Exception as error:  # also of number formats that torch has no name for
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is not a readable safetensors file: {reason}") from None

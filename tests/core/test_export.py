@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
@@ -81,3 +82,105 @@ def test_bad_files_get_one_sentence(tmp_path: Path) -> None:
         load(save(Plain(), tmp_path / "other"), factory=lambda: nn.Linear(3, 3))
     with pytest.raises(UsageError, match=r"cannot be written.*choose another place"):
         save(net, tmp_path / "text" / "net")
+
+
+def lenet(path: Path) -> Path:
+    """A compressed LeNet in a file."""
+    return save(compress(load_model("lenet-300-100"), torch.randn(2, 1, 28, 28), ratio=0.5).model, path)
+
+
+def damaged(path: Path, header: dict[str, str | None], tensors: dict[str, torch.Tensor | None]) -> Path:
+    """The file with parts of its header and tensors replaced; None takes one away."""
+    with safe_open(str(path), "pt") as file:
+        texts, values = dict(file.metadata()), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    texts = {name: text for name, text in {**texts, **header}.items() if text is not None}
+    save_file({name: value for name, value in {**values, **tensors}.items() if value is not None}, path, texts)
+    return path
+
+
+HEADERS: dict[str, tuple[dict[str, str | None], str]] = {
+    "no origin": ({"origin": None}, r"its header has no 'origin'; the file is damaged, save the network once more"),
+    "no shared": ({"shared": None}, r"its header has no 'shared'"),
+    "no metadata": ({"metadata": None}, r"its header has no 'metadata'"),
+    "not JSON": ({"origin": "{"}, r"'origin' in its header is not JSON"),
+    "deep JSON": ({"metadata": "[" * 100_000}, r"'metadata' in its header is not JSON"),
+    "a list": ({"origin": "[1, 2]"}, r"'origin' in its header does not say how to build a network"),
+    "no name": ({"origin": '{"num_classes": 10, "in_channels": 1}'}, r"does not say how to build a network"),
+    "no number": ({"origin": '{"name": "lenet-300-100", "num_classes": "x", "in_channels": 1}'}, r"does not say how"),
+    "many classes": (
+        {"origin": '{"name": "lenet-300-100", "num_classes": 1000000000000, "in_channels": null}'},
+        r"num_classes = a huge number in its header fits no tensor",
+    ),
+    "many channels": (
+        {"origin": '{"name": "lenet-300-100", "num_classes": 10, "in_channels": 5000}'},
+        r"in_channels = 5000 in its header fits no tensor",
+    ),
+    "other classes": (
+        {"origin": '{"name": "lenet-300-100", "num_classes": 12, "in_channels": null}'},
+        r"its network has 10 outputs for 12 classes",
+    ),
+    "shared is a list": ({"shared": "[]"}, r"'shared' in its header is no table of names"),
+    "shared numbers": ({"shared": '{"ip1.weight": 3}'}, r"'shared' in its header is no table of names"),
+    "shared unknown": ({"shared": '{"ip9.weight": "ip1.weight"}'}, r"'ip9\.weight' and 'ip1\.weight' are one"),
+    "shared with unknown": ({"shared": '{"ip1.weight": "ip9.weight"}'}, r"'ip1\.weight' and 'ip9\.weight' are one"),
+    "metadata is a list": ({"metadata": "[]"}, r"'metadata' in its header is no table"),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_damaged_headers(tmp_path: Path, name: str) -> None:
+    header, message = HEADERS[name]
+    path = damaged(lenet(tmp_path / "net"), header, {})
+    with pytest.raises(CheckpointError, match=message):
+        load(path)
+
+
+def test_a_name_that_is_not_shared_in_the_network_is_no_excuse_for_a_missing_tensor(tmp_path: Path) -> None:
+    path = damaged(lenet(tmp_path / "net"), {"shared": '{"ip3.bias": "ip2.bias"}'}, {"ip3.bias": None})
+    with pytest.raises(CheckpointError, match=r"'ip3\.bias' and 'ip2\.bias' are one, and in the network they are not"):
+        load(path)
+
+
+TENSORS: dict[str, tuple[dict[str, torch.Tensor | None], str]] = {
+    "float8": ({"ip2.bias": torch.ones(50).to(torch.float8_e4m3fn)}, r"'ip2\.bias' is float8_e4m3fn"),
+    "whole": ({"ip2.bias": torch.ones(50, dtype=torch.int32)}, r"is int32 where the network has float32"),
+    "complex": ({"ip2.bias": torch.ones(50, dtype=torch.complex64)}, r"is complex64 where the network has float32"),
+    "axes": ({"ip2.bias": torch.ones(50, 1)}, r"'ip2\.bias' has 2 axes where the network has 1"),
+    "larger": ({"ip2.bias": torch.ones(101)}, r"is \(101,\) where the original network has \(100,\), and compressing"),
+    "empty but huge": ({"ip2.weight": torch.ones(0, 2**40)}, r"and compressing only removes"),
+    "no fit": ({"ip2.weight": torch.ones(50, 149)}, r"its layers do not fit together \("),
+    "outputs": (
+        {"ip3.weight": torch.ones(9, 50), "ip3.bias": torch.ones(9)},
+        r"its network has 9 outputs for 10 classes",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_tensors_that_do_not_belong(tmp_path: Path, name: str) -> None:
+    tensors, message = TENSORS[name]
+    path = damaged(lenet(tmp_path / "net"), {}, tensors)
+    with pytest.raises(CheckpointError, match=message):
+        load(path)
+
+
+def test_a_header_may_not_ask_for_memory(tmp_path: Path) -> None:
+    wide = {"ip1.bias": torch.zeros(4_000_000)}
+    origin = '{"name": "resnet56", "num_classes": 4000000, "in_channels": 4000000}'
+    with pytest.raises(CheckpointError, match=r"its header asks for a network of \d+ GB"):
+        load(damaged(lenet(tmp_path / "net"), {"origin": origin}, wide))
+
+
+def test_only_the_header_is_read_for_the_metadata(tmp_path: Path) -> None:
+    path = damaged(lenet(tmp_path / "net"), {"metadata": '{"a": 1}'}, {"ip1.bias": torch.tensor([torch.nan])})
+    assert read_metadata(path) == {"a": 1}
+    with pytest.raises(CheckpointError, match=r"does not exist or is not a file"):
+        read_metadata(tmp_path)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2**40, 2**63, 2**64 - 1])
+def test_headers_of_a_false_length(tmp_path: Path, length: int) -> None:
+    path = lenet(tmp_path / "net")
+    path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
+    with pytest.raises(CheckpointError, match=r"is not a readable safetensors file"):
+        load(path)
