@@ -20,9 +20,8 @@ from torch import Tensor, nn
 
 from core.errors import UsageError, nearest
 from core.graph import ChannelGraph, Layer, build_graph
-from core.graph.rules import GATES, MODULES
+from core.graph.rules import GATES, MODULES, OUTPUT
 
-OUTPUT = "it is the network's output"
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,11 @@ class TrialError(NeuronMergingError):
     """One trial gave no usable result, for example a non-finite metric."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's message, or its type's name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Say which known names are closest to ``name``: the tail of an unknown-name message."""
     names = sorted(known)

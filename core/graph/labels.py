@@ -8,7 +8,7 @@ own; operations that compute are told by `core.graph.rules` what they do to chan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from core.errors import ModelError
+from core.errors import ModelError, first_line
 from core.graph.atoms import NONE, Atoms
-from core.graph.trace import GraphRunner, as_inputs, check, trace
+from core.graph.trace import GraphRunner, as_inputs, check, trace, twice, twin, undisturbed
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class ChannelGraph:
     """A traced network with its channels: what `core.channels` groups into channel sets."""
 
     model: nn.Module
+    """A copy of the network in eval mode that never ran; parameters are read from it."""
     traced: fx.GraphModule
     inputs: tuple[Any, ...]
     layers: tuple[Layer, ...]
@@ -81,6 +82,10 @@ class ChannelGraph:
     """layer that no rule could use -> reason."""
     aliases: Mapping[str, str]
     """parameter name -> the first name of the same tensor, where modules share it."""
+    training_steps: Mapping[fx.Node, Step]
+    """The steps of the graph in training mode, where that has layers of its own (auxiliary heads); else none."""
+    training_only: frozenset[str]
+    """Names of the layers that only training uses."""
 
     def canonical(self, parameter: str) -> str:
         """The name under which a parameter's atoms are kept."""
@@ -90,47 +95,72 @@ class ChannelGraph:
 def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
     """Trace ``model`` and label its channels on ``example_inputs`` (a tensor or a tuple of arguments).
 
-    The model is copied; the argument is untouched.
+    The model is copied; the argument and every global random state are untouched.
 
     Raises:
         ModelError: the model does not run on these inputs, has non-finite weights, or cannot be traced.
     """
     inputs = as_inputs(example_inputs)
-    clean = check(model, inputs)
-    traced = trace(clean, inputs)
-    labeller = Labeller(traced, clean)
-    try:
-        with torch.no_grad():
+    with undisturbed(model):
+        clean = check(model, inputs)
+        traced = trace(clean, inputs)
+        labeller = Labeller(traced, twin(clean))
+        try:
             labeller.run(*inputs)
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"the channels of {type(model).__name__} cannot be followed: {reason}") from error
+        except Exception as error:
+            raise ModelError(
+                f"the channels of {type(model).__name__} cannot be followed: {first_line(error)}"
+            ) from error
+        training = _label_training(clean, inputs, labeller)
+    evaluated = labeller.layers.keys()
     return ChannelGraph(
         model=clean,
         traced=traced,
         inputs=inputs,
-        layers=tuple(labeller.layers.values()),
+        layers=tuple({**training.layers, **labeller.layers}.values()),
         steps=labeller.steps,
         profiles=labeller.profiles,
         channel_axis=labeller.channel_axis,
         atoms=labeller.atoms,
-        opaque=labeller.opaque,
+        opaque={**training.opaque, **labeller.opaque},
         aliases=labeller.aliases,
+        training_steps={} if training is labeller else training.steps,
+        training_only=frozenset(training.layers.keys() - evaluated),
     )
+
+
+def _label_training(model: nn.Module, inputs: tuple[Any, ...], evaluated: Labeller) -> Labeller:
+    """Label, with the same atoms, the graph in training mode, if the one in eval mode leaves layers out.
+
+    What cannot be traced or labelled in training mode is left out here; the self-check of the cut network sees it.
+    """
+    used = (*evaluated.layers, *evaluated.opaque)
+    layers = [name for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
+    if all(any(name == u or name.startswith(f"{u}.") for u in used) for name in layers):
+        return evaluated
+    run = twin(model).train()
+    try:
+        labeller = Labeller(fx.symbolic_trace(run), run, evaluated.atoms)
+        labeller.run(*(twice(x) for x in inputs))
+    except Exception:
+        return evaluated
+    return labeller
 
 
 class Labeller(GraphRunner):
     """Runs the graph on real values and, beside each value, keeps its labels."""
 
-    def __init__(self, traced: fx.GraphModule, root: nn.Module) -> None:
+    def __init__(self, traced: fx.GraphModule, root: nn.Module, atoms: Atoms | None = None) -> None:
         super().__init__(traced, root)
-        self.atoms = Atoms()
+        self.atoms = Atoms() if atoms is None else atoms
         self.labels: dict[fx.Node, Any] = {}
         self.steps: dict[fx.Node, Step] = {}
         self.layers: dict[str, Layer] = {}
         self.profiles: dict[fx.Node, Tensor] = {}
         self.channel_axis: dict[fx.Node, int] = {}
         self.opaque: dict[str, str] = {}
+        self.declared: set[fx.Node | str] = set()
+        """Nodes and parameters whose part in the node at hand its rule has described."""
         self.shapes: dict[fx.Node, fx.Node] = {}
         """node whose value is a whole shape -> the tensor it is the shape of."""
         self.counts: dict[fx.Node, Tensor] = {}
@@ -139,6 +169,7 @@ class Labeller(GraphRunner):
         self.aliases = {
             name: first_names.setdefault(id(p), name) for name, p in root.named_parameters(remove_duplicate=False)
         }
+        self.held = {*self.aliases, *(name for name, _ in root.named_buffers(remove_duplicate=False))}
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node and label what it returns."""
@@ -165,6 +196,28 @@ class Labeller(GraphRunner):
         """The first name of a parameter that several modules share."""
         return self.aliases.get(parameter, parameter)
 
+    def step(self, node: fx.Node, kind: str, inputs: tuple[fx.Node, ...], op: str = "", **rest: Any) -> None:
+        """Write down what a node does, and thereby declare its inputs and parameters as described."""
+        step = Step(node, kind, inputs, op, **rest)
+        self.steps[node] = step
+        self.declare(*inputs, *step.parameters.values())
+        if step.layer is not None:
+            self.declare(step.layer.weight, step.layer.bias)
+
+    def declare(self, *what: fx.Node | str) -> None:
+        """Say that the part these nodes (or parameters, by name) play in the node at hand is described."""
+        self.declared.update(self.canonical(w) if isinstance(w, str) else w for w in what)
+
+    def undeclared(self, node: fx.Node) -> list[fx.Node]:
+        """The inputs of a node that carry channels and whose part in it no rule has described."""
+        return [
+            n
+            for n in node.all_input_nodes
+            if n not in self.declared
+            and not (n.op == "get_attr" and self.canonical(str(n.target)) in self.declared)
+            and (carries(self.labels.get(n)) or (n.op == "get_attr" and str(n.target) in self.held))
+        ]
+
     def axis(self, parameter: str, axis: int, size: int) -> Tensor:
         """Atoms (size,) of one axis of a parameter."""
         return self.atoms.axis(self.canonical(parameter), axis, size)
@@ -173,24 +226,51 @@ class Labeller(GraphRunner):
         """Let one axis of a parameter follow the channels ``labels`` (size,); where there are none, freeze it."""
         if not parameter or not bool((labels != NONE).any()):
             return
+        if self.is_loose(parameter):
+            self.atoms.freeze(labels, f"{parameter} lies along these channels and is neither a parameter nor a buffer")
+            return
         own = self.axis(parameter, axis, len(labels))
         self.atoms.tie(own, labels)
         self.atoms.freeze(own[labels == NONE], "it is joined with channels that cannot be removed")
 
+    def is_loose(self, name: str) -> bool:
+        """Whether a tensor is a constant, a plain attribute or computed by a hook, so that cutting it changes nothing."""
+        try:
+            return isinstance(self.fetch_attr(name), Tensor) and name not in self.held
+        except AttributeError:
+            return False  # a bias that the layer does not have, and may get
+
     def freeze(self, argument: Any, reason: str) -> None:
         """Freeze every channel in the labels behind an argument."""
+        for labels in tensors_in(self.of(argument)):
+            self.atoms.freeze(labels, reason)
 
-        def visit(labels: Any) -> None:
-            if isinstance(labels, Tensor):
-                self.atoms.freeze(labels, reason)
-            elif isinstance(labels, Mapping):
-                for item in labels.values():
-                    visit(item)
-            elif isinstance(labels, (tuple, list)):
-                for item in labels:
-                    visit(item)
+    def freeze_parameter(self, name: str, reason: str) -> None:
+        """Freeze every axis of a parameter: something reads it that no rule describes."""
+        if name not in self.held:
+            return
+        for axis, size in enumerate(self.fetch_attr(name).shape):
+            if size > 1:
+                self.atoms.freeze(self.axis(name, axis, size), reason)
 
-        visit(self.of(argument))
+
+def tensors_in(labels: Any) -> Iterator[Tensor]:
+    """Every label tensor in a nested structure."""
+    if isinstance(labels, Tensor):
+        yield labels
+    elif isinstance(labels, Mapping):
+        for item in labels.values():
+            yield from tensors_in(item)
+    elif isinstance(labels, (tuple, list)):
+        for item in labels:
+            yield from tensors_in(item)
+    elif isinstance(labels, slice):
+        yield from tensors_in((labels.start, labels.stop, labels.step))
+
+
+def carries(labels: Any) -> bool:
+    """Whether any element belongs to a channel."""
+    return any(bool((found != NONE).any()) for found in tensors_in(labels))
 
 
 def unlabelled(value: Any) -> Any:

@@ -6,15 +6,20 @@ on the module itself or on a cut copy of it: nodes name parameters and submodule
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
+import random
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
-from core.errors import ModelError
+from core.errors import ModelError, first_line
 
 
 class GraphRunner(fx.Interpreter):
@@ -88,7 +93,7 @@ def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
 
 
 def _export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
-    inputs = tuple(_twice(x) for x in inputs)
+    inputs = tuple(twice(x) for x in inputs)
     dynamic = [{0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None for x in inputs]
     exported = torch.export.export(model, inputs, dynamic_shapes=tuple(dynamic), strict=False)
     module = exported.module()
@@ -105,14 +110,14 @@ def _left_out(model: nn.Module, inputs: tuple[Any, ...]) -> dict[str, Any] | Non
     return {p.name: None for p in names if p.default is None} or None
 
 
-def _twice(x: Any) -> Any:
+def twice(x: Any) -> Any:
     """A batch of one as a batch of two: export would take the size 1 for a constant."""
     return torch.cat([x, x]) if isinstance(x, Tensor) and x.dim() > 0 and len(x) == 1 else x
 
 
 def _reason(error: Exception) -> str:
     """One line: the message's first line, and the last line of user code that was running."""
-    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    text = first_line(error)
     inside = ("/torch/", "/core/graph/")
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not any(part in f.filename for part in inside)]
     where = f" at {frames[-1].filename}:{frames[-1].lineno} `{frames[-1].line}`" if frames else ""
@@ -120,42 +125,81 @@ def _reason(error: Exception) -> str:
 
 
 def check(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
-    """Return an eval-mode copy of ``model`` that has been seen to run on ``inputs``.
+    """Return an eval-mode copy of ``model``, after another copy has been seen to run on ``inputs``.
+
+    The copy that is returned has never run, so whatever a network counts while it runs is as it was.
 
     Raises:
-        ModelError: weights are not finite, model and inputs are on different devices, or the model rejects the inputs.
+        ModelError: the model is scripted, compiled, wrapped or without values, its weights are not finite, model and
+            inputs are on different devices, or the model rejects the inputs.
     """
-    if isinstance(model, nn.DataParallel):
-        raise ModelError("the model is wrapped in DataParallel; pass model.module")
+    _refuse_wrappers(model)
     if any(isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
         raise ModelError("the model has lazy layers without weights; run it once on an input first")
     for name, value in _plain_tensors(model).items():
+        if value.is_meta:
+            raise ModelError(f"the model's weight {name!r} is on the meta device, without values; load a checkpoint")
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise ModelError(f"the model's weight {name!r} has NaN or infinite values; load a sound checkpoint")
     devices = {p.device for p in model.parameters()}
-    given = {x.device for x in inputs if isinstance(x, Tensor)}
+    given = {x.device for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)}
     if devices and given and devices != given:
         raise ModelError(
             f"the model is on {_names(devices)} and the example inputs on {_names(given)}; move both to one device"
         )
     try:
-        clean = copy.deepcopy(model).eval()
+        clean = duplicate(model).eval()
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"{type(model).__name__} cannot be copied: {reason}; remove weight norm or hooks first"
-        ) from None
+        raise ModelError(f"{type(model).__name__} cannot be copied: {first_line(error)}") from None
     try:
         with torch.no_grad():
-            clean(*inputs)
+            twin(clean)(*inputs)
     except Exception as error:
         shapes = ", ".join(str(tuple(x.shape)) for x in inputs if isinstance(x, Tensor))
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
-            f"{type(model).__name__} does not run on example inputs of shape {shapes}: {reason}; "
+            f"{type(model).__name__} does not run on example inputs of shape {shapes}: {first_line(error)}; "
             "pass inputs (N, C, H, W) as the model takes them"
         ) from None
     return clean
+
+
+def _refuse_wrappers(model: nn.Module) -> None:
+    if isinstance(model, torch.jit.ScriptModule):
+        raise ModelError("the model is scripted, so its code cannot be followed; pass the module it was made from")
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise ModelError(f"the model is wrapped in {type(model).__name__}; pass model.module")
+    if hasattr(model, "_orig_mod"):
+        raise ModelError("the model is compiled; pass model._orig_mod")
+
+
+def duplicate(model: nn.Module) -> nn.Module:
+    """A deep copy; tensors that hooks computed (weight norm, pruning masks) are copied by value."""
+    computed = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and v.grad_fn is not None]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """A copy to run: it shares the parameters, and has its own buffers and plain attributes."""
+    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
+
+
+@contextlib.contextmanager
+def undisturbed(model: nn.Module) -> Iterator[None]:
+    """Work without gradients, autocast or inference mode, and leave every global random state as it was."""
+    devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
+    states = random.getstate(), np.random.get_state()
+    try:
+        with (
+            torch.random.fork_rng(devices),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False) if devices else contextlib.nullcontext(),
+        ):
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 def _plain_tensors(model: nn.Module) -> dict[str, Tensor]:

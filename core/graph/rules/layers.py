@@ -1,0 +1,86 @@
+"""Layers: convolutions, transposed convolutions and linear layers read channels and write others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from core.graph.labels import Layer, spread, unlabelled, varying_axes
+from core.graph.rules.call import Call, Rule, opaque
+
+if TYPE_CHECKING:
+    from core.graph.labels import Labeller
+
+
+def layer_rule(kind: str) -> Rule:
+    """The rule of a convolution, linear layer or transposed convolution, as module or as function."""
+
+    def rule(walk: Labeller, call: Call) -> Any:
+        found = _layer_of(walk, call, kind)
+        if found is None:
+            return opaque(walk, call, "its weight is computed in forward(), not a parameter")
+        layer, source = found
+        weight = walk.fetch_attr(layer.weight)
+        axis = call.value.dim() - 1 if kind == "linear" else call.value.dim() - weight.dim() + 1
+        labels = walk.of(source)
+        walk.layers.setdefault(layer.name, layer)
+        if any(a != axis % labels.dim() for a in varying_axes(labels)):
+            walk.freeze(source, f"{layer.name} reads its channels along more than one axis")
+            labels = unlabelled(walk.value(source))
+        read = labels.movedim(axis, 0).flatten(1)[:, 0].contiguous()
+        if layer.groups > 1:
+            return _grouped(walk, call, layer, weight, source, read, axis)
+        walk.tie_axis(layer.weight, layer.read_axis, read)
+        written = walk.axis(layer.weight, layer.write_axis, weight.shape[layer.write_axis])
+        walk.tie_axis(layer.bias, 0, written)
+        walk.step(call.node, "layer", (source,), kind, layer=layer)
+        return spread(written, axis, call.shape)
+
+    return rule
+
+
+def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | None:
+    if call.module is not None:
+        groups = getattr(call.module, "groups", 1)
+        name, weight = call.owner, walk.canonical(f"{call.owner}.weight")
+        bias = f"{name}.bias"
+    else:
+        node = call.arg(1, "weight")
+        if not (isinstance(node, fx.Node) and node.op == "get_attr"):
+            return None
+        weight = walk.canonical(str(node.target))
+        name = weight.removesuffix(".weight")
+        own, given = walk.submodules.get(name), call.arg(2, "bias")
+        if isinstance(given, fx.Node) and given.op != "get_attr":
+            return None  # a bias that is computed
+        bias = str(given.target) if isinstance(given, fx.Node) else ""
+        bias = bias or (f"{name}.bias" if isinstance(own, (nn.Linear, nn.modules.conv._ConvNd)) else "")
+        groups = 1 if kind == "linear" else call.arg(6, "groups", 1)
+    source = call.arg(0, "input")
+    if not isinstance(source, fx.Node) or weight not in walk.held:
+        return None
+    return Layer(name, kind, weight, walk.canonical(bias), int(groups)), source
+
+
+def _grouped(walk: Labeller, call: Call, layer: Layer, weight: Tensor, source: fx.Node, read: Tensor, axis: int) -> Any:
+    """Depthwise convolutions are channel-wise steps; other grouped ones must lose as many channels in every group."""
+    if layer.kind == "conv" and layer.groups == len(read) == weight.shape[0]:
+        walk.tie_axis(layer.weight, 0, read)
+        walk.tie_axis(layer.bias, 0, read)
+        walk.step(call.node, "depthwise", (source,), "conv", layer=layer)
+        return spread(read, axis, call.shape)
+    written = walk.axis(layer.weight, layer.write_axis, call.shape[axis])
+    if layer.kind != "conv" or layer.groups == len(read) or len(torch.unique(read)) < len(read):
+        reason = f"{layer.name} is a grouped convolution ({layer.groups} groups) of a kind that is not cut"
+        walk.freeze(source, reason)
+        walk.atoms.freeze(written, reason)
+    else:
+        # as long as the input, not as the axis: see surgery.by_reader
+        walk.tie_axis(layer.weight, layer.read_axis, read)
+        walk.atoms.balance(read, layer.groups, layer.name)
+        walk.atoms.balance(written, layer.groups, layer.name)
+    walk.tie_axis(layer.bias, 0, written)
+    walk.step(call.node, "layer", (source,), layer.kind, layer=layer)
+    return spread(written, axis, call.shape)
