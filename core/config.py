@@ -38,9 +38,9 @@ class TrialConfig(BaseModel):
         default_factory=dict, description="for allocation 'per-site': glob pattern of producers -> ratio"
     )
     calibration: str | None = Field(None, description="source of the unlabelled images, if the method needs some")
-    calibration_images: int = Field(256, ge=1)
+    calibration_images: int = Field(256, ge=1, le=1_000_000)
     sites: tuple[str, ...] | None = Field(None, description="glob patterns of producers; None: every set")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
 
     @model_validator(mode="before")
     @classmethod
@@ -48,9 +48,15 @@ class TrialConfig(BaseModel):
         if not isinstance(given, dict):
             return given
         values = dict(given)
+        decomposition, options = values.get("decomposition", "most-similar"), values.get("options", {})
+        names = [values.get(name) for name in ("criterion", "allocation", "calibration")]
+        if not all(name is None or isinstance(name, str) for name in (*names, decomposition)) or not isinstance(
+            options, dict
+        ):
+            return values  # of the wrong types, which the fields will say
         CRITERIA.get(values.get("criterion", "l1"))
         ALLOCATIONS.get(values.get("allocation", "uniform"))
-        method = make_options(values.get("decomposition", "most-similar"), values.get("options", {}))
+        method = make_options(decomposition, options)
         values["options"] = method.model_dump()
         source = values.get("calibration")
         if source is not None:

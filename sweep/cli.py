@@ -17,6 +17,7 @@ from typing import Any
 from core.errors import NeuronMergingError, UnknownNameError
 from sweep import __version__
 from sweep.arguments import MIRRORED, Parser, parse
+from sweep.errors import masked
 from sweep.quiet import silence
 
 VERBS = {
@@ -98,16 +99,16 @@ def dispatch(arguments: list[str]) -> int:
 
 
 def complain(text: str, code: int) -> int:
-    """Say one line on stderr and return ``code``."""
+    """Say one line, without secrets, on stderr and return ``code``."""
     with contextlib.suppress(OSError):
-        print(f"sweep: {' '.join(text.split())}", file=sys.stderr)
+        print(f"sweep: {' '.join(masked(text).split())}", file=sys.stderr)
     return code
 
 
 def write_log(arguments: Sequence[str]) -> str:
     """Write the traceback of the exception under way to a new file and return its name."""
     with tempfile.NamedTemporaryFile("w", prefix="sweep-", suffix=".log", delete=False) as file:
-        file.write(f"sweep {__version__} {list(arguments)}\n{traceback.format_exc()}")
+        file.write(masked(f"sweep {__version__} {list(arguments)}\n{traceback.format_exc()}"))
     return file.name
 
 

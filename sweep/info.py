@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,11 @@ Status = Literal["running", "finished", "stopped", "interrupted", "failed"]
 """``stopped``: ended early by a limit or by ``sweep stop``; ``interrupted``: by a signal or a crash."""
 
 RATE_WINDOW_SECONDS = 30.0
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a sweep and its space may be called: both become names of files."""
+Seconds = Annotated[float, Field(ge=0, lt=1e11)]
+"""A time span, or a time since the epoch."""
+Count = Annotated[int, Field(ge=0, le=10**9)]
 
 
 class Limits(BaseModel):
@@ -33,29 +38,29 @@ class Limits(BaseModel):
 class SweepInfo(BaseModel):
     """Everything about a sweep but its records: enough to say what was done and to do it again."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str
-    space: str = Field(description="name of the search space")
+    name: str = Field(pattern=NAME)
+    space: str = Field(pattern=NAME, description="name of the search space")
     resolved: dict[str, Any] = Field(description="the space after every default and --set")
     search: str
     samples: int | None = None
     seed: int = 0
-    total: int = Field(description="number of configurations to try")
+    total: Count = Field(description="number of configurations to try")
     status: Status = "running"
     message: str = Field("", description="why it ended early")
     race: bool = Field(False, description="evaluate in slices and stop trials that are beaten")
     limits: Limits = Limits()
     cluster: ClusterRequest = ClusterRequest()
-    lag: int = Field(0, description="how many configurations an optimiser draws ahead of the results it knows")
+    lag: Count = Field(0, description="how many configurations an optimiser draws ahead of the results it knows")
     hints: list[dict[str, Any]] = Field(default_factory=list, description="configurations to try first")
     pid: int = 0
     host: str = ""
-    workers: int = 0
-    started_at: float = Field(0.0, description="seconds since the epoch")
-    resumed_at: float = Field(0.0, description="when it was last resumed")
-    ended_at: float = 0.0
-    earlier_seconds: float = Field(0.0, description="how long it ran before it was last resumed")
+    workers: Count = 0
+    started_at: Seconds = Field(0.0, description="seconds since the epoch")
+    resumed_at: Seconds = Field(0.0, description="when it was last resumed")
+    ended_at: Seconds = 0.0
+    earlier_seconds: Seconds = Field(0.0, description="how long it ran before it was last resumed")
     baseline_key: str = ""
     original: dict[str, float] = Field(default_factory=dict, description="metrics of the original network")
     dataset: dict[str, Any] = Field(default_factory=dict, description="what trials are evaluated on")

@@ -8,6 +8,9 @@ what could not be pushed is told at the end, stays in the local folder, and is p
 MLflow's own files stay behind, since a database cannot be copied while it is written: give a server, or rebuild them
 with ``sweep sync``. Object storage has no locks: nothing keeps two machines from running one sweep at the same time,
 and of both the one that pushes last wins.
+
+An address with a key in it (``s3://KEY:SECRET@bucket``) is neither shown nor stored; the process remembers it. Whoever
+can write to the storage chooses the names there: one that would lead out of the local folder ends the fetch.
 """
 
 from __future__ import annotations
@@ -23,13 +26,15 @@ from typing import Any, Self
 
 from core.errors import UsageError
 from sweep.arguments import MIRRORED
-from sweep.errors import StoreError, first_line
+from sweep.errors import HIDDEN, StoreError, first_line, masked
 from sweep.stored import LIVE, LOCK, RESERVE, STOP
 from sweep.tracking.uri import ARTIFACTS, DATABASE
 
 PERIOD = 30.0
 LEFT_OUT = {MIRRORED, LIVE, LOCK, RESERVE, STOP, ARTIFACTS}
 CACHE = "SWEEP_CACHE_DIR"
+_addresses: dict[Path, str] = {}
+"""Of the folders that this process has fetched; with keys, so never written down."""
 
 
 def fetch(uri: str) -> Path:
@@ -40,12 +45,15 @@ def fetch(uri: str) -> Path:
     """
     home = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "neuron-merging-sweep")
     folder = home / hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:16]
+    _addresses[folder] = uri
     mirror = Mirror(uri, folder)
+    from pyarrow import ArrowException
+
     try:
         mirror.fetch()
-    except OSError as error:
+    except (OSError, ArrowException) as error:
         raise StoreError(
-            f"{uri}: cannot be read ({first_line(error)}); check the address and the credentials"
+            f"{masked(uri)}: cannot be read ({first_line(error)}); check the address and the credentials"
         ) from None
     return folder
 
@@ -58,15 +66,23 @@ class Mirror:
 
     @classmethod
     def of(cls, folder: Path) -> Mirror:
-        """The mirror of a folder that `fetch` gave."""
-        return cls(json.loads((folder / MIRRORED).read_text())["uri"], folder)
+        """The mirror of a folder that `fetch` gave.
+
+        Raises:
+            UsageError: another process has fetched it, with a key that this one was not given.
+        """
+        uri = _addresses.get(folder) or _state(folder)["uri"]
+        if HIDDEN in uri:
+            raise UsageError(f"{folder} is a copy of {uri}, and keys are not kept: give that address with --results")
+        return cls(uri, folder)
 
     def __init__(self, uri: str, folder: Path) -> None:
         self.uri, self.folder, self.trouble = uri, folder, ""
         self._store, self._root = _open(uri)
         self._known: dict[str, list[int]] = {}
+        self._links: list[str] = []
         if (folder / MIRRORED).is_file():
-            self._known = json.loads((folder / MIRRORED).read_text())["files"]
+            self._known = _state(folder)["files"]
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._keep_pushing, name="mirror", daemon=True)
 
@@ -90,6 +106,7 @@ class Mirror:
             name = str(PurePosixPath(info.path).relative_to(self._root))
             if info.type != FileType.File or not _is_mirrored(PurePosixPath(name)):
                 continue
+            self._require_inside(name)
             there = [info.size, info.mtime_ns]
             known = self._known.get(name, [-1, -1, -1, -1])
             if known[2:] != there:
@@ -102,6 +119,8 @@ class Mirror:
         """Copy every file there that changed here, and take away what is gone here."""
         here = {str(path.relative_to(self.folder)): path for path in self.folder.rglob("*") if path.is_file()}
         here = {name: path for name, path in here.items() if _is_mirrored(PurePosixPath(name))}
+        self._links = [name for name, path in here.items() if path.is_symlink()]
+        here = {name: path for name, path in here.items() if name not in self._links}
         try:
             for name, path in here.items():
                 mark = _mark(path)
@@ -122,11 +141,11 @@ class Mirror:
 
         try:
             self.push()
-            self.trouble = ""
+            self.trouble = self._left_out()
         except (OSError, ArrowException) as error:
             self.trouble = (
-                f"{self.uri}: cannot be written ({first_line(error)}); the results are in {self.folder}, and the next"
-                " command with these --results copies them"
+                f"{masked(self.uri)}: cannot be written ({first_line(error)}); the results are in {self.folder}, and"
+                " the next command with these --results copies them"
             )
 
     def _bring(self, name: str, kept: bool) -> None:
@@ -158,8 +177,43 @@ class Mirror:
 
     def _save(self) -> None:
         new = self.folder / f"{MIRRORED}.part"
-        new.write_text(json.dumps({"uri": self.uri, "files": self._known}))
+        new.unlink(missing_ok=True)
+        new.touch(0o600)
+        new.write_text(json.dumps({"uri": masked(self.uri), "files": self._known}))
         new.replace(self.folder / MIRRORED)
+
+    def _require_inside(self, name: str) -> None:
+        """Raise a `StoreError` when a file of that name would be written outside the local folder."""
+        path = PurePosixPath(name)
+        if path.is_absolute() or ".." in path.parts or "\0" in name or not self._leads_inside(self.folder / path):
+            raise StoreError(
+                f"{masked(self.uri)}: the name {name!r} leads out of the results folder; remove it from the storage"
+            )
+
+    def _left_out(self) -> str:
+        """What was not pushed because it is a link, which may lead to any file of this machine."""
+        if not self._links:
+            return ""
+        return f"{self.folder / self._links[0]} is a link and was not copied to {masked(self.uri)}; put the file there"
+
+    def _leads_inside(self, path: Path) -> bool:
+        return path.parent.resolve().is_relative_to(self.folder.resolve())
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """What the last push or fetch has left in the local folder.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        found = json.loads((folder / MIRRORED).read_text())
+        files = {str(name): [int(number) for number in marks] for name, marks in found["files"].items()}
+        return {"uri": str(found["uri"]), "files": files}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError):
+        raise StoreError(
+            f"{folder / MIRRORED} is damaged; delete it, and the next command fetches anew, keeping what differs here"
+        ) from None
 
 
 def _open(uri: str) -> tuple[Any, str]:
@@ -171,7 +225,7 @@ def _open(uri: str) -> tuple[Any, str]:
         store, path = FileSystem.from_uri(uri)
     except (ArrowException, ValueError, OSError) as error:
         raise UsageError(
-            f"--results {uri}: {first_line(error)}; give a folder, or s3://BUCKET/PATH, gs://BUCKET/PATH, file:///PATH"
+            f"--results {masked(uri)}: {first_line(error)}; give a folder, or s3://BUCKET/PATH, gs://BUCKET/PATH, file:///PATH"
         ) from None
     return store, path.rstrip("/")
 

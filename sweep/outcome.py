@@ -82,7 +82,7 @@ def make_outcome(
 
 def pareto_info(sweep: StoredSweep, x: str = "params") -> ParetoInfo:
     """What the Pareto plot of ``sweep`` shows."""
-    if not sweep.info.original:
+    if "accuracy" not in sweep.info.original:
         raise UsageError(f"sweep {sweep.info.name!r} has no trial yet: its original network is still being prepared")
     return get_pareto_info(in_fixed_order(sweep.records), sweep.info.original, x=x, title=sweep.info.name)
 

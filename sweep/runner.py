@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from core.errors import UsageError
 from search_spaces import SearchSpace, parse_space
 from sweep.cluster import ClusterRequest, check_request
 from sweep.errors import first_line
@@ -77,6 +78,8 @@ def run_sweep(request: RunRequest, reporter: Reporter) -> Finished:
         NeuronMergingError: it cannot start, or nothing can be stored.
     """
     check_request(request.cluster)
+    if not 0 <= request.seed < 2**32:
+        raise UsageError(f"--seed {request.seed}: give a whole number from 0 to {2**32 - 1}")
     if request.race:
         check_race(request.space.search)
     uri = request.tracking_uri or default_uri(request.results)
@@ -133,8 +136,8 @@ def resampled(info: SweepInfo, samples: int | None) -> dict[str, object]:
     """The resolved space of a sweep, with another number of configurations."""
     if samples is None:
         return info.resolved
-    search = {**info.resolved.get("search", {}), "samples": samples}
-    return {**info.resolved, "search": search}
+    search = info.resolved.get("search", {})
+    return {**info.resolved, "search": {**search, "samples": samples} if isinstance(search, dict) else search}
 
 
 def first_info(request: RunRequest, name: str, uri: str) -> SweepInfo:

@@ -19,6 +19,7 @@ from core.trial import run_trial
 from search_spaces import SearchSpace
 from sweep.bench import dataset_card, load_baseline, make_bench, measured
 from sweep.cluster import connected
+from sweep.errors import first_line
 from sweep.execute import execute
 from sweep.filing import Filing
 from sweep.limits import watch_limits
@@ -82,8 +83,12 @@ class Session:
         Args:
             warm: results of earlier sweeps that a new one takes over.
         """
-        known = read_sweep(self._results, self._store.info.name).records
+        before = read_sweep(self._results, self._store.info.name)
+        known = before.records
         self._begin(known)
+        if before.torn_lines:
+            torn = f"{before.torn_lines} damaged lines in trials.jsonl"
+            self._reporter.line(f"{torn} are left out; their trials run again")
         baseline = load_baseline(self._space.baseline, self._results, self._reporter)
         self._require_same(baseline.key)
         card, key = dataset_card(baseline), baseline.key
@@ -190,7 +195,7 @@ class Session:
         try:
             outcome = make_outcome(sweep)
         except NeuronMergingError as error:
-            stop.ask(str(error), FAILED)
+            stop.ask(first_line(error), FAILED)
             outcome = make_outcome(sweep, formats=())
         self._reporter.line("writing the last runs to MLflow")
         patience = PATIENCE_SECONDS / 10 if store.trouble else PATIENCE_SECONDS  # a full disk is MLflow's too, mostly

@@ -21,7 +21,6 @@ import errno
 import itertools
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -33,11 +32,22 @@ from core.errors import NeuronMergingError, UsageError
 from sweep.errors import StoreError
 from sweep.info import SweepInfo
 from sweep.locks import hold
-from sweep.stored import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS, read_sweep, require_sweep, unwritable
+from sweep.naming import check_name
+from sweep.stored import (
+    INFO,
+    LIVE,
+    LOCK,
+    RESERVE,
+    STOP,
+    TRIALS,
+    read_sweep,
+    require_files,
+    require_sweep,
+    unwritable,
+)
 
 SYNC_SECONDS = LIVE_SECONDS = 1.0
 RESERVE_BYTES = 2**20
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class Store:
@@ -199,6 +209,8 @@ def open_store(results: Path, name: str) -> Store:
         StoreError: its files cannot be read or written.
     """
     folder = require_sweep(results, name)
+    require_files(folder)
+    require_no_links(folder)
     try:
         lock = hold(folder / LOCK)
     except BlockingIOError:
@@ -212,6 +224,13 @@ def open_store(results: Path, name: str) -> Store:
         raise
 
 
+def require_no_links(folder: Path) -> None:
+    """Raise a `StoreError` when a file that is going to be written is a link, which may lead anywhere."""
+    for name in (INFO, TRIALS, LOCK, RESERVE, STOP, LIVE, f"{INFO}.new", f"{LIVE}.new"):
+        if (folder / name).is_symlink():
+            raise StoreError(f"{folder / name} is a link, and a sweep would write to where it leads; remove it")
+
+
 def mend(trials: Path) -> None:
     """Take away a last line without an end, which a crash cut short."""
     if not trials.exists():
@@ -219,14 +238,6 @@ def mend(trials: Path) -> None:
     with trials.open("r+b") as file:
         content = file.read()
         file.truncate(content.rfind(b"\n") + 1)
-
-
-def check_name(name: str) -> None:
-    """Raise a `UsageError` when ``name`` cannot be a folder's name everywhere."""
-    if not NAME.fullmatch(name):
-        raise UsageError(
-            f"--name {name!r}: use letters, digits, '.', '_' and '-', starting with a letter or digit, at most 100"
-        )
 
 
 def remove_empty(store: Store) -> bool:

@@ -5,17 +5,28 @@ from __future__ import annotations
 import errno
 import fcntl
 import json
+import math
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from pydantic import ValidationError
 
 from core.config import TrialRecord, explain
-from core.errors import NeuronMergingError, UnknownNameError
+from core.errors import NeuronMergingError, UnknownNameError, UsageError
 from sweep.errors import StoreError
 from sweep.info import SweepInfo
 
 INFO, TRIALS, LOCK, RESERVE, STOP, LIVE = "sweep.json", "trials.jsonl", "lock", "reserve", "stop", "live.json"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+LARGEST = 2**26
+"""More bytes than any ``sweep.json`` or line of ``trials.jsonl`` has."""
+COMPARED = ("accuracy", "params_fraction")
+"""What every finished trial has, and every table and plot reads."""
+LATEST = 1e11
+"""Seconds since the epoch, thousands of years from now."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +62,9 @@ def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
         StoreError: its files cannot be read.
     """
     folder = require_sweep(results, name)
+    require_files(folder)
     try:
-        info = SweepInfo.model_validate_json((folder / INFO).read_bytes())
+        info = SweepInfo.model_validate_json(_bounded(folder / INFO))
         records, torn = _parse(folder / TRIALS, whole)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
@@ -60,6 +72,8 @@ def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
         raise StoreError(
             f"{folder / INFO}: {explain(error, SweepInfo)}; it was damaged or is of another version"
         ) from None
+    if NAME.fullmatch(name):
+        info = info.model_copy(update={"name": name})  # its folder was given another name
     if info.status == "running" and not is_locked(folder):
         info = info.model_copy(update={"status": "interrupted", "message": "its process is gone"})
     return StoredSweep(info, records, torn, folder, _running(folder) if info.status == "running" else 0)
@@ -70,11 +84,19 @@ def require_sweep(results: Path, name: str) -> Path:
 
     Raises:
         UnknownNameError: no sweep of that name in ``results``; the nearest are named.
+        UsageError: it is no name, but a path that may lead elsewhere.
     """
+    if "/" in name or name in ("", ".", "..") or not name.isprintable() or len(name.encode()) > 255:
+        raise UsageError(f"{shortened(name)} is no name but a path; 'sweep list' shows the names in {results}")
     folder = results / name
     if not (folder / INFO).is_file():
         raise UnknownNameError("sweep", name, sweep_names(results), where=f"{results}: ")
     return folder
+
+
+def shortened(name: str) -> str:
+    """A name for a message: on one line, and not too long."""
+    return repr(name) if len(name) <= 80 else f"{name[:40]!r}…"
 
 
 def sweep_names(results: Path) -> list[str]:
@@ -104,23 +126,62 @@ def unwritable(folder: Path, error: OSError) -> StoreError:
 
 def _running(folder: Path) -> int:
     try:
-        return int(json.loads((folder / LIVE).read_bytes())["running"])
-    except (OSError, ValueError, KeyError, TypeError):  # not yet, or just being replaced
-        return 0
+        return max(0, int(json.loads(_bounded(folder / LIVE))["running"]))
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError, RecursionError, StoreError):
+        return 0  # not yet, or just being replaced
 
 
 def _parse(trials: Path, whole: bool) -> tuple[list[TrialRecord], int]:
     records: dict[str, TrialRecord] = {}
     torn = 0
-    with trials.open("rb") as lines:
-        for line in lines:
+    with trials.open("rb") as file:
+        for line in _lines(file):
             try:
                 record = TrialRecord.model_validate_json(line)
             except (ValidationError, NeuronMergingError):
                 torn += bool(line.strip())
-            else:
+                continue
+            if _is_sound(record):
                 records.setdefault(record.key, record if whole else slim(record))
+            else:
+                torn += 1
     return list(records.values()), torn
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes]:
+    """Each line; of one that is longer than any record, only so much that it is seen to be none."""
+    while line := file.readline(LARGEST):
+        yield line
+        while len(line) == LARGEST and not line.endswith(b"\n"):
+            line = file.readline(LARGEST)
+
+
+def _is_sound(record: TrialRecord) -> bool:
+    """Whether a record can be what a trial gave: finite numbers, and what is compared where it has finished."""
+    metrics = record.metrics
+    times = (record.started_at, record.seconds, record.evaluate_seconds)
+    return (
+        all(0 <= value < LATEST for value in times)
+        and 0 <= record.images < LATEST
+        and all(math.isfinite(value) for value in metrics.values())
+        and (record.status != "finished" or all(name in metrics for name in COMPARED))
+    )
+
+
+def require_files(folder: Path) -> None:
+    """Raise a `StoreError` when one of a sweep's files is there and is none: a folder, a pipe, a device."""
+    for name in (INFO, TRIALS, LOCK, LIVE):
+        path = folder / name
+        if path.exists() and not path.is_file():
+            raise StoreError(f"{path} is not a file; remove it, or name another sweep")
+
+
+def _bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(LARGEST)
+    if len(content) == LARGEST:
+        raise StoreError(f"{path} has more than {LARGEST // 2**20} MB: no sweep wrote that; restore it from a copy")
+    return content
 
 
 def slim(record: TrialRecord) -> TrialRecord:

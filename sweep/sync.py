@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from core.errors import UsageError
+from sweep.errors import StoreError
 from sweep.outcome import make_outcome
 from sweep.session import RUN_STATUS
-from sweep.stored import read_sweep
+from sweep.stored import INFO, StoredSweep, read_sweep
 from sweep.tracking import Tracker, TrackingReport, check_tracking
 from sweep.tracking.tracker import Closing
 from sweep.tracking.uri import artifacts_of, uri_of
@@ -32,7 +35,21 @@ def sync(results: Path, name: str, tracking_uri: str | None = None) -> TrackingR
     uri = tracking_uri or uri_of(sweep.info.tracking_uri, results)
     check_tracking(uri)
     outcome = make_outcome(sweep)
-    tracker = Tracker(uri, artifacts_of(uri, results), sweep.info, DatasetCard(**sweep.info.dataset))
+    tracker = Tracker(uri, artifacts_of(uri, results), sweep.info, card_of(sweep))
     for record in sweep.records:
         tracker.put(record)
     return tracker.finish(Closing(RUN_STATUS[sweep.info.status], outcome.metrics, outcome.files))
+
+
+def card_of(sweep: StoredSweep) -> DatasetCard:
+    """What the trials of ``sweep`` were evaluated on.
+
+    Raises:
+        StoreError: its info does not say.
+    """
+    try:
+        return TypeAdapter(DatasetCard).validate_python(sweep.info.dataset)
+    except ValidationError:
+        raise StoreError(
+            f"{sweep.folder / INFO}: 'dataset' does not say what trials were evaluated on; restore it from a copy"
+        ) from None

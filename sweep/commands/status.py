@@ -8,7 +8,7 @@ import time
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from core.errors import UsageError
+from core.errors import NeuronMergingError, UsageError
 from sweep.arguments import Parser
 
 if TYPE_CHECKING:
@@ -33,16 +33,24 @@ def run(options: Namespace) -> int:
 
     if options.watch:
         return watch(options)
-    names = [options.name] if options.name else sweep_names(options.results)
-    sweeps = [read_sweep(options.results, name) for name in names]
+    sweeps, unreadable = [], []
+    for name in [options.name] if options.name is not None else sweep_names(options.results):
+        try:
+            sweeps.append(read_sweep(options.results, name))
+        except NeuronMergingError as error:
+            if options.name is not None:
+                raise
+            unreadable.append(str(error))
     if options.json:
         states = [as_json(sweep) for sweep in sweeps]
         print(json.dumps(states[0] if options.name else states, indent=2))
         return 0
-    if not sweeps:
+    if not sweeps and not unreadable:
         print(f"no sweep in {options.results}; start one with 'sweep run digits-quick'")
     for sweep in sweeps:
         print("\n".join([*as_text(sweep), *(front_text(sweep) if options.name else [])]))
+    for sentence in unreadable:
+        print(sentence)
     return 0
 
 

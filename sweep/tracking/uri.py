@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from core.errors import UsageError
-from sweep.errors import TrackingError
+from sweep.errors import CREDENTIALS, TrackingError, masked
 
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 SERVERS = ("http", "https")
-HIDDEN = "…@"
+LEFT_OUT = "…"
+"""Stands in a recorded address for what is not kept of it."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -38,7 +40,7 @@ def check_tracking(uri: str) -> None:
         UsageError: not a kind of address that MLflow has.
         TrackingError: no MLflow server answers there.
     """
-    scheme = urlsplit(uri).scheme.partition("+")[0]
+    scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in (*SERVERS, *DATABASES):
         raise UsageError(
             f"--tracking-uri {redact(uri)}: give http://HOST:PORT of an MLflow server, or a database such as"
@@ -49,19 +51,18 @@ def check_tracking(uri: str) -> None:
 
 
 def _require_health(uri: str) -> None:
-    parts = urlsplit(uri)
-    host = parts.netloc.rpartition("@")[2]
-    address = urlunsplit((parts.scheme, host, parts.path.rstrip("/") + "/health", "", ""))
     remedy = "start it with 'mlflow server', or leave --tracking-uri out to use a file in the results folder"
     try:
+        parts = urlsplit(CREDENTIALS.sub("", uri))
+        address = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/") + "/health", "", ""))
         with urllib.request.urlopen(address, timeout=5) as answer:  # noqa: S310  the scheme is checked above
             answer.read(64)
     except urllib.error.HTTPError as error:
         raise TrackingError(
             f"{redact(uri)} answers {error.code} {error.reason}: is it an MLflow server? {remedy}"
         ) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+    except (OSError, ValueError, HTTPException) as error:
+        reason = masked(str(getattr(error, "reason", error)))
         raise TrackingError(f"no MLflow server answers at {redact(uri)} ({reason}); {remedy}") from None
 
 
@@ -71,14 +72,13 @@ def uri_of(recorded: str, results: Path) -> str:
     Raises:
         UsageError: a user name or password was left out of the record.
     """
-    if HIDDEN in recorded:
+    if recorded.endswith(f"/{DATABASE}"):
+        return default_uri(results)
+    if LEFT_OUT in recorded:
         raise UsageError(f"the sweep logs to {recorded}, and passwords are not kept: give --tracking-uri once more")
-    return default_uri(results) if recorded.endswith(f"/{DATABASE}") else recorded
+    return recorded
 
 
 def redact(uri: str) -> str:
-    """``uri`` without user name and password, for messages and files."""
-    parts = urlsplit(uri)
-    if "@" not in parts.netloc:
-        return uri
-    return urlunsplit(parts._replace(netloc=HIDDEN + parts.netloc.rpartition("@")[2]))
+    """``uri`` without user name, password and keys, for messages and files."""
+    return masked(uri)

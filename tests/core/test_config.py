@@ -52,3 +52,21 @@ def test_round_trip_through_json() -> None:
 def test_refusals(values: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         TrialConfig.parse(values, where="here: ")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"criterion": ["l1"]},
+        {"allocation": {}},
+        {"decomposition": ["none"]},
+        {"decomposition": "least-squares", "calibration": ["noise"]},
+        {"options": [1]},
+        {"seed": 2**64},
+        {"calibration_images": 10**9, "decomposition": "least-squares"},
+    ],
+)
+def test_values_of_other_types_are_one_sentence(values: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match=r"^here: ") as caught:
+        TrialConfig.parse(values, "here: ")
+    assert "\n" not in str(caught.value)

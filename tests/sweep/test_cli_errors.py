@@ -13,6 +13,7 @@ from command_line import environment
 
 from core.errors import UsageError
 from sweep.cli import VERBS, main
+from sweep.info import SweepInfo
 
 LENET = ["compress", "--model", "lenet-300-100", "--dataset", "digits", "--ratio", "0.5"]
 
@@ -43,6 +44,32 @@ CASES = {
         "--set ratio is given twice",
     ),
     "bad name": (["run", "digits-quick", "--name", "../x"], 2, "--name '../x': use letters, digits"),
+    "reserved name": (
+        ["run", "digits-quick", "--name", "mlflow.db"],
+        2,
+        "--name 'mlflow.db': the results folder has a file of that name",
+    ),
+    "status of a path": (["status", "../x"], 2, "'../x' is no name but a path; 'sweep list' shows the names"),
+    "status of nothing": (["status", ""], 2, "'' is no name but a path"),
+    "watching a path": (["status", "../x", "--watch"], 2, "'../x' is no name but a path"),
+    "resuming a path": (["resume", "../x"], 2, "'../x' is no name but a path"),
+    "stopping a path": (["stop", "/tmp"], 2, "'/tmp' is no name but a path"),
+    "syncing a path": (["sync", ".."], 2, "'..' is no name but a path"),
+    "logs of a path": (["logs", "a/b"], 2, "'a/b' is no name but a path"),
+    "front of a path": (["pareto", "."], 2, "'.' is no name but a path"),
+    "learning from a path": (["run", "digits-quick", "--warm-start", "../x"], 2, "'../x' is no name but a path"),
+    "negative seed": (["run", "digits-quick", "--seed", "-1"], 2, "--seed -1: give a whole number from 0"),
+    "password for tracking": (
+        ["run", "digits-quick", "--tracking-uri", "http://user:pa/ss@127.0.0.1:9"],
+        1,
+        "no MLflow server answers at http://…@127.0.0.1:9",
+    ),
+    "password for something else": (
+        ["run", "digits-quick", "--tracking-uri", "xsql://user:pass@host/db?password=word"],
+        2,
+        "--tracking-uri xsql://…@host/db?password=…: give http",
+    ),
+    "odd server": (["run", "digits-quick", "--tracking-uri", "http://[x"], 1, "no MLflow server answers at http://[x"),
     "no worker": (["run", "digits-quick", "--workers", "0"], 2, "--workers 0: give at least 1"),
     "no GPU": (["run", "digits-quick", "--gpus-per-trial", "1"], 1, "this machine has no usable GPU"),
     "negative GPU": (["run", "digits-quick", "--gpus-per-trial", "-1"], 2, "--gpus-per-trial -1.0: give 0 or more"),
@@ -197,3 +224,30 @@ def test_a_refusal_does_not_wait_for_torch():
     program = "import sys; from sweep.cli import main; main(['run', '--sampels']); sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, env=environment(), timeout=60)
     assert done.returncode == 0
+
+
+def test_no_message_shows_a_password(monkeypatch, capsys):
+    def broken(_):
+        raise ValueError("cannot reach 'postgresql://user:word@host/db' or s3://KEY:SEC/RET@bucket")
+
+    monkeypatch.setattr("sweep.cli.dispatch", broken)
+    assert main(["run", "digits-quick", "--results", "s3://KEY:SEC/RET@bucket"]) == 1
+    err = capsys.readouterr().err
+    assert "'postgresql://…@host/db' or s3://…@bucket" in err
+    log = Path(err.strip().rpartition(" ")[2])
+    assert not any(word in err + log.read_text() for word in ("word@", "KEY", "RET"))
+    assert log.stat().st_mode & 0o077 == 0
+    log.unlink()
+
+
+def test_one_unreadable_sweep_does_not_hide_the_others(capsys):
+    for name in ("good", "bad"):
+        (Path("results") / name).mkdir(parents=True)
+        info = SweepInfo(name="good", space="toy", resolved={}, search="grid", total=1)
+        (Path("results") / name / "sweep.json").write_text(info.model_dump_json())
+        (Path("results") / name / "trials.jsonl").touch()
+    (Path("results") / "bad" / "sweep.json").write_text("{")
+    assert main(["status"]) == 0
+    out = capsys.readouterr().out
+    assert "good: interrupted" in out
+    assert "bad/sweep.json" in out

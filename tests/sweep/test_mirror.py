@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -155,3 +157,101 @@ def test_unreadable_storage_is_told(bucket):
     bucket.write_text("no folder")
     with pytest.raises(StoreError, match=r"cannot be read .* check the address and the credentials"):
         located(bucket.as_uri())
+
+
+SECRET = "s3://AKIAKEY:se/cr+et@bucket/sweeps?endpoint_override=http://h:9000&secret_key=hidden"
+
+
+class Named:
+    """A storage of one object with a name that its writer chose."""
+
+    type_name = "fake"
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def get_file_info(self, _: object) -> list[object]:
+        from pyarrow.fs import FileType
+
+        return [SimpleNamespace(path=f"bucket/sweeps/{self._name}", type=FileType.File, size=3, mtime_ns=1)]
+
+    def open_input_stream(self, _: str) -> io.BytesIO:
+        return io.BytesIO(b"bad")
+
+
+@pytest.fixture
+def named(monkeypatch):
+    def use(name: str) -> None:
+        monkeypatch.setattr(sweep.mirror, "_open", lambda uri: (Named(name), "bucket/sweeps"))
+
+    return use
+
+
+@pytest.mark.parametrize("name", ["../outside", "a/../../outside", "a\0b"])
+def test_a_name_in_the_storage_that_leads_outside_is_refused(named, tmp_path, name):
+    named(name)
+    with pytest.raises(StoreError, match=r"leads out of the results folder; remove it from the storage"):
+        fetch("s3://bucket/sweeps")
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_an_absolute_name_stays_inside(named, tmp_path):
+    named("/etc/outside")
+    folder = fetch("s3://bucket/sweeps")
+    assert (folder / "etc" / "outside").read_bytes() == b"bad"
+
+
+def test_a_link_here_is_not_written_through(named, tmp_path):
+    named("fine")
+    folder = fetch("s3://bucket/sweeps")
+    (folder / "one").symlink_to(tmp_path)
+    named("one/outside")
+    with pytest.raises(StoreError, match=r"leads out of the results folder"):
+        fetch("s3://bucket/sweeps")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_link_here_is_not_pushed(bucket, tmp_path):
+    (tmp_path / "private").write_text("private")
+    with Mirror(bucket.as_uri(), fetch(bucket.as_uri())) as mirror:
+        write(mirror.folder, "one/a", "1")
+        (mirror.folder / "one" / "b").symlink_to(tmp_path / "private")
+    assert files(bucket) == {"one/a": "1"}
+    assert "one/b is a link and was not copied" in mirror.trouble
+
+
+def test_keys_are_neither_shown_nor_kept(named, tmp_path):
+    named("one/a")
+    folder = fetch(SECRET)
+    kept = folder / ".mirror.json"
+    assert kept.stat().st_mode & 0o777 == 0o600
+    for part in ("AKIAKEY", "se/cr+et", "hidden"):
+        assert part not in kept.read_text()
+    assert Mirror.of(folder).uri == SECRET
+    sweep.mirror._addresses.clear()  # as in another process
+    with pytest.raises(UsageError, match=r"is a copy of s3://…@bucket/sweeps.*keys are not kept: give that address"):
+        Mirror.of(folder)
+
+
+def test_keys_are_not_in_messages(monkeypatch):
+    with pytest.raises(UsageError) as caught:
+        fetch(SECRET.replace("s3://", "x3://"))
+    assert "AKIAKEY" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+    monkeypatch.setattr(sweep.mirror, "_open", lambda uri: (Broken(), "bucket"))
+    with pytest.raises(StoreError, match=r"s3://…@bucket/sweeps.*cannot be read") as caught:
+        fetch(SECRET)
+    assert "AKIAKEY" not in str(caught.value)
+
+
+class Broken:
+    def get_file_info(self, _: object) -> None:
+        raise OSError(f"Access denied for {SECRET}")
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"uri": "file:///x", "files": {"a": 3}}', "[" * 100_000])
+def test_a_damaged_note_of_what_was_pushed(bucket, text):
+    folder = fetch(bucket.as_uri())
+    (folder / ".mirror.json").write_text(text)
+    with pytest.raises(StoreError, match=r"\.mirror\.json is damaged; delete it, and the next command fetches anew"):
+        fetch(bucket.as_uri())

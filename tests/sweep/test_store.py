@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -172,7 +173,8 @@ info = lambda name: SweepInfo(name=name, space="toy", resolved={}, search="grid"
 store = create_store(Path(sys.argv[1]), "a", info)
 for number in range(10**6):
     config = TrialConfig(ratio=number / 10**6)
-    store.append(TrialRecord(key=config.key, config=config, status="finished"))
+    metrics = {"accuracy": 80.0, "params_fraction": 0.5}
+    store.append(TrialRecord(key=config.key, config=config, status="finished", metrics=metrics))
     print(number, flush=True)
 """
 
@@ -243,3 +245,108 @@ def test_how_many_are_under_way(results, make_info):
         store.live(8)  # too soon to be written
         assert read_sweep(results, "a").running == 7
     assert read_sweep(results, "a").running == 0
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "/etc", "a/../b", "a\n", "a\x1b[2J", "x" * 300])
+def test_a_path_is_no_name(tmp_path, results, make_info, name):
+    create_store(results, "a", make_info).close()
+    (tmp_path / INFO).write_text((results / "a" / INFO).read_text())
+    with pytest.raises(UsageError, match=r"is no name but a path; 'sweep list' shows the names in"):
+        read_sweep(results, name)
+
+
+@pytest.mark.parametrize("name", ["mlflow.db", "MLflow.db", "mlflow.db-wal", "mlartifacts", "lock", "stop"])
+def test_names_that_the_results_folder_needs_are_refused(results, make_info, name):
+    with pytest.raises(UsageError, match=r"the results folder has a file of that name; choose another --name"):
+        create_store(results, name, make_info)
+    assert not (results / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("space", '"../../x"'), ("space", '"/tmp/x"'), ("name", '"../b"'), ("started_at", "1e300"), ("total", "1" * 400)],
+)
+def test_an_info_that_leads_astray_is_damaged(results, make_info, field, value):
+    create_store(results, "a", make_info).close()
+    path = results / "a" / INFO
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps({**document, field: "HERE"}).replace('"HERE"', value))
+    with pytest.raises(StoreError, match=rf"sweep\.json: {field} = .*it was damaged or is of another version"):
+        read_sweep(results, "a")
+
+
+def test_a_folder_that_was_renamed_is_the_sweep_of_its_new_name(results, make_info, make_record):
+    with create_store(results, "a", make_info) as store:
+        store.append(make_record())
+    (results / "a").rename(results / "b")
+    with open_store(results, "b") as store:
+        assert store.info.name == "b"
+    assert len(read_sweep(results, "b").records) == 1
+
+
+DAMAGED = [
+    b'{"criterion": ["l1"]}',
+    b'{"key": "k", "status": "finished", "config": {"criterion": ["l1"]}}',
+    b'{"key": "k", "status": "finished", "config": {"decomposition": {"a": 1}}}',
+    b'{"key": "k", "status": "finished", "config": {"options": [1]}}',
+    b'{"key": "k", "status": "finished", "config": {"calibration": ["noise"], "decomposition": "least-squares"}}',
+    b'{"key": "k", "status": "finished", "config": {"allocation": {}}}',
+    b'{"key": "k", "status": "finished", "config": {}}',
+    b'{"key": "k", "status": "finished", "config": {}, "metrics": {"accuracy": NaN, "params_fraction": 0.5}}',
+    b'{"key": "k", "status": "failed", "config": {}, "started_at": 1e300}',
+    b"[" * 100_000,
+    b"\xff\x00" * 50,
+]
+
+
+@pytest.mark.parametrize("line", DAMAGED)
+def test_one_damaged_line_is_counted_and_left_out(results, make_info, make_record, line):
+    with create_store(results, "a", make_info) as store:
+        store.append(make_record(0.1))
+    path = results / "a" / TRIALS
+    path.write_bytes(line + b"\n" + path.read_bytes())
+    sweep = read_sweep(results, "a")
+    assert (sweep.torn_lines, [record.config.ratio for record in sweep.records]) == (1, [0.1])
+
+
+def test_a_line_longer_than_any_record_is_one_damaged_line(results, make_info, make_record, monkeypatch):
+    with create_store(results, "a", make_info) as store:
+        store.append(make_record(0.1))
+    path = results / "a" / TRIALS
+    monkeypatch.setattr("sweep.stored.LARGEST", 4096)
+    path.write_bytes(b"x" * 20_000 + b"\n" + path.read_bytes())
+    sweep = read_sweep(results, "a")
+    assert (sweep.torn_lines, len(sweep.records)) == (1, 1)
+
+
+@pytest.mark.parametrize("name", [INFO, TRIALS, LOCK, RESERVE, "live.json", "stop", "sweep.json.new", "live.json.new"])
+def test_a_sweep_does_not_write_through_a_link(tmp_path, results, make_info, name):
+    create_store(results, "a", make_info).close()
+    target = tmp_path / "precious"
+    own = results / "a" / name
+    if own.exists():
+        target.write_bytes(own.read_bytes())
+    else:
+        target.write_text("precious")
+    before = target.read_bytes()
+    own.unlink(missing_ok=True)
+    own.symlink_to(target)
+    with pytest.raises(StoreError, match=rf"{name} is a link, and a sweep would write to where it leads"):
+        open_store(results, "a")
+    assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [TRIALS, LOCK, "live.json"])
+def test_a_pipe_does_not_hold_a_reader_up(results, make_info, name):
+    create_store(results, "a", make_info).close()
+    (results / "a" / name).unlink(missing_ok=True)
+    os.mkfifo(results / "a" / name)
+    with pytest.raises(StoreError, match=rf"{name} is not a file; remove it"):
+        read_sweep(results, "a")
+
+
+@pytest.mark.parametrize("text", ['{"running": 1e999}', '{"running": -3}', "[]", "[" * 100_000, "\x00"])
+def test_a_count_of_running_trials_that_is_none(results, make_info, text):
+    with create_store(results, "a", make_info):
+        (results / "a" / "live.json").write_text(text)
+        assert read_sweep(results, "a").running == 0
