@@ -7,7 +7,7 @@ Several producers share a set when a residual sum (or a gate) ties them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from core.errors import UsageError, nearest
 from core.graph import ChannelGraph, Layer, build_graph
 from core.graph.rules import GATES, MODULES, OUTPUT
-
 
 
 @dataclass(frozen=True)
@@ -79,6 +78,12 @@ class Channels:
                     found.add(step.layer.name)
         return frozenset(found)
 
+    def without(self, reasons: Mapping[str, str]) -> Channels:
+        """The same network with some sets left alone: ``reasons`` by the set's name."""
+        left = {p: reasons[group.name] for group in self.sets if group.name in reasons for p in group.producers}
+        sets = tuple(group for group in self.sets if group.name not in reasons)
+        return replace(self, sets=sets, skipped={**self.skipped, **left})
+
     def local(self, group: ChannelSet, parameter: str, axis: int = 0) -> Tensor:
         """For each index of a parameter's axis, the position 0 … size-1 of its channel in the set, or -1."""
         atoms = self.graph.atoms.axes.get((parameter, axis))
@@ -118,7 +123,8 @@ def find_channels(model: nn.Module, example_inputs: Any) -> Channels:
         units = torch.from_numpy(_in_order(units.numpy()))
         names = tuple(layer.name for layer in layers)
         blocks, clash = _blocks(graph, unit_of, units)
-        reason = _why_not(graph, unit_of, units, reasons) or clash or _uneven(graph, unit_of, units)
+        unused = "only training uses it" if graph.training_only.issuperset(names) else ""
+        reason = unused or _why_not(graph, unit_of, units, reasons) or clash or _uneven(graph, unit_of, units)
         if reason:
             skipped.update(dict.fromkeys(names, reason))
         else:

@@ -20,6 +20,7 @@ convolution with batch norm this is the ``exact`` scale of docs/methods: rows γ
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -99,6 +100,15 @@ class Signature:
         """The signature with a constant that still adds to the value: folded where an activation has closed it in."""
         return self.folded() if self.inside else self
 
+    @property
+    def constant(self) -> bool:
+        """Whether no channel depends on the network's inputs."""
+        return self.mean is not None and self.std is not None and not bool(self.gram.any() or self.std.any())
+
+    def times(self, factor: float) -> Signature:
+        """Every channel multiplied by one number."""
+        return self if factor == 1 else self.scaled(torch.full_like(self.bias, factor))
+
     def scaled(self, a: Tensor) -> Signature:
         """Every channel i multiplied by a_i."""
         mean = None if self.mean is None else self.mean * a
@@ -111,17 +121,26 @@ def signatures(channels: Channels, group: ChannelSet) -> dict[str, Signature]:
 
     Consumers that share one weight have one signature, under the first one's name, in which all their inputs count.
     """
+    found = _along(channels, group, channels.graph.steps)
+    trained = _along(channels, group, channels.graph.training_steps)
+    return {**found, **{name: signature for name, signature in trained.items() if name not in found}}
+
+
+def _along(channels: Channels, group: ChannelSet, steps: Mapping[fx.Node, Step]) -> dict[str, Signature]:
+    """The signatures at the consumers along the steps of one graph."""
     walk = _Walk(channels, group)
     found: dict[str, Signature] = {}
     owner: dict[str, str] = {}
-    for node, step in channels.graph.steps.items():
+    for node, step in steps.items():
         given = [walk.at[source] for source in step.inputs if source in walk.at]
         if step.layer is not None and step.kind == "layer":
             if given and step.layer.name in group.consumers:
                 name = owner.setdefault(step.layer.weight, step.layer.name)
-                found[name] = _final(_sum([*_list(found.get(name)), *given]))
+                found[name] = _final(_beside([*_list(found.get(name)), *given]))
             if step.layer.name in group.producers:
                 walk.at[node] = walk.rows(step.layer)
+        elif step.kind == "parameter":
+            walk.constant(node, step)
         elif given:
             walk.at[node] = walk.through(step, given)
     return found
@@ -207,10 +226,15 @@ class _Walk:
         """The signature behind a channel-wise step."""
         s = given[0]
         match step.kind:
-            case "add" | "concat":
-                total = _sum(given)
-                return replace(total, mean=None, std=None) if step.op in ("maximum", "minimum") else total
+            case "concat":
+                return _beside(given)
+            case "add" if step.op in ("maximum", "minimum"):
+                return _beside(given, mean=False)
+            case "add":
+                return _sum([self.at[n].times(f) for n, f in _summands(step) if n in self.at])
             case "mul":
+                if len(given) == 2 and (factor := _factor(given, step)) is not None:
+                    return factor
                 divisors = [self.at[n] for n in step.inputs[1:] if n in self.at and step.op in DIVISIONS]
                 return _product([*given[: len(given) - len(divisors)], *map(_as_gate, divisors)])
             case "activation":
@@ -225,7 +249,15 @@ class _Walk:
                 return self.prelu(s, step)
             case "norm":
                 return self.norm(s, step)
-        return s
+        return s if step.options.get("exact", True) else replace(s, approximate=(*s.approximate, step.op))
+
+    def constant(self, node: fx.Node, step: Step) -> None:
+        """A parameter that is read as data: a channel of it is a number, known exactly."""
+        values = self.along(step.parameters["weight"], step.options["axis"])
+        if values is not None:
+            values = values.flatten().double()
+            nothing = torch.zeros_like(values)
+            self.at[node] = Signature(torch.diag(nothing), values, mean=values, std=nothing)
 
     def batch_norm(self, s: Signature, step: Step) -> Signature:
         names = step.parameters
@@ -279,8 +311,8 @@ class _Walk:
             return replace(s.folded(), mean=None, std=None, approximate=(*s.approximate, step.op))
         if step.op in DIVISIONS:
             values = 1 / values
-        if step.op in ("sub", "sub_", "isub"):
-            values = -values
+        if step.kind == "parameter-add":
+            values = values * _summands(step)[-1][1]
         if step.kind == "parameter-mul":
             return s.scaled(values.flatten(1).mean(1) if values.dim() > 1 else values)
         rest = values.flatten(1) if values.dim() > 1 else values[:, None]
@@ -301,8 +333,41 @@ def inner_products(rows: Tensor) -> Tensor:
     return (rows @ rows.T).double()
 
 
+SUBTRACTIONS = ("sub", "sub_", "isub")
+
+
+def _summands(step: Step) -> list[tuple[fx.Node, float]]:
+    """The inputs of a sum, and of a parameter's the parameter too, with their factors: a + alpha·b, a − alpha·b."""
+    second = float(step.options.get("alpha", 1)) * (-1 if step.op in SUBTRACTIONS else 1)
+    return list(zip((*step.inputs, step.node)[:2], (1.0, second), strict=True))
+
+
+def _factor(given: list[Signature], step: Step) -> Signature | None:
+    """The product of channels with constants, or their quotient, if one of the two is constant."""
+    first, second = given
+    if second.constant and second.mean is not None:
+        return first.open().scaled(1 / second.mean if step.op in DIVISIONS else second.mean)
+    if first.constant and first.mean is not None and step.op not in DIVISIONS:
+        return second.open().scaled(first.mean)
+    return None
+
+
+def _beside(given: list[Signature], *, mean: bool = True) -> Signature:
+    """Values that are read side by side: a pair must be proportional with one factor in each of them."""
+    if len(given) == 1:
+        return given[0]
+    first, folded = given[0].mean, [s.folded() for s in given]
+    known = mean and first is not None and all(s.mean is not None and torch.equal(s.mean, first) for s in given)
+    return Signature(
+        gram=torch.stack([s.gram for s in folded]).sum(0),
+        bias=torch.zeros_like(given[0].bias),
+        mean=first if known else None,
+        approximate=tuple(dict.fromkeys(op for s in given for op in s.approximate)),
+    )
+
+
 def _sum(given: list[Signature]) -> Signature:
-    """Values added, or read side by side: a pair must be proportional with one factor in all of them."""
+    """Values added: a pair must be proportional with one factor in all of them."""
     if len(given) == 1:
         return given[0]
     given = [s.open() for s in given]
@@ -339,12 +404,12 @@ def _kernel(gram: Tensor) -> Tensor:
 
 
 def _activate(s: Signature, step: Step) -> Signature:
-    op = step.op
-    if op in UNCHANGED:
+    op, whole = step.op, step.options.get("exact", True)
+    if op in UNCHANGED and whole:
         return s
     if op in GATES:
         return _as_gate(s)
-    exact = op not in APPROXIMATE and step.options.get("exact", True)
+    exact = op not in APPROXIMATE and whole
     mean, std = moments(step.options["call"], s.mean, s.std)
     approximate = s.approximate if exact else (*s.approximate, op)
     return replace(s, inside=True, mean=mean, std=std, approximate=approximate)

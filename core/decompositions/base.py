@@ -68,6 +68,22 @@ def plain(size: int, kept: Tensor) -> Merge:
     return Merge(z, torch.zeros(size, dtype=torch.float64))
 
 
+def carried_exactly(signature: Signature, z: Tensor, kept: Tensor) -> Tensor:
+    """Which channels (n,) one kept channel carries without any loss: they are proportional, constants included.
+
+    Nothing is left for a bias then, whatever mean a batch norm's statistics (which may be those of another network,
+    or none yet) say.
+    """
+    gram = signature.folded().gram
+    own, norm = gram.diagonal(), (z @ gram[kept][:, kept] * z).sum(1)
+    lost = own - 2 * (z * gram[:, kept]).sum(1) + norm
+    single = (z != 0).sum(1) <= 1
+    level = torch.ones(len(z), dtype=torch.bool)
+    if signature.approximate:
+        level = (z.sum(1) - 1).abs() < 1e-6
+    return single & level & (lost <= 1e-9 * own)
+
+
 def removed(size: int, kept: Tensor) -> Tensor:
     """The indices (n − k,) that are not kept."""
     gone = torch.ones(size, dtype=torch.bool)

@@ -27,7 +27,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from core.decompositions.base import Decomposition, Merge, plain, register, removed
+from core.decompositions.base import Decomposition, Merge, carried_exactly, plain, register, removed
 from core.signature import PublishedTerms, Signature
 
 
@@ -59,7 +59,8 @@ class MostSimilar(Decomposition):
         if signature.mean is not None and self.bn_scale == "exact":
             rest = signature.mean[gone] - c * signature.mean[kept[best]]
             constant = signature.gram.diagonal()[gone] <= 0  # a channel without weights is its mean, exactly
-            offset[gone] = torch.where(carried.flatten() | constant, rest, 0.0)
+            exact = carried_exactly(signature, z, kept)[gone]
+            offset[gone] = torch.where((carried.flatten() & ~exact) | constant, rest, 0.0)
         return Merge(z, offset)
 
 

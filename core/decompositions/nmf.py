@@ -21,7 +21,7 @@ from pydantic import Field
 from scipy.optimize import nnls
 from torch import Tensor
 
-from core.decompositions.base import Decomposition, Merge, plain, register, removed
+from core.decompositions.base import Decomposition, Merge, carried_exactly, plain, register, removed
 from core.signature import Signature
 
 TINY = 1e-12
@@ -56,7 +56,8 @@ class SemiNMF(Decomposition):
             p = torch.linalg.pinv(z)
         offset = torch.zeros(len(gram), dtype=gram.dtype)
         if signature.mean is not None and p is None:
-            offset = signature.mean - z @ signature.mean[kept]
+            rest = signature.mean - z @ signature.mean[kept]
+            offset = torch.where(carried_exactly(signature, z, kept), 0.0, rest)
         return Merge(z, offset, p)
 
 

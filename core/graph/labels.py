@@ -234,7 +234,7 @@ class Labeller(GraphRunner):
         self.atoms.freeze(own[labels == NONE], "it is joined with channels that cannot be removed")
 
     def is_loose(self, name: str) -> bool:
-        """Whether a tensor is a constant, a plain attribute or computed by a hook, so that cutting it changes nothing."""
+        """Whether a tensor is a constant, a plain attribute or computed by a hook: cutting it would change nothing."""
         try:
             return isinstance(self.fetch_attr(name), Tensor) and name not in self.held
         except AttributeError:
