@@ -111,7 +111,7 @@ def connected(
             if request.address is None:
                 _start_private(request, folder, shared_bytes)
             else:
-                _join(request.address, pack_code(folder / "code", code))
+                _join(request.address, pack_code(folder / "code", code, tell))
                 require_usable(alive_nodes())
             yield _workers(request, tell)
     finally:

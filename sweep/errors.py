@@ -10,7 +10,8 @@ HIDDEN = "…@"
 """Stands in an address for a user name and a password."""
 CREDENTIALS = re.compile(r"(?<=://)(?!/)[^\s'\"<>]*@")
 PARAMETER = re.compile(
-    r"(?i)(?<=[?&;])([\w.-]*(?:passw|pwd|secret|token|key|sig)[\w.-]*=)(?:[^&#;\s'\"<>]*[^&#;\s'\"<>:,.)])?"
+    r"(?i)(?<=[?&;])([\w.-]*(?:passw|pwd|secret|token|key|sig)[\w.-]*=)"
+    r"(?:[^&#;\s'\"<>]*[^&#;\s'\"<>:,.)])?"
 )
 
 

@@ -2,7 +2,7 @@
 
 Ray copies one folder to every node and puts it first on the workers' import path (a ``working_dir`` of its
 ``runtime_env``). So a node needs the packages of ``pyproject.toml`` and nothing of ours, and a node that has another
-version of our code in its image runs the driver's.
+version of our code in its image runs the driver's. Which files of a folder are sent is said in `sweep.manifest`.
 
 # NOTE: ``py_modules`` would do the same with a package each, but then Ray also puts the driver's current directory
 # before them on the import path of every node: an image with older code in a folder of the same name would win.
@@ -14,37 +14,41 @@ import importlib
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from core.datasets.image_folder import PREFIX as IMAGE_FOLDER
 from core.errors import UsageError
 from core.models import TORCHVISION
 from core.plugins import import_callable
+from sweep.manifest import Manifest, manifest_of
 
 PACKAGES = ("core", "search_spaces", "sweep", "dashboards")
 LIMIT_BYTES = 100 * 2**20
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
 
 
-def pack_code(folder: Path, specs: Sequence[str] = ()) -> Path:
+def pack_code(folder: Path, specs: Sequence[str] = (), tell: Callable[[str], None] | None = None) -> Path:
     """Copy our packages and the user's modules into a new ``folder``, and return it.
 
     Args:
         folder: does not exist yet.
         specs: names of a model and of a dataset, see `user_modules`.
+        tell: hears, in a line of text, which files look like keys and are left out.
 
     Raises:
-        UsageError: a user's package is too large to be sent around.
+        UsageError: a user's package is too large to be sent around, or a link in it leads elsewhere.
     """
     ours = [Path(str(importlib.import_module(name).__file__)).parent for name in PACKAGES]
     folder.mkdir(parents=True)
     for source in [*ours, *user_modules(specs)]:
-        _require_small(source)
-        if source.is_dir():
-            shutil.copytree(source, folder / source.name, ignore=LEFT_OUT)
-        else:
-            shutil.copy2(source, folder / source.name)
+        manifest = manifest_of(source)
+        _require_small(source, manifest)
+        if manifest.private and tell is not None:
+            tell(f"not sent to the nodes, since it looks like a key: {', '.join(map(str, manifest.private))}")
+        for name, path in manifest.files.items():
+            target = folder / source.name / name if source.is_dir() else folder / source.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
     return folder
 
 
@@ -86,9 +90,8 @@ def _is_installed(path: Path) -> bool:
     return "dist-packages" in path.parts or any(path.is_relative_to(home) for home in homes)
 
 
-def _require_small(source: Path) -> None:
-    files = [source] if source.is_file() else [p for p in source.rglob("*") if p.is_file()]
-    size = sum(path.stat().st_size for path in files)
+def _require_small(source: Path, manifest: Manifest) -> None:
+    size = sum(path.stat().st_size for path in manifest.files.values())
     if size > LIMIT_BYTES:
         raise UsageError(
             f"{source} is {size / 2**20:.0f} MB and would be sent to every node of the cluster: keep data out of the"
