@@ -58,6 +58,14 @@ class Channels:
         return {layer.name: layer for layer in self.graph.layers}
 
     @cached_property
+    def _depthwise(self) -> frozenset[Layer]:
+        return frozenset(layer for layer in self.graph.layers if _depthwise(self.graph, layer))
+
+    def is_depthwise(self, layer: Layer) -> bool:
+        """Whether a layer carries channels through one by one instead of reading them."""
+        return layer in self._depthwise
+
+    @cached_property
     def normed(self) -> frozenset[str]:
         """Names of the layers whose output goes straight into a batch norm."""
         steps = self.graph.steps.values()
@@ -158,7 +166,8 @@ def _tied_layers(graph: ChannelGraph, unit_of: Tensor) -> list[list[Layer]]:
 
 
 def _depthwise(graph: ChannelGraph, layer: Layer) -> bool:
-    return any(step.kind == "depthwise" and step.layer == layer for step in graph.steps.values())
+    steps = (*graph.steps.values(), *graph.training_steps.values())
+    return any(step.kind == "depthwise" and step.layer == layer for step in steps)
 
 
 def _in_order(units: np.ndarray) -> np.ndarray:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,7 +18,9 @@ from core.decompositions import Decomposition
 from core.decompositions.base import Merge, plain, removed
 from core.errors import ModelError, UsageError
 from core.graph import Layer
+from core.graph.trace import duplicate, undisturbed
 from core.refit import recalibrate, refit
+from core.selfcheck import SelfCheck, culprits
 from core.signature import Signature, signatures
 from core.surgery import cut, fold, parameter, replace_rows, units_gone
 
@@ -64,10 +66,17 @@ class Result:
 
 @dataclass
 class Prepared:
-    """A network's channel sets and everything about them that does not depend on the configuration."""
+    """A network's channel sets and everything about them that does not depend on the configuration.
+
+    Args:
+        channels: its channel sets, all of which have been seen to be removable.
+        check: compares what is cut with the original.
+        modes: for each module whether it is in training mode.
+    """
 
     channels: Channels
-    training: bool = False
+    check: SelfCheck
+    modes: dict[str, bool]
     _signatures: dict[str, dict[str, Signature]] = field(default_factory=dict)
     _scores: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
@@ -86,12 +95,38 @@ class Prepared:
 
 
 def prepare(model: nn.Module, example_inputs: Any) -> Prepared:
-    """Find the channel sets of ``model``, for several `compress` calls on it."""
+    """Find the channel sets of ``model``, for several `compress` calls on it.
+
+    Half of all sets is removed once and compared with the original; a set that does not stand it is left alone.
+    """
     channels = find_channels(model, example_inputs)
+    check = SelfCheck(channels)
+    if channels.sets:
+        with undisturbed(model):
+            halves = {group.name: _any_half(channels, group) for group in channels.sets}
+            problem = partial(_problem_without, check, halves, training=True)
+            if problem(channels.sets):
+                channels = channels.without(culprits(problem, channels.sets))
     if not channels.sets:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(channels.skipped.items())[:3])
         raise ModelError(f"{type(model).__name__} has no layer whose channels could be removed ({reasons})")
-    return Prepared(channels, model.training)
+    return Prepared(channels, check, {name: module.training for name, module in model.named_modules()})
+
+
+def _any_half(channels: Channels, group: ChannelSet) -> Tensor:
+    """Half of a set's channels, drawn at random and always the same."""
+    scores = torch.rand(group.size, generator=torch.Generator().manual_seed(group.size))
+    return keep(channels, group, scores, 0.5)
+
+
+def _problem_without(
+    check: SelfCheck, kept: Mapping[str, Tensor], groups: Sequence[ChannelSet], *, training: bool = False
+) -> str:
+    """What is wrong when the channels of ``groups`` that are not kept are cut; "" if nothing is."""
+    full, gone = check.channels.graph.model, units_gone(groups, kept)
+    work = duplicate(full)
+    cut(work, check.channels, gone)
+    return check.problem(full, work, gone, training=training)
 
 
 def compress(
@@ -135,38 +170,60 @@ def compress(
     prepared = model if isinstance(model, Prepared) else prepare(model, example_inputs)
     channels = prepared.channels
     groups = channels.select(tuple(sites) if sites is not None else None)
+    left = {p: "not among the chosen sites" for g in channels.sets if g not in groups for p in g.producers}
     scores = [prepared.scores(group, criterion) for group in groups]
     shares = spread([group.producers for group in groups], scores, ratio, ratios or {})
     kept = {
         group.name: keep(channels, group, score, share)
         for group, score, share in zip(groups, scores, shares, strict=True)
     }
-    work = copy.deepcopy(channels.graph.model)
-    report = [_merge_set(work, prepared, group, kept[group.name], method) for group in groups]
-    gone = units_gone(groups, kept)
-    cut(work, channels, gone)
-    lost: dict[str, float] = {}
-    if calibration is not None:
-        lost = refit(work, channels, gone, method, calibration)
-        if method.bn_recalibrate:
-            recalibrate(work, calibration)
-    require_running(work, channels)
-    left = {p: "not among the chosen sites" for g in channels.sets if g not in groups for p in g.producers}
-    found = tuple(_with_losses(site, lost) for site in report)
-    return Result(work.train(prepared.training), found, {**channels.skipped, **left})
+    with undisturbed(channels.graph.model):
+        work, report, gone, alone = _cut_and_checked(prepared, groups, kept, method)
+        if calibration is not None:
+            report = _refitted(work, prepared, gone, method, calibration, report)
+    for name, module in work.named_modules():
+        module.training = prepared.modes.get(name, module.training)
+    return Result(work, report, {**channels.skipped, **left, **alone})
 
 
-def require_running(model: nn.Module, channels: Channels) -> None:
-    """Run the compressed network once: a size written into its code may only show now."""
-    try:
-        with torch.no_grad():
-            model(*channels.graph.inputs)
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"the compressed {type(model).__name__} does not run ({reason}): its code depends on a channel count; "
-            "leave the layers around it out with sites="
-        ) from None
+def _cut_and_checked(
+    prepared: Prepared, groups: Sequence[ChannelSet], kept: Mapping[str, Tensor], method: Decomposition
+) -> tuple[nn.Module, tuple[Site, ...], Tensor, dict[str, str]]:
+    """Merge, cut and compare with the original; sets that do not stand it are left alone, by producer with the reason.
+
+    Raises:
+        ModelError: the network is wrong although no set of channels is to blame.
+    """
+    channels, check, alone = prepared.channels, prepared.check, dict[str, str]()
+    while True:
+        full = duplicate(channels.graph.model)
+        report = tuple(_merge_set(full, prepared, group, kept[group.name], method) for group in groups)
+        gone = units_gone(groups, kept)
+        work = duplicate(full)
+        cut(work, channels, gone)
+        wrong = check.problem(full, work, gone)
+        if not wrong:
+            return work, report, gone, alone
+        bad = culprits(partial(_problem_without, check, kept), groups)
+        if not bad:
+            raise ModelError(f"{type(work).__name__} cannot be cut like this: {wrong}; leave layers out with sites=")
+        alone |= {p: bad[group.name] for group in groups if group.name in bad for p in group.producers}
+        groups = [group for group in groups if group.name not in bad]
+
+
+def _refitted(
+    work: nn.Module,
+    prepared: Prepared,
+    gone: Tensor,
+    method: Decomposition,
+    calibration: Tensor,
+    report: tuple[Site, ...],
+) -> tuple[Site, ...]:
+    """Refit the cut network in place as the method wants, and add to the report what each reader has lost."""
+    lost = refit(work, prepared.channels, gone, method, calibration)
+    if method.bn_recalibrate:
+        recalibrate(work, calibration)
+    return tuple(_with_losses(site, lost) for site in report)
 
 
 def check_request(ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Tensor | None) -> None:

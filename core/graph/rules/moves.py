@@ -114,7 +114,7 @@ def channel_shuffle(walk: Labeller, call: Call) -> Any:
     """Dealing out the channels of each group in turn works on, if every group loses the same ones: they are tied."""
     source = call.arg(0, "input")
     labels = walk.of(source)
-    groups = int(call.module.groups if call.module is not None else walk.value(call.arg(1, "groups")))
+    groups: Any = call.module.groups if call.module is not None else walk.value(call.arg(1, "groups"))
     if any(a != 1 for a in varying_axes(labels)):
         return opaque(walk, call)
     read = labels.movedim(1, 0).flatten(1)[:, 0].view(groups, -1)

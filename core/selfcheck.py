@@ -1,0 +1,238 @@
+"""Look before returning: the network that was cut is compared with the original that was not.
+
+The original runs with its full width, but nobody reads the removed channels: their columns are zero in every consumer,
+and norms over channels see the kept ones only. The cut network runs with its own code. Both must give the same outputs,
+in the same structure and with the same shapes. So an operation that a rule describes wrongly, or a size written into
+the network's code, is seen here, whatever it is; the channel set behind it is found by bisection and left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from core.channels import Channels, ChannelSet
+from core.errors import first_line
+from core.graph import Step
+from core.graph.trace import GraphRunner, duplicate, twice, twin
+from core.surgery import assign, by_reader, by_weight, kept_positions, parameter
+
+SMALL = 20_000_000
+"""Networks with at most so many parameters are compared in float64 on the CPU."""
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.02}
+"""Largest difference allowed, relative to the largest output, by the type the networks compute in."""
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """Compares cut copies of one network with the original, on random inputs of the example inputs' shapes."""
+
+    channels: Channels
+
+    @cached_property
+    def inputs(self) -> tuple[Any, ...]:
+        """Random inputs that look like the example inputs; these themselves where the network rejects others."""
+        given = self.channels.graph.inputs
+        generator = torch.Generator().manual_seed(0)
+        drawn = pytree.tree_map(lambda x: _noise_like(x, generator), given)
+        try:
+            outputs = _tensors(twin(self.channels.graph.model)(*drawn))
+        except Exception:
+            return given
+        return drawn if all(bool(torch.isfinite(y).all()) for y in outputs if y.is_floating_point()) else given
+
+    @cached_property
+    def layout(self) -> tuple[Any, list[Any]]:
+        """Structure of the original's outputs, and the shape of each tensor in it."""
+        return _layout(twin(self.channels.graph.model)(*self.inputs))
+
+    @cached_property
+    def trains(self) -> bool:
+        """Whether the original runs in training mode."""
+        return not self._training_problem(self.channels.graph.model)
+
+    def problem(self, full: nn.Module, cut: nn.Module, gone: Tensor, *, training: bool = False) -> str:
+        """What is wrong with ``cut``, in words; "" if nothing is.
+
+        Args:
+            full: the network before the cut, with whatever was folded into its consumers.
+            cut: the same after it.
+            gone: channel numbers that were removed.
+            training: also see whether ``cut`` runs in training mode, if the original does.
+        """
+        try:
+            layout = _layout(twin(cut)(*self.inputs))
+        except Exception as error:
+            return f"the network does not run without some of them: {first_line(error)}"
+        if layout != self.layout:
+            return "without some of them the network's outputs have another structure or shape"
+        wrong = self._difference(full, cut, gone)
+        if not wrong and training and self.trains:
+            wrong = self._training_problem(cut)
+        return wrong
+
+    def _difference(self, full: nn.Module, cut: nn.Module, gone: Tensor) -> str:
+        small = sum(p.numel() for p in full.parameters()) <= SMALL
+        for precise in (True, False) if small else (False,):
+            try:
+                apart, allowed = self._apart(full, cut, gone, precise)
+            except Exception as error:
+                if precise:  # the network's code names a type or a device
+                    continue
+                return f"the network cannot be compared with the original: {first_line(error)}"
+            if not apart <= allowed:
+                return f"without some of them the network computes something else (off by {100 * apart:.2g} %)"
+            break
+        return ""
+
+    def _apart(self, full: nn.Module, cut: nn.Module, gone: Tensor, precise: bool) -> tuple[float, float]:
+        """The largest difference of the outputs relative to the largest one, and what is allowed."""
+        full, cut, inputs = duplicate(full), twin(cut), self.inputs
+        if precise:
+            full, cut = full.cpu().double(), duplicate(cut).cpu().double()
+            inputs = pytree.tree_map(_precise, inputs)
+        silence(full, self.channels, gone)
+        torch.manual_seed(0)
+        expected = _tensors(Masked(full, self.channels, gone).run(*inputs))
+        torch.manual_seed(0)
+        found = _tensors(cut(*inputs))
+        if len(expected) != len(found):
+            return float("inf"), 0.0
+        types = {p.dtype for p in full.parameters() if p.is_floating_point()}
+        allowed = max((TOLERANCE.get(t, 0.1) for t in types), default=1e-3)
+        return max((distance(a, b) for a, b in zip(expected, found, strict=True)), default=0.0), allowed
+
+    def _training_problem(self, model: nn.Module) -> str:
+        try:
+            twin(model).train()(*(twice(x) for x in self.inputs))
+        except Exception as error:
+            return f"without some of them the network does not run in training mode: {first_line(error)}"
+        return ""
+
+
+def culprits(problem: Callable[[Sequence[ChannelSet]], str], groups: Sequence[ChannelSet]) -> dict[str, str]:
+    """The sets that must be left alone, with the reason, so that ``problem`` finds nothing with all others.
+
+    Args:
+        problem: cuts the sets it is given and says what is wrong; "" if nothing is.
+        groups: sets that together have a problem.
+    """
+    found: dict[str, str] = {}
+
+    def search(part: Sequence[ChannelSet], reason: str) -> None:
+        if len(part) == 1:
+            found[part[0].name] = reason
+            return
+        halves = part[: len(part) // 2], part[len(part) // 2 :]
+        bad = [(half, reason) for half in halves if (reason := problem(half))]
+        for half, reason in bad:
+            search(half, reason)
+        if not bad:  # each half is fine without the other
+            one_by_one(part)
+
+    def one_by_one(part: Sequence[ChannelSet]) -> None:
+        fine: list[ChannelSet] = []
+        for group in part:
+            if reason := problem([*fine, group]):
+                found[group.name] = reason
+            else:
+                fine.append(group)
+
+    search(groups, problem(groups))
+    left = [group for group in groups if group.name not in found]
+    if left and problem(left):
+        one_by_one(left)
+    return found
+
+
+class Masked(GraphRunner):
+    """Runs the full network as if the channels ``gone`` were not there; their columns must be zero in ``root``."""
+
+    def __init__(self, root: nn.Module, channels: Channels, gone: Tensor) -> None:
+        super().__init__(channels.graph.traced, root)
+        self.channels, self.gone = channels, gone
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node; a norm over channels sees the kept ones only."""
+        step = self.channels.graph.steps.get(n)
+        if step is None or step.kind != "norm" or step.options["over"] == "each":
+            return super().run_node(n)
+        kept = kept_positions(self.channels, self.channels.graph.profiles[n], self.gone)
+        if len(kept) == len(self.channels.graph.profiles[n]):
+            return super().run_node(n)
+        return self._norm(step, self.env[step.inputs[0]], self.channels.graph.channel_axis[n], kept)
+
+    def _norm(self, step: Step, x: Tensor, axis: int, kept: Tensor) -> Tensor:
+        groups = step.options.get("groups", 1)
+        weight, bias = (parameter(self.root, step.parameters.get(key, "")) for key in ("weight", "bias"))
+        out, block = torch.zeros_like(x), kept // (x.size(axis) // groups)
+        for number in range(groups):
+            own = kept[block == number].to(x.device)
+            w, b = (None if value is None else value[own] for value in (weight, bias))
+            part, eps = x.index_select(axis, own), step.options["eps"]
+            if step.options["over"] == "groups":
+                part = F.group_norm(part, 1, w, b, eps)
+            elif step.options["over"] == "rms":
+                part = F.rms_norm(part, (len(own),), w, eps)
+            else:
+                part = F.layer_norm(part, (len(own),), w, b, eps)
+            out.index_copy_(axis, own, part)
+        return out
+
+
+def silence(model: nn.Module, channels: Channels, gone: Tensor) -> None:
+    """Set the columns of the channels ``gone`` to zero in every layer that reads them, in place."""
+    for layer in channels.graph.layers:
+        atoms = channels.graph.atoms.axes.get((layer.weight, layer.read_axis))
+        if atoms is None or channels.is_depthwise(layer):
+            continue
+        columns = torch.isin(channels.unit_of[atoms.long()], gone)
+        weight = parameter(model, layer.weight)
+        if weight is not None and bool(columns.any()):
+            read = by_reader(weight.detach(), layer).clone()
+            read[columns.to(read.device)] = 0
+            assign(model, layer.weight, by_weight(read, layer))
+
+
+def distance(a: Tensor, b: Tensor) -> float:
+    """The largest difference relative to the largest finite value of ``a``; NaN at the same places is no difference."""
+    if a.shape != b.shape:
+        return float("inf")
+    a, b = a.double(), b.to(a.device).double()
+    same = (a == b) | (a.isnan() & b.isnan())
+    if a.numel() == 0 or bool(same.all()):
+        return 0.0
+    size = a[a.isfinite()].abs().max() if bool(a.isfinite().any()) else a.new_ones(())
+    found = float(((a - b).abs()[~same].max() / size.clamp_min(1e-12)).detach())
+    return found if found == found else float("inf")
+
+
+def _tensors(outputs: Any) -> list[Tensor]:
+    return [y.detach() for y in pytree.tree_leaves(outputs) if isinstance(y, Tensor)]
+
+
+def _layout(outputs: Any) -> tuple[Any, list[Any]]:
+    leaves, structure = pytree.tree_flatten(outputs)
+    return structure, [(tuple(y.shape), y.dtype) if isinstance(y, Tensor) else type(y) for y in leaves]
+
+
+def _noise_like(x: Any, generator: torch.Generator) -> Any:
+    if not isinstance(x, Tensor) or not x.is_floating_point() or x.numel() == 0:
+        return x
+    sound = torch.isfinite(x).all() and x.numel() > 1 and x.std() > 0
+    mean, std = (x.float().mean(), x.float().std()) if sound else (torch.zeros(()), torch.ones(()))
+    return (torch.randn(x.shape, generator=generator).to(x.device) * std + mean).to(x.dtype)
+
+
+def _precise(x: Any) -> Any:
+    if not isinstance(x, Tensor):
+        return x
+    return x.cpu().double() if x.is_floating_point() else x.cpu()
