@@ -35,6 +35,12 @@ DEFAULT_OBJECTIVES: dict[Metric, Direction] = {"accuracy": "max", "params_fracti
 DEFAULT_SAMPLES = 100
 """How many configurations random, tpe and nsga2 try when the space does not say."""
 
+MOST_TRIALS = 100_000
+"""A grid of more is refused, unless ``samples`` takes fewer of it."""
+
+DEEPEST = 16
+"""How many tables and lists may lie inside one another."""
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +50,9 @@ class SearchDefaults(_Table):
     """How a sweep searches the space unless its command line says otherwise."""
 
     algorithm: Algorithm = "grid"
-    samples: StrictInt | None = Field(None, ge=1, description="configurations to try; None: the whole grid")
+    samples: StrictInt | None = Field(
+        None, ge=1, le=1_000_000, description="configurations to try; None: the whole grid"
+    )
     objectives: dict[Metric, Direction] = Field(DEFAULT_OBJECTIVES, min_length=1)
 
 
@@ -81,7 +89,7 @@ class SpaceTable(_Table):
 def read_toml(path: Traversable, source: str) -> dict[str, Any]:
     """Read a TOML file; what cannot be read or parsed is a `UsageError` that names ``source`` and the line."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return parse_toml(path.read_text(encoding="utf-8"), f"{source}: ")
     except FileNotFoundError:
         raise UsageError(f"{source}: there is no such file; give the path of a .toml file or a bundled name") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -89,6 +97,41 @@ def read_toml(path: Traversable, source: str) -> dict[str, Any]:
         raise UsageError(f"{source}: cannot be read: {reason}") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{source}: not valid TOML: {str(error)[0].lower()}{str(error)[1:]}") from None
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Parse TOML whose numbers fit into 64 bits and whose tables are not nested without end.
+
+    Raises:
+        TOMLDecodeError: it is no TOML.
+        UsageError: a number is too large, or the nesting too deep; the message begins with ``where``.
+    """
+    try:
+        document = tomllib.loads(text)
+    except RecursionError:
+        raise _too_deep(where) from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError:  # Python reads no decimal number of thousands of digits
+        raise _too_large(where) from None
+    left: list[tuple[Any, int]] = [(document, 0)]
+    while left:
+        value, depth = left.pop()
+        if depth > DEEPEST:
+            raise _too_deep(where)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise _too_large(where)
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        left += [(part, depth + 1) for part in inner]
+    return document
+
+
+def _too_deep(where: str) -> UsageError:
+    return UsageError(f"{where}tables or lists lie more than {DEEPEST} deep in one another; flatten them")
+
+
+def _too_large(where: str) -> UsageError:
+    return UsageError(f"{where}a whole number does not fit into 64 bits; give a smaller one")
 
 
 def complaint(error: ValidationError, model: type[BaseModel]) -> str:
@@ -135,8 +178,9 @@ def sentence(kind: str, message: str, given: object) -> str:
     return f"{_quote(given)} is refused: {message[0].lower()}{message[1:]}"
 
 
-def _quote(value: object) -> str:
-    return repr(value) if isinstance(value, str) else show(value)
+def _quote(value: object, most: int = 80) -> str:
+    text = repr(value) if isinstance(value, str) else " ".join(show(value).split())
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
 
 
 def words(annotation: Any) -> list[str]:

@@ -12,7 +12,7 @@ from core.baselines import BaselineConfig
 from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError
 from search_spaces.conditions import IMAGE_FIELDS, PER_SITE_ALLOCATION
-from search_spaces.document import SearchDefaults
+from search_spaces.document import SearchDefaults, parse_toml
 from search_spaces.names import PER_SITE, checked, default, is_known, is_option, knowers, known_names
 from search_spaces.tables import flat_ratios
 
@@ -45,7 +45,7 @@ def parse_value(text: str, where: str = "") -> Any:
         UsageError: it is neither; the message begins with ``where``.
     """
     try:
-        found = tomllib.loads(f"value = {text}")
+        found = parse_toml(f"value = {text}", where)
     except tomllib.TOMLDecodeError:
         if BARE_WORD.fullmatch(text):
             return text

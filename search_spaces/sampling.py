@@ -13,8 +13,9 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from core.errors import UsageError
-from search_spaces.axis import SuggestingTrial, Value
+from search_spaces.axis import Choices, SuggestingTrial, Value
 from search_spaces.conditions import IMAGE_FIELDS, needs_images
+from search_spaces.document import MOST_TRIALS
 from search_spaces.names import PER_SITE, is_option
 
 if TYPE_CHECKING:
@@ -70,17 +71,46 @@ def assignments(space: SearchSpace, names: Sequence[str], begun: Assignment | No
 
 
 def size(space: SearchSpace) -> int | None:
-    """Count the assignments, without enumerating more than the axes that decide about others; None: continuous."""
+    """Count the assignments; values of an axis that decide about others alike are counted as one; None: continuous."""
     order = walking_order(space)
     deciding = set[str]().union(*(_deciding(space, name) for name in order))
     total = 0
-    for assignment in assignments(space, [name for name in order if name in deciding]):
+    for assignment, times in _classes(space, [name for name in order if name in deciding], {}):
         free = [space.axes[n].count for n in order if n not in deciding and counts(space, n, assignment)]
         known = [count for count in free if count is not None]
         if len(known) < len(free):
             return None
-        total += prod(known)
+        total += times * prod(known)
     return total
+
+
+def _classes(space: SearchSpace, names: Sequence[str], begun: Assignment) -> Iterator[tuple[Assignment, int]]:
+    """Assignments of the axes ``names``, each with how many there are that differ from it in no condition."""
+    if not names:
+        yield begun, 1
+        return
+    name, rest = names[0], names[1:]
+    if not counts(space, name, begun):
+        yield from _classes(space, rest, begun)
+        return
+    for value, times in _kinds(space, name):
+        for assignment, others in _classes(space, rest, {**begun, name: value}):
+            yield assignment, times * others
+
+
+def _kinds(space: SearchSpace, name: str) -> Iterator[tuple[Value, int]]:
+    """Values of an axis that decide about others differently, each with how many there are of its kind."""
+    axis = space.axes[name]
+    conditions = [condition[name] for condition in space.conditions.values() if name in condition]
+    named = axis.values if isinstance(axis, Choices) else {value for values in conditions for value in values}
+    kinds: dict[object, list[Value]] = {}
+    for value in named:
+        itself = value if name in ("decomposition", "bn_recalibrate") else None  # which images depend on
+        kinds.setdefault((itself, *(value in values for values in conditions)), []).append(value)
+    yield from ((values[0], len(values)) for values in kinds.values())
+    left = (axis.count or 0) - len(named)
+    if left > 0:
+        yield next(value for value in map(axis.at, range(len(named) + 1)) if value not in named), left
 
 
 def draw(space: SearchSpace, rng: random.Random) -> Assignment:
@@ -104,9 +134,13 @@ def distinct_draws(space: SearchSpace, seed: int) -> Iterator[Assignment]:
         if not misses:
             seen.add(identity)
             yield assignment
-    rest = [a for a in assignments(space, space.order) if frozenset(a.items()) not in seen]
-    rng.shuffle(rest)
-    yield from rest
+    rest = (a for a in assignments(space, space.order) if frozenset(a.items()) not in seen)
+    if (space.size() or 0) > MOST_TRIALS:  # too many to be mixed
+        yield from rest
+        return
+    mixed = list(rest)
+    rng.shuffle(mixed)
+    yield from mixed
 
 
 def suggest(space: SearchSpace, trial: SuggestingTrial) -> Assignment:

@@ -25,7 +25,7 @@ from search_spaces import sampling
 from search_spaces.axis import Axis, SuggestingTrial, Value, label
 from search_spaces.conditions import PER_SITE_ALLOCATION, Condition
 from search_spaces.describe import SpaceInfo, describe
-from search_spaces.document import DEFAULT_SAMPLES, SearchDefaults, SpaceTable, read_toml
+from search_spaces.document import DEFAULT_SAMPLES, MOST_TRIALS, SearchDefaults, SpaceTable, read_toml
 from search_spaces.names import PER_SITE, default, is_option, knowers
 from search_spaces.override import overridden
 from search_spaces.resolve import resolve, resolve_baseline
@@ -140,7 +140,11 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
     if endless and table.search.algorithm == "grid":
         hint = "give it a step or values, or set search.algorithm to random, tpe or nsga2"
         raise UsageError(f"{source}: axes.{endless[0]}: is continuous, so it has no grid; {hint}")
-    return SearchSpace(table.name, table.description, baseline, table.search, fixed, axes, conditions, document)
+    space = SearchSpace(table.name, table.description, baseline, table.search, fixed, axes, conditions, document)
+    if table.search.algorithm == "grid" and space.planned() > MOST_TRIALS:
+        hint = "take larger steps, set search.samples, or search.algorithm to random, tpe or nsga2"
+        raise UsageError(f"{source}: axes: the grid has {space.size():,} configurations, over {MOST_TRIALS:,}: {hint}")
+    return space
 
 
 def load_space(name_or_path: str) -> SearchSpace:

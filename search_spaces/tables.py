@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.errors import UsageError
-from search_spaces.axis import Axis, Choices, Range, show
+from search_spaces.axis import Axis, Choices, Range, Value, exact, show
 from search_spaces.document import AxisTable
 from search_spaces.names import PER_SITE, checked, is_option, require_known, within
+
+FINEST = 10**9
+"""So many steps of a range differ from one another; finer ones are a continuous range."""
 
 
 def fixed_fields(table: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -42,9 +45,11 @@ def build_axis(name: str, table: AxisTable, owners: Sequence[str], where: str) -
     if not table.values:
         raise UsageError(f"{where}the axis is empty: list at least one value or remove it")
     values = tuple(checked(name, v, owners, within(where, "values")) for v in table.values)
-    for i, value in enumerate(values):
-        if value in values[:i]:
+    seen: set[Value] = set()
+    for value in values:
+        if value in seen:
             raise UsageError(f"{within(where, 'values')}{show(value)} is listed twice")
+        seen.add(value)
     return Choices(values)
 
 
@@ -55,7 +60,7 @@ def _range(name: str, table: AxisTable, owners: Sequence[str], where: str) -> Ra
         raise UsageError(f"{where}low = {show(low)} is above high = {show(high)}")
     if table.log and low <= 0:
         raise UsageError(f"{where}low = {show(low)} must be above 0 for log = true")
-    return Range(low, high, None if table.step is None else _step(table, low, where), table.log)
+    return Range(low, high, None if table.step is None else _step(table, low, high, where), table.log)
 
 
 def _bound(name: str, key: str, given: Any, owners: Sequence[str], where: str) -> int | float:
@@ -67,7 +72,7 @@ def _bound(name: str, key: str, given: Any, owners: Sequence[str], where: str) -
     return value
 
 
-def _step(table: AxisTable, low: float, where: str) -> int | float:
+def _step(table: AxisTable, low: float, high: float, where: str) -> int | float:
     step, at = table.step, within(where, "step")
     if table.log:
         raise UsageError(f"{where}step and log exclude each other: drop one of them")
@@ -77,4 +82,6 @@ def _step(table: AxisTable, low: float, where: str) -> int | float:
         raise UsageError(f"{at}{step} is not a whole number, as low and high are")
     if not 0 < step < math.inf:
         raise UsageError(f"{at}{step} is not above 0")
+    if isinstance(low, float) and (exact(high) - exact(low)) / exact(step) > FINEST:
+        raise UsageError(f"{at}{step} makes more than {FINEST:,} values; take a larger step, or none")
     return type(low)(step)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice
 from typing import Any, Protocol
 
 from core.config import TrialConfig, TrialRecord
@@ -224,8 +224,17 @@ def make_planner(
         return OptunaPlanner(space, seed, known, lag, warm, hints)
     taken = {record.key for record in warm}
     drawn = space.grid() if space.search.algorithm == "grid" else space.random(total(space, len(warm)), seed)
-    unique = {config.key: config for config in (*hints, *drawn) if config.key not in taken}
-    chosen = list(islice(unique.values(), space.planned()))
+    new = (config for config in chain(hints, drawn) if config.key not in taken)
+    chosen = list(islice(_each_once(new), space.planned()))
     if race:
         random.Random(seed).shuffle(chosen)  # noqa: S311  reproducible, no secret
     return ListPlanner(chosen, known)
+
+
+def _each_once(configs: Iterable[TrialConfig]) -> Iterator[TrialConfig]:
+    """One at a time, so that of a fine grid no more is made than is asked for."""
+    seen: set[str] = set()
+    for config in configs:
+        if config.key not in seen:
+            seen.add(config.key)
+            yield config

@@ -135,6 +135,18 @@ REFUSED = [
     (axis('"ratios.a" = { values = [0.1] }'), "axes.ratios.a: only allocation = 'per-site' reads ratios"),
     (GOOD + "[fixed]\nallocation = 'per-site'\nratios = { a = 1.1 }", "fixed.ratios.a: 1.1 should be less than 1"),
     (axis("ratios = { values = [0.1] }"), "axes.ratios: takes a table; fix it"),
+    # odd values
+    (GOOD.replace("0.3", "-inf"), "axes.ratio.values: -inf is not a finite number"),
+    (GOOD.replace("0.3", "2020-01-01"), "axes.ratio.values: 2020-01-01 is not a number"),
+    (GOOD.replace("0.3", "[0.3]"), "axes.ratio.values: \\[0.3\\] is not a number"),
+    (GOOD.replace("0.3", "{ a = 1 }"), "axes.ratio.values: "),
+    (GOOD.replace("0.3", "'" + "x" * 500 + "'"), "axes.ratio.values: 'x+…x+' is not a number"),
+    (GOOD + "[search]\nsamples = 10000000", "search.samples: 10000000 should be less"),
+    (axis("seed = { values = [9223372036854775808] }"), "axes.seed.values: 9223372036854775808 should be less"),
+    (axis("threshold = { low = 0.1, high = 0.9, step = 5e-324 }"), "step: 5e-324 makes more than 1,000,000,000 values"),
+    (axis("threshold = { low = 0.1, high = nan }"), "axes.threshold.high: nan is not a finite number"),
+    (axis("threshold = { low = 0.1, high = 0.9, step = nan }"), "axes.threshold.step: nan is not above 0"),
+    (axis("threshold = { low = 0.1, high = 0.9, step = 12:00:00 }"), "axes.threshold.step: .* is not a number"),
 ]
 
 
@@ -159,6 +171,13 @@ def test_the_document_that_every_case_spoils_is_good() -> None:
         (b"[baseline]\nmodel = lenet", "mine.toml: not valid TOML: .*line 2"),
         (b"a = 1\na = 2\n", "mine.toml: not valid TOML: .*line 2"),
         (b"\xff\xfe", "mine.toml: cannot be read: it is not UTF-8 text"),
+        (b"", "mine.toml: baseline: is missing"),
+        (b"a = " + b"[" * 50_000, "mine.toml: tables or lists lie more than 16 deep in one another; flatten them"),
+        (b"a = " + b"{ b = " * 50_000, "lie more than 16 deep"),
+        (b"fixed." + b"a." * 5_000 + b"b = 1", "lie more than 16 deep"),
+        (b"a = " + b"1" * 5_000, "mine.toml: a whole number does not fit into 64 bits; give a smaller one"),
+        (b"a = 0x" + b"f" * 5_000, "does not fit into 64 bits"),
+        (b"a = [9223372036854775808]", "does not fit into 64 bits"),
     ],
 )
 def test_unreadable_toml_names_file_and_line(tmp_path: Path, content: bytes, message: str) -> None:
@@ -198,6 +217,8 @@ def test_unknown_bundled_space() -> None:
         ({"ratio": "0.5\nseed = 1"}, "is not one TOML value"),
         ({"ratio": ""}, "'' is not one TOML value"),
         ({"ratio": "[]"}, "axes.ratio: the axis is empty"),
+        ({"ratio": "[" * 50_000}, "lie more than 16 deep"),
+        ({"seed": "1" * 5_000}, "does not fit into 64 bits"),
         ({"ratio": "{ low = 0.1, high = 0.2 }"}, "axes.ratio: is continuous"),
         ({"criterion": "l3"}, "unknown criterion 'l3'; did you mean"),
         (

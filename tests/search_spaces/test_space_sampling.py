@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import random
+import tomllib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -16,7 +18,8 @@ from hypothesis import strategies as st
 
 from core.config import TrialConfig
 from core.decompositions import DECOMPOSITIONS
-from search_spaces import SearchSpace, list_spaces, load_space, parse_space
+from core.errors import UsageError
+from search_spaces import SearchSpace, list_spaces, load_space, parse_space, sampling
 from search_spaces.axis import Choices, Range
 
 BASELINE = {"model": "lenet-300-100", "dataset": "digits"}
@@ -234,7 +237,7 @@ def test_lists_of_patterns_reach_optuna_as_text_and_come_back_as_tuples() -> Non
 def test_size_does_not_enumerate_what_decides_about_nothing() -> None:
     axes = {f"ratios.layer{i}": {"low": 0.1, "high": 0.9, "step": 0.1} for i in range(40)}
     document = {"name": "s", "baseline": BASELINE, "fixed": {"allocation": "per-site"}, "axes": axes}
-    space = parse_space(document, "s.toml")
+    space = parse_space({**document, "search": {"samples": 3}}, "s.toml")
     assert space.size() == 9**40
     assert len(list(islice(space.grid(), 3))) == 3
     config = next(space.random(1, 0))
@@ -265,3 +268,64 @@ def test_lenet_space_is_a_grid_of_well_over_100_configurations() -> None:
     assert space.size() == space.planned() == 9 * 3 * (1 + 4 + 4 + 2)
     assert {c.decomposition for c in space.grid()} == {"none", "most-similar", "nmf", "least-squares"}
     assert {c.options.get("threshold") for c in space.grid()} >= {0.45}
+
+
+FINE = """
+[baseline]
+model = "lenet-300-100"
+dataset = "digits"
+[search]
+samples = 10
+[axes]
+ratio = { low = 0.1, high = 0.9, step = 1e-5 }
+criterion = { values = ["l1", "l2", "geometric-median"] }
+decomposition = { values = ["none", "most-similar", "nmf"] }
+seed = { values = [1, 2], when = { ratio = [0.5, 0.6], criterion = ["l1"] } }
+"""
+
+
+@pytest.mark.parametrize("name", [space.name for space in list_spaces() if space.size() is not None])
+def test_size_is_the_number_of_assignments(name: str) -> None:
+    space = load_space(name)
+    assert space.size() == sum(1 for _ in sampling.assignments(space, space.order))
+
+
+def test_size_of_a_fine_axis_that_decides_about_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = parse_space({"name": "s", **tomllib.loads(FINE)}, "s.toml")
+    coarse = parse_space({"name": "s", **tomllib.loads(FINE.replace("1e-5", "0.1"))}, "s.toml")
+    assert coarse.size() == sum(1 for _ in coarse.grid())
+    monkeypatch.setattr(Range, "at", limited(Range.at, 100))
+    assert space.size() == 80_001 * 9 + 2 * 3  # at 0.5 and 0.6, two seeds instead of none for l1
+    assert len(list(islice(space.grid(), 10))) == 10
+
+
+def limited(function: Callable[..., Any], most: int) -> Callable[..., Any]:
+    """The function, which fails when it is called more often than that."""
+    calls = itertools.count(1)
+
+    def called(*arguments: Any) -> Any:
+        assert next(calls) <= most, "it is enumerated"
+        return function(*arguments)
+
+    return called
+
+
+def test_a_large_space_is_drawn_without_being_enumerated(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = parse_space({"name": "s", **tomllib.loads(FINE)}, "s.toml")
+    monkeypatch.setattr(Range, "at", limited(Range.at, 2500))
+    assert len({config.key for config in space.random(1000, 0)}) == 1000
+
+
+def test_the_rest_of_a_large_space_comes_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = load_space("digits-quick")
+    monkeypatch.setattr(sampling, "PATIENCE", 1)
+    monkeypatch.setattr(sampling, "MOST_TRIALS", 10)
+    assert len({config.key for config in space.random(100, 0)}) == space.size() == 32
+
+
+def test_a_grid_that_is_too_fine_is_refused() -> None:
+    document = {"name": "s", **tomllib.loads(FINE.replace("samples = 10", ""))}
+    with pytest.raises(UsageError, match=r"s\.toml: axes: the grid has 720,015 configurations, over 100,000: "):
+        parse_space(document, "s.toml")
+    document["search"] = {"algorithm": "random"}
+    assert parse_space(document, "s.toml").planned() == 100
