@@ -22,7 +22,7 @@ RUN apt-get update \
 COPY --from=build /opt/venv /opt/venv
 # KubeRay may start its commands in a login shell, which forgets PATH, and probes a node's health with wget
 RUN ln -s /opt/venv/bin/ray /opt/venv/bin/sweep /opt/venv/bin/mlflow /usr/local/bin/
-ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 MPLBACKEND=Agg \
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1 MPLBACKEND=Agg MPLCONFIGDIR=/tmp/matplotlib \
     RAY_USAGE_STATS_ENABLED=0 MLFLOW_DISABLE_TELEMETRY=true
 USER sweep
 WORKDIR /work

@@ -67,6 +67,45 @@ def test_every_service_is_pinned_healthy_and_private(name):
         assert other in SERVICES
 
 
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_service_is_locked_up(name):
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert any(mount.split(":")[0] == "/tmp" for mount in service["tmpfs"])
+    assert "privileged" not in service
+    allowed = {"postgres": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]}
+    assert service.get("cap_add", []) == allowed.get(name, [])
+
+
+def test_what_services_write_to_is_a_volume_or_memory():
+    written = {
+        "ray-head": ["/tmp/ray"],
+        "sweep": ["/work", "/home/sweep"],
+        "mlflow": ["/artifacts", "/home/sweep"],
+        "postgres": ["/var/lib/postgresql/data", "/run/postgresql"],
+        "prometheus": ["/prometheus"],
+        "grafana": ["/var/lib/grafana"],
+    }
+    for name, places in written.items():
+        volumes = [volume.split(":")[1] for volume in SERVICES[name]["volumes"] if not volume.endswith(":ro")]
+        memory = [mount.split(":")[0] for mount in SERVICES[name]["tmpfs"]]
+        assert set(places) <= {*volumes, *memory}, name
+    assert SERVICES["sweep"]["environment"]["SWEEP_CACHE_DIR"].startswith("/work/")
+
+
+@pytest.mark.parametrize("source", [".env.example", "docs/cluster.md"])
+def test_the_file_of_secrets_is_written_for_its_owner_alone(source, tmp_path):
+    [command] = re.findall(r"\(?(?:umask 077; )?for name in .*> \.env\)?", (ROOT / source).read_text())
+    subprocess.run(["bash", "-c", f"umask 022; {command}"], cwd=tmp_path, check=True)
+    path = tmp_path / ".env"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert {line.split("=")[0] for line in path.read_text().split()} == set(SECRETS)
+    assert all(len(line.split("=")[1]) == 64 for line in path.read_text().split())
+    assert "chmod 600 .env" in (ROOT / source).read_text()
+
+
 def test_no_secret_is_in_the_file():
     text = COMPOSE.read_text()
     for name in SECRETS:
@@ -99,6 +138,10 @@ def test_docker_compose_accepts_the_file(monkeypatch):
         monkeypatch.setenv(name, "secret")
     accepted = subprocess.run(command, capture_output=True, text=True, cwd="/")
     assert (accepted.returncode, accepted.stderr) == (0, "")
+    shown = subprocess.run(command[:-1], capture_output=True, text=True, cwd="/", check=True)
+    services = yaml.safe_load(shown.stdout)["services"]
+    assert set(services) == set(SERVICES)
+    assert all(service["cap_drop"] == ["ALL"] and service["read_only"] for service in services.values())
 
 
 def test_the_image_is_pinned_and_does_not_run_as_root():
