@@ -18,8 +18,8 @@ from core.decompositions import Decomposition
 from core.decompositions.base import Merge, plain, removed
 from core.errors import ModelError, UsageError
 from core.graph import Layer
-from core.graph.trace import duplicate, undisturbed
-from core.refit import recalibrate, refit
+from core.graph.trace import as_inputs, duplicate, undisturbed
+from core.refit import Refit, recalibrate, refit
 from core.selfcheck import SelfCheck, culprits
 from core.signature import Signature, signatures
 from core.surgery import cut, fold, parameter, replace_rows, units_gone
@@ -139,7 +139,7 @@ def compress(
     options: Mapping[str, Any] | None = None,
     allocation: str = "uniform",
     ratios: Mapping[str, float] | None = None,
-    calibration: Tensor | None = None,
+    calibration: Tensor | tuple[Tensor, ...] | None = None,
     sites: Sequence[str] | None = None,
 ) -> Result:
     """Remove a share of the channels of every channel set and make up for them, without training.
@@ -153,7 +153,7 @@ def compress(
         options: the decomposition's own options, for example ``{"threshold": 0.45}``.
         allocation: how the ratio is spread over the sets (a name of `core.allocation`).
         ratios: for allocation ``per-site``: glob pattern of producers → ratio.
-        calibration: unlabelled images (N, …) for the methods that look at activations.
+        calibration: unlabelled images (N, …) for the methods that look at activations; a tuple for several inputs.
         sites: glob patterns; only sets with a matching producer are touched. None: all.
 
     Returns:
@@ -164,7 +164,8 @@ def compress(
         ModelError: the network cannot be traced, run or compressed.
     """
     method = make_options(decomposition, dict(options or {}))
-    check_request(ratio, ratios or {}, method, calibration)
+    count = len(model.channels.graph.inputs if isinstance(model, Prepared) else as_inputs(example_inputs))
+    check_request(ratio, ratios or {}, method, calibration, count)
     CRITERIA.get(criterion)
     spread = ALLOCATIONS.get(allocation)
     prepared = model if isinstance(model, Prepared) else prepare(model, example_inputs)
@@ -180,7 +181,7 @@ def compress(
     with undisturbed(channels.graph.model):
         work, report, gone, alone = _cut_and_checked(prepared, groups, kept, method)
         if calibration is not None:
-            report = _refitted(work, prepared, gone, method, calibration, report)
+            work, report = _refitted(work, prepared, gone, method, calibration, report)
     for name, module in work.named_modules():
         module.training = prepared.modes.get(name, module.training)
     return Result(work, report, {**channels.skipped, **left, **alone})
@@ -212,22 +213,22 @@ def _cut_and_checked(
 
 
 def _refitted(
-    work: nn.Module,
-    prepared: Prepared,
-    gone: Tensor,
-    method: Decomposition,
-    calibration: Tensor,
-    report: tuple[Site, ...],
-) -> tuple[Site, ...]:
-    """Refit the cut network in place as the method wants, and add to the report what each reader has lost."""
-    lost = refit(work, prepared.channels, gone, method, calibration)
+    work: nn.Module, prepared: Prepared, gone: Tensor, method: Decomposition, calibration: Any, report: tuple[Site, ...]
+) -> tuple[nn.Module, tuple[Site, ...]]:
+    """Refit the cut network as the method wants, and add to the report what each reader has lost."""
+    found = refit(work, prepared.channels, gone, method, calibration)
     if method.bn_recalibrate:
-        recalibrate(work, calibration)
-    return tuple(_with_losses(site, lost) for site in report)
+        recalibrate(found.model, calibration)
+    return found.model, tuple(_with_losses(site, found) for site in report)
 
 
-def check_request(ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Tensor | None) -> None:
-    """Refuse ratios outside 0 ≤ r < 1 and methods without the images they need."""
+def check_request(
+    ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Any, count: int = 1
+) -> None:
+    """Refuse ratios outside 0 ≤ r < 1, methods without the images they need, and images that are none.
+
+    ``count`` is the number of the network's inputs.
+    """
     for name, value in {"ratio": ratio, **ratios}.items():
         if not 0.0 <= value < 1.0:
             raise UsageError(f"{name} = {value}: must be at least 0 and less than 1 (the share of channels removed)")
@@ -236,8 +237,22 @@ def check_request(ratio: float, ratios: Mapping[str, float], method: Decompositi
             f"{type(method).__name__} looks at activations: pass calibration=images (N, …), unlabelled, "
             "for example 256 of the training set"
         )
-    if calibration is not None and len(calibration) == 0:
+    if calibration is not None:
+        _check_calibration(calibration, count)
+
+
+def _check_calibration(calibration: Any, count: int) -> None:
+    """Refuse calibration inputs that are not a tensor of finite numbers for each of the network's ``count`` inputs."""
+    inputs = as_inputs(calibration)
+    if len(inputs) != count or not all(isinstance(x, Tensor) and x.dim() for x in inputs):
+        wanted = "a tensor (N, …)" if count == 1 else f"a tuple of {count} tensors (N, …), as the network takes them"
+        raise UsageError(f"calibration must be {wanted}; torch.stack makes one of a list of images")
+    if len({len(x) for x in inputs}) > 1:
+        raise UsageError("calibration has a different number of rows for each of the network's inputs")
+    if len(inputs[0]) == 0:
         raise UsageError("calibration has no images; pass at least one, better 256")
+    if not all(bool(torch.isfinite(x).all()) for x in inputs):
+        raise UsageError("calibration has NaN or infinite values; leave those images out")
 
 
 def joint_scores(channels: Channels, group: ChannelSet, criterion: str) -> Tensor:
@@ -302,8 +317,7 @@ def _merge_set(work: nn.Module, prepared: Prepared, group: ChannelSet, kept: Ten
     method, note = method.for_set(single=simple)
     found = prepared.signatures(group)
     merges = {name: merge_in_blocks(method, signature, kept, group.blocks) for name, signature in found.items()}
-    for name, merge in merges.items():
-        fold(work, channels, group, channels.layers[name], kept, merge)
+    rest = [fold(work, channels, group, channels.layers[name], kept, merge) for name, merge in merges.items()]
     first = next(iter(merges.values()))
     if first.rows is not None:
         replace_rows(work, channels, group, kept, first.rows)
@@ -312,7 +326,7 @@ def _merge_set(work: nn.Module, prepared: Prepared, group: ChannelSet, kept: Ten
         site,
         merged=int((first.z[gone] != 0).any(dim=1).sum()),
         cosine=mean_cosine(next(iter(found.values())), gone, kept),
-        approximate=tuple(dict.fromkeys(op for s in found.values() for op in s.approximate)),
+        approximate=tuple(dict.fromkeys([*(op for s in found.values() for op in s.approximate), *filter(None, rest)])),
         note=note,
     )
 
@@ -337,6 +351,8 @@ def mean_cosine(signature: Signature, gone: Tensor, kept: Tensor) -> float:
     return float(cosine.amax(dim=1).mean())
 
 
-def _with_losses(site: Site, lost: Mapping[str, float]) -> Site:
+def _with_losses(site: Site, found: Refit) -> Site:
     names = (*site.channel_wise, *site.consumers)
-    return replace(site, reconstruction={name: lost[name] for name in names if name in lost})
+    notes = dict.fromkeys(filter(None, [site.note, *(found.notes.get(name, "") for name in names)]))
+    lost = {name: found.lost[name] for name in names if name in found.lost}
+    return replace(site, reconstruction=lost, note="; ".join(notes))

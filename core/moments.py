@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
 class Moments:
-    """Means and covariances of (x, T) pairs, per group, accumulated over chunks in float64 around the first means."""
+    """Means and covariances of (x, T) pairs, per group, accumulated over chunks in float64 around the first means.
 
-    def __init__(self) -> None:
-        self.count = 0
+    With ``centred`` False, for a layer without bias, all means are zero and the covariances second moments.
+    """
+
+    def __init__(self, *, centred: bool = True) -> None:
+        self.count, self.centred = 0, centred
         self._sums: tuple[Tensor, ...] = ()
 
     def add(self, x: Tensor, t: Tensor) -> None:
         """Add a chunk of rows x (groups, m, in) and t (groups, m, out)."""
+        x, t = (part if part.dtype in (torch.float32, torch.float64) else part.float() for part in (x, t))
         if not self._sums:
-            self._x0, self._t0 = x.mean(1, keepdim=True), t.mean(1, keepdim=True)
+            self._x0, self._t0 = (part.mean(1, keepdim=True) * self.centred for part in (x, t))
         x, t = x - self._x0, t - self._t0
         new = (x.sum(1), t.sum(1), x.mT @ x, t.mT @ x)
         wide = tuple(part.double() for part in new)
@@ -25,14 +30,16 @@ class Moments:
     @property
     def x_mean(self) -> Tensor:
         """Mean of x, (groups, in)."""
-        return self._x0[:, 0].double() + self._sums[0] / self.count
+        return self.centred * (self._x0[:, 0].double() + self._sums[0] / self.count)
 
     @property
     def t_mean(self) -> Tensor:
         """Mean of T, (groups, out)."""
-        return self._t0[:, 0].double() + self._sums[1] / self.count
+        return self.centred * (self._t0[:, 0].double() + self._sums[1] / self.count)
 
     def covariances(self) -> tuple[Tensor, Tensor]:
         """Cov(x) (groups, in, in) and Cov(T, x) (groups, out, in)."""
         sx, st, sxx, stx = (part / self.count for part in self._sums)
+        if not self.centred:
+            return sxx, stx
         return sxx - sx[:, :, None] * sx[:, None, :], stx - st[:, :, None] * sx[:, None, :]

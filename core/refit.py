@@ -6,67 +6,113 @@ weights the moment its inputs are known. One pass over the images, no gradient.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from core.channels import Channels
 from core.decompositions.base import Decomposition
-from core.errors import ModelError
+from core.errors import ModelError, first_line
 from core.graph import Layer, Step
-from core.graph.trace import GraphRunner
+from core.graph.trace import GraphRunner, as_inputs, duplicate, twin
 from core.moments import Moments
 from core.surgery import assign, kept_positions, parameter
+
+SUMS = ("add", "add_", "iadd")
 
 CHUNK = 16_000_000
 """Numbers in one chunk of patches: 64 MB of float32."""
 
 
-def refit(
-    model: nn.Module, channels: Channels, gone: Tensor, method: Decomposition, calibration: Tensor
-) -> dict[str, float]:
-    """Compare the cut ``model`` with the original on calibration images; refit it in place if the method is sequential.
+@dataclass(frozen=True)
+class Refit:
+    """What became of a cut network on the calibration images.
+
+    Attributes:
+        model: the network, with new weights if the method is sequential.
+        lost: per layer that reads or carries cut channels, the share of its outputs' variance lost (0 = none).
+        notes: per layer whose weights a sequential method left as they were, why.
+    """
+
+    model: nn.Module
+    lost: dict[str, float]
+    notes: dict[str, str]
+
+
+def refit(model: nn.Module, channels: Channels, gone: Tensor, method: Decomposition, calibration: Any) -> Refit:
+    """Compare a cut network with the original on calibration images; refit it if the method is sequential.
+
+    A refitted network whose outputs on these images are further from the original's than they were before is not
+    returned: the one before is, and says so.
 
     Args:
-        model: the network after the cut.
+        model: the network after the cut; the weights in it may be replaced.
         channels: of the original network.
         gone: channel numbers that were removed.
         method: if it is sequential, its ``solve`` gives each layer that reads or carries cut channels new weights.
-        calibration: unlabelled inputs (N, …).
-
-    Returns:
-        Per layer that reads or carries cut channels, the share of its outputs' variance that is lost (0 = none).
+        calibration: unlabelled inputs (N, …), a tuple of them for a network with several inputs.
     """
+    inputs = as_inputs(calibration)
+    before = duplicate(model) if method.sequential else model
     runner = SideBySide(model, channels, gone, method)
-    stretch = method.sequential and runner.one_row_per_image()
-    with torch.no_grad():
-        try:
-            runner.run(method.stretch(calibration) if stretch else calibration)
-        except (RuntimeError, TypeError) as error:
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            shape = tuple(calibration.shape)
-            raise ModelError(f"the network does not run on calibration images of shape {shape}: {reason}") from None
-    return runner.lost
+    alone = len(inputs) == 1 and inputs[0].is_floating_point()
+    stretch = method.sequential and alone and runner.one_row_per_image()
+    try:
+        originals = runner.run(*(method.stretch(x) if stretch else x for x in inputs))
+        if not method.sequential:
+            return Refit(model, runner.lost, {})
+        error, was = squared_error(originals, runner.outputs, inputs), math.inf
+        if math.isfinite(error):
+            was = squared_error(originals, twin(before)(*inputs), inputs)
+        if error <= was < math.inf:
+            return Refit(model, runner.lost, runner.notes)
+        plain = SideBySide(before, channels, gone, Decomposition())
+        plain.run(*inputs)
+    except (RuntimeError, TypeError) as error:
+        shape = tuple(inputs[0].shape)
+        raise ModelError(
+            f"the network does not run on calibration images of shape {shape}: {first_line(error)}"
+        ) from None
+    note = "refitting took the outputs further from the original's: the weights stay as merged"
+    return Refit(before, plain.lost, dict.fromkeys(plain.lost, note))
+
+
+def squared_error(originals: Any, outputs: Any, inputs: tuple[Any, ...]) -> float:
+    """Summed squared difference of two networks' outputs on the first rows, as many as ``inputs`` has."""
+    rows, total = len(inputs[0]), 0.0
+    for a, b in zip(pytree.tree_leaves(originals), pytree.tree_leaves(outputs), strict=True):
+        if isinstance(a, Tensor) and a.is_floating_point():
+            few = slice(rows) if a.dim() else ...
+            total += float((a[few].double() - b[few].double()).square().sum())
+    return total
 
 
 class SideBySide(GraphRunner):
     """Runs the original; ``compressed`` holds the compressed network's value of every node still needed."""
 
     def __init__(self, model: nn.Module, channels: Channels, gone: Tensor, method: Decomposition) -> None:
-        super().__init__(channels.graph.traced, channels.graph.model)
+        graph = channels.graph
+        super().__init__(graph.traced, twin(graph.model), graph.unbiased)
         self.channels, self.gone, self.method, self.model = channels, gone, method, model
-        self.compressed = GraphRunner(channels.graph.traced, model)
+        self.compressed = GraphRunner(graph.traced, model, graph.unbiased)
         self.lost: dict[str, float] = {}
-        layers = [step.layer for step in channels.graph.steps.values() if step.layer is not None]
+        self.notes: dict[str, str] = {}
+        self.outputs: Any = None
+        """What the compressed network returns."""
+        layers = [step.layer for step in graph.steps.values() if step.layer is not None]
         weights = [layer.weight for layer in layers]
         self.once = {layer.name for layer in layers if weights.count(layer.weight) == 1}
 
     def run(self, *args: Any, **kwargs: Any) -> Any:
         """Run both networks on the calibration images."""
-        self.compressed.args_iter = iter(args)
+        graph: Any = self.module.graph
+        self.compressed.args_iter = iter(graph.process_inputs(*args))
         self.compressed.env = {}
         return super().run(*args, **kwargs)
 
@@ -74,18 +120,15 @@ class SideBySide(GraphRunner):
         """Run one node in both networks."""
         value = super().run_node(n)
         if n.op == "output":
+            self.outputs = self.compressed.run_node(n)
             return value
         step = self.channels.graph.steps.get(n)
-        module = self._module(step)
-        concerned = step is not None and self._reads_cut(step)
-        if step is not None and concerned and module is not None and self._can_refit(step, module):
-            self._refit(step, module, value)
-        if step is not None and module is not None:  # an exported graph fetched the weights before they changed
-            self.compressed.env[n] = module(self.compressed.env[step.inputs[0]])
-        else:
-            self.compressed.env[n] = self.compressed.run_node(n)
-        if step is not None and step.layer is not None and concerned:
-            self.lost[step.layer.name] = share_lost(self._kept(n, value), self.compressed.env[n])
+        layer = step.layer if step is not None and self._reads_cut(step) else None
+        if step is not None and layer is not None and self.method.sequential:
+            self._try_refit(step, layer, value)
+        self.compressed.env[n] = self.compressed.run_node(n)
+        if layer is not None:
+            self.lost[layer.name] = share_lost(self._kept(n, value), self.compressed.env[n])
         for dead in self.user_to_last_uses.get(n, []):
             self.compressed.env.pop(dead, None)
         return value
@@ -103,27 +146,27 @@ class SideBySide(GraphRunner):
         atoms = self.channels.graph.atoms.axes.get((step.layer.weight, axis))
         return atoms is not None and len(kept_positions(self.channels, atoms, self.gone)) < len(atoms)
 
-    def _module(self, step: Step | None) -> nn.Module | None:
-        """The compressed network's module for a layer; None where the layer is only a function of parameters."""
-        name = step.layer.name if step is not None and step.layer is not None else ""
-        module = dict(self.model.named_modules()).get(name) if name else None
-        return module if isinstance(module, (nn.Linear, nn.modules.conv._ConvNd)) else None
+    def _try_refit(self, step: Step, layer: Layer, original: Tensor) -> None:
+        """Give a layer new weights, or note why it keeps the merged ones."""
+        window = window_of(step, layer, self)
+        if layer.name not in self.once:
+            self.notes[layer.name] = f"{layer.name} is used several times: it keeps the merged weights"
+        elif isinstance(window, str):
+            self.notes[layer.name] = f"{layer.name} {window}: it keeps the merged weights"
+        else:
+            self._refit(step, layer, window, original)
+            for node in step.node.all_input_nodes:  # an exported graph fetched the weights before they changed
+                if node.op == "get_attr":
+                    self.compressed.env[node] = self.compressed.run_node(node)
 
-    def _can_refit(self, step: Step, module: nn.Module) -> bool:
-        layer = step.layer
-        if not self.method.sequential or layer is None or layer.name not in self.once or layer.kind == "conv-transpose":
-            return False
-        return isinstance(module, nn.Linear) or getattr(module, "padding_mode", "") == "zeros"
-
-    def _refit(self, step: Step, module: nn.Module, original: Tensor) -> None:
-        layer = step.layer
-        assert layer is not None
+    def _refit(self, step: Step, layer: Layer, window: Window, original: Tensor) -> None:
         weight = parameter(self.model, layer.weight)
         assert weight is not None
-        target = self._kept(step.node, original) + self._lost_by_skip(step.node)
-        groups = int(getattr(module, "groups", 1))
-        moments = Moments()
-        for rows, outputs in patches(module, layer, self.compressed.env[step.inputs[0]], target):
+        target = self._kept(step.node, original)
+        target = target + self._lost_by_skip(step.node, target.shape)
+        groups = len(weight) if step.kind == "depthwise" else layer.groups
+        moments = Moments(centred=bool(layer.bias))
+        for rows, outputs in patches(window, self.compressed.env[step.inputs[0]], target):
             moments.add(by_group(rows, groups), by_group(outputs, groups))
         v, b = self.method.solve(moments, weight.reshape(groups, weight.shape[0] // groups, -1))
         assign(self.model, layer.weight, v.reshape(weight.shape).to(weight.dtype))
@@ -135,8 +178,8 @@ class SideBySide(GraphRunner):
         kept = kept_positions(self.channels, self.channels.graph.profiles[node], self.gone)
         return value if axis < 0 else value.index_select(axis, kept.to(value.device))
 
-    def _lost_by_skip(self, node: fx.Node) -> Tensor | float:
-        """What the other summand of a residual sum has lost by now, in units of this layer's output."""
+    def _lost_by_skip(self, node: fx.Node, shape: torch.Size) -> Tensor | float:
+        """What the other summand of a residual sum has lost by now, in units of this layer's output of this shape."""
         scale: Tensor | float = 1.0
         at = node
         while len(at.users) == 1:
@@ -146,13 +189,13 @@ class SideBySide(GraphRunner):
                 scale = scale * self._norm_scale(step, self.env_axes(node))
                 at = user
                 continue
-            if step is None or step.kind != "add" or step.op.endswith("sub"):
+            if step is None or step.kind != "add" or step.op not in SUMS or step.options["alpha"] != 1:
                 return 0.0
             other = next((s for s in step.inputs if s is not at), None)
             if other is None or other not in self.compressed.env:
                 return 0.0
             lost: Tensor = self._kept(other, self.env[other]) - self.compressed.env[other]
-            return lost / scale
+            return lost / scale if lost.shape == shape else 0.0
         return 0.0
 
     def env_axes(self, node: fx.Node) -> int:
@@ -172,6 +215,7 @@ class SideBySide(GraphRunner):
 
 def share_lost(original: Tensor, compressed: Tensor) -> float:
     """‖original − compressed‖² over the variance of the original, summed over everything."""
+    original, compressed = original.float(), compressed.float()
     spread = (original - original.mean(0, keepdim=True)).square().sum()
     return float((original - compressed).square().sum() / spread.clamp_min(torch.finfo(spread.dtype).tiny))
 
@@ -181,37 +225,70 @@ def by_group(rows: Tensor, groups: int) -> Tensor:
     return rows.view(len(rows), groups, -1).transpose(0, 1)
 
 
-def patches(module: nn.Module, layer: Layer, x: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield chunks (rows (m, in·k…), outputs (m, out)): what enters a layer at each place, and what should come out."""
+@dataclass(frozen=True)
+class Window:
+    """What a convolution reads for one output; a linear layer has no ``kernel_size`` and reads one row."""
+
+    kernel_size: tuple[int, ...] = ()
+    stride: Any = 1
+    padding: Any = 0
+    dilation: Any = 1
+
+
+def window_of(step: Step, layer: Layer, run: GraphRunner) -> Window | str:
+    """The window of a layer as the graph calls it, module or function; or in words why it cannot be refitted."""
     if layer.kind == "linear":
+        return Window()
+    if layer.kind == "conv-transpose":
+        return "is a transposed convolution"
+    node = step.node
+    weight = run.fetch_attr(layer.weight)
+    if node.op == "call_module":
+        module: Any = run.submodules[str(node.target)]
+        if module.padding_mode != "zeros":
+            return f"pads with mode {module.padding_mode!r}"
+        return Window(tuple(module.kernel_size), module.stride, module.padding, module.dilation)
+    given = dict(zip(("input", "weight", "bias", "stride", "padding", "dilation"), node.args, strict=False))
+    given |= node.kwargs
+    if any(isinstance(given.get(name), fx.Node) for name in ("stride", "padding", "dilation")):
+        return "computes how it is laid over the image"
+    chosen = {name: _plain(given.get(name, usual)) for name, usual in (("stride", 1), ("padding", 0), ("dilation", 1))}
+    return Window(tuple(weight.shape[2:]), **chosen)
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, (list, tuple)) else value
+
+
+def patches(window: Window, x: Tensor, target: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield chunks (rows (m, in·k…), outputs (m, out)): what enters a layer at each place, and what should come out."""
+    if not window.kernel_size:
         rows, outputs = x.flatten(0, -2), target.flatten(0, -2)
         step = max(1, CHUNK // max(1, rows.shape[1]))
         yield from zip(torch.split(rows, step), torch.split(outputs, step), strict=True)
         return
-    taps = parameter(module, "weight")
-    assert taps is not None
-    size = target[0, 0].numel() * x.shape[1] * taps[0, 0].numel()
+    size = target[0, 0].numel() * x.shape[1] * math.prod(window.kernel_size)
     step = max(1, CHUNK // size)
     for images, wanted in zip(torch.split(x, step), torch.split(target, step), strict=True):
-        columns = unfold(module, images)  # (m, in·k…, positions)
+        columns = unfold(window, images)  # (m, in·k…, positions)
         yield columns.transpose(1, 2).flatten(0, 1), wanted.flatten(2).transpose(1, 2).flatten(0, 1)
 
 
-def unfold(module: Any, images: Tensor) -> Tensor:
-    """Patches (N, in·k…, positions) that a convolution of any dimension reads."""
-    if isinstance(module, nn.Conv2d) and not isinstance(module.padding, str):
-        return F.unfold(images, module.kernel_size, module.dilation, module.padding, module.stride)
-    taps = module.weight[0, 0].numel()
-    one_hot = torch.eye(taps, dtype=images.dtype, device=images.device).view(taps, 1, *module.kernel_size)
-    channels = images.shape[1]
-    convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(module.kernel_size)]
+def unfold(window: Any, images: Tensor) -> Tensor:
+    """Patches (N, in·k…, positions) that a convolution (a `Window` or the module) of any dimension reads."""
+    size = tuple(window.kernel_size)
+    if len(size) == 2 and not isinstance(window.padding, str):
+        return F.unfold(images, size, window.dilation, window.padding, window.stride)
+    taps, channels = math.prod(size), images.shape[1]
+    one_hot = torch.eye(taps, dtype=images.dtype, device=images.device).view(taps, 1, *size)
+    convolve = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[len(size)]
     repeated = one_hot.repeat(channels, *[1] * (one_hot.dim() - 1))
-    found = convolve(images, repeated, None, module.stride, module.padding, module.dilation, channels)
-    return found.flatten(2)
+    return convolve(images, repeated, None, window.stride, window.padding, window.dilation, channels).flatten(2)
 
 
-def recalibrate(model: nn.Module, calibration: Tensor) -> None:
+def recalibrate(model: nn.Module, calibration: Any) -> None:
     """Reset every batch norm's running statistics to those of the calibration images (N, …), in place."""
+    inputs = as_inputs(calibration)
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     momenta = [m.momentum for m in norms]
     for norm in norms:
@@ -219,8 +296,8 @@ def recalibrate(model: nn.Module, calibration: Tensor) -> None:
         norm.momentum = None  # a cumulative average over batches
         norm.train()
     with torch.no_grad():
-        for images in torch.split(calibration, 128):
-            model(images)
+        for start in range(0, len(inputs[0]), 128):
+            model(*(x[start : start + 128] for x in inputs))
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
         norm.eval()

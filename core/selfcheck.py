@@ -157,7 +157,7 @@ class Masked(GraphRunner):
     """Runs the full network as if the channels ``gone`` were not there; their columns must be zero in ``root``."""
 
     def __init__(self, root: nn.Module, channels: Channels, gone: Tensor) -> None:
-        super().__init__(channels.graph.traced, root)
+        super().__init__(channels.graph.traced, root, channels.graph.unbiased)
         self.channels, self.gone = channels, gone
 
     def run_node(self, n: fx.Node) -> Any:

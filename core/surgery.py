@@ -42,10 +42,13 @@ def assign(model: nn.Module, name: str, value: Tensor) -> None:
     owner._parameters[leaf] = new
 
 
-def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, kept: Tensor, merge: Merge) -> None:
+def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, kept: Tensor, merge: Merge) -> str:
     """Fold the removed channels of one set into one consumer: V' = V·Z at the kept positions, bias += V·offset.
 
     ``model`` still has its full width; the kept positions of the weight are overwritten, the cut comes later.
+
+    Returns:
+        What could not be folded, in words; "" if all was.
     """
     weight = parameter(model, layer.weight)
     assert weight is not None
@@ -55,19 +58,19 @@ def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, 
     mine = covered[kept]
     z, offset = merge.z[covered][:, mine], merge.offset[covered]
     kept = torch.searchsorted(covered.nonzero().flatten(), kept[mine])
-    v = by_reader(weight.detach(), layer)  # (in, out of one group, …)
+    v = by_reader(weight.detach(), layer).clone()  # (in, out of one group, …)
     read = v[positions]  # (n, m, out, …)
     z, offset = z.to(v), offset.to(v)
     v[positions[kept]] = (z.T @ read.flatten(1)).view(len(kept), *read.shape[1:])
-    if layer.groups > 1:  # then v is a copy, else it is the weight itself
-        assign(model, layer.weight, by_weight(v, layer))
-    if bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
-        _shift_bias(model, channels, layer, offset, positions, read)
+    assign(model, layer.weight, by_weight(v, layer))
+    if not bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
+        return ""
+    return _shift_bias(model, channels, layer, offset, positions, read)
 
 
 def _shift_bias(
     model: nn.Module, channels: Channels, layer: Layer, offset: Tensor, positions: Tensor, read: Tensor
-) -> None:
+) -> str:
     """Add V·offset to the bias of the layer (and of those that share its weight); ``read`` is V by channel."""
     parts = torch.einsum("n,nmo...->nmo", offset, read)  # (n, m, out of one group)
     block = positions // (positions.numel() // layer.groups) if layer.groups > 1 else torch.zeros_like(positions)
@@ -75,9 +78,11 @@ def _shift_bias(
     if layer.kind == "conv-transpose":  # each output meets one tap in every stride
         stride: Any = channels.graph.model.get_submodule(layer.name).stride
         gain = gain / math.prod(stride)
-    for name in dict.fromkeys(other.bias for other in channels.graph.layers if other.weight == layer.weight):
+    names = dict.fromkeys(other.bias for other in channels.graph.layers if other.weight == layer.weight)
+    for name in filter(None, names):
         bias = parameter(model, name)
         assign(model, name, gain if bias is None else bias + gain)
+    return "" if all(names) else f"{layer.name} takes no bias"
 
 
 def by_reader(weight: Tensor, layer: Layer) -> Tensor:

@@ -3,7 +3,8 @@ r"""``least-squares``: refit every consumer, in topological order, to the output
 With x the patches that enter the consumer in the already compressed network and T its pre-activation outputs in the
 original one (both seen on unlabelled calibration images),
 
-    V* = (Cov(T, x) + a·V_K)(Cov(x) + a·I)⁻¹,    b* = T̄ − V*·x̄,    a = damping·(1 + 600·in/rows)·mean diag Cov(x),
+    V* = V_K + (Cov(T, x) − V_K·Cov(x))(Cov(x) + a·I)⁻¹,    b* = T̄ − V*·x̄,
+    a = damping·(1 + 600·in/rows)·mean diag Cov(x),
 
 the ridge solution drawn towards V_K, the kept weights with the removed channels merged in (``most-similar``). Behind a
 residual sum T also absorbs what the skip connection has lost, T += skip_original − skip_compressed. Depthwise and
@@ -29,6 +30,9 @@ from core.decompositions.base import Decomposition, Merge, register
 from core.decompositions.most_similar import MostSimilar
 from core.moments import Moments
 from core.signature import Signature
+
+CONSTANT = 1e-10
+"""An input whose variance is at most this share of its mean square does not vary: its weights stay V_K."""
 
 
 @register("least-squares")
@@ -60,10 +64,15 @@ class LeastSquares(Decomposition):
     def solve(self, moments: Moments, kept_weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return V* (groups, out, in) and b* (groups, out) for ``moments`` and V_K (groups, out, in)."""
         cov_x, cov_tx = moments.covariances()
-        size = cov_x.shape[-1]
+        size, prior = cov_x.shape[-1], kept_weight.to(cov_x.dtype)
+        var = cov_x.diagonal(dim1=1, dim2=2)
+        varies = var > CONSTANT * (var + moments.x_mean.square())
+        both = varies[:, :, None] & varies[:, None, :]
         few = 1 + 600 * size / moments.count
-        mean = cov_x.diagonal(dim1=1, dim2=2).mean(1).clamp_min(torch.finfo(cov_x.dtype).tiny)
-        a = self.damping * few * mean[:, None, None]
-        left = cov_x + a * torch.eye(size, dtype=cov_x.dtype, device=cov_x.device)
-        v = torch.linalg.solve(left, (cov_tx + a * kept_weight.to(cov_x.dtype)).mT).mT
+        a = self.damping * few * var.mean(1)[:, None, None]
+        eye = torch.eye(size, dtype=cov_x.dtype, device=cov_x.device)
+        left = torch.where(both, cov_x + a * eye, eye)
+        rest = torch.where(varies[:, None, :], cov_tx - prior @ cov_x, 0.0)
+        step = torch.linalg.solve_ex(left, rest.mT)[0].mT
+        v = prior + torch.where(step.isfinite().all(dim=(1, 2), keepdim=True), step, 0.0)
         return v, moments.t_mean - (v @ moments.x_mean[:, :, None]).squeeze(2)

@@ -82,6 +82,8 @@ class ChannelGraph:
     """layer that no rule could use -> reason."""
     aliases: Mapping[str, str]
     """parameter name -> the first name of the same tensor, where modules share it."""
+    unbiased: Mapping[fx.Node, str]
+    """node that calls a module's function without a bias -> the bias that its module may be given"""
     training_steps: Mapping[fx.Node, Step]
     """The steps of the graph in training mode, where that has layers of its own (auxiliary heads); else none."""
     training_only: frozenset[str]
@@ -124,6 +126,7 @@ def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
         atoms=labeller.atoms,
         opaque={**training.opaque, **labeller.opaque},
         aliases=labeller.aliases,
+        unbiased=labeller.unbiased,
         training_steps={} if training is labeller else training.steps,
         training_only=frozenset(training.layers.keys() - evaluated),
     )
@@ -165,6 +168,7 @@ class Labeller(GraphRunner):
         """node whose value is a whole shape -> the tensor it is the shape of."""
         self.counts: dict[fx.Node, Tensor] = {}
         """node whose value depends on a channel count -> the atoms counted."""
+        self.unbiased: dict[fx.Node, str] = {}  # see GraphRunner; filled while the graph is walked
         first_names: dict[int, str] = {}
         self.aliases = {
             name: first_names.setdefault(id(p), name) for name, p in root.named_parameters(remove_duplicate=False)

@@ -11,7 +11,7 @@ import copy
 import inspect
 import random
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -25,13 +25,24 @@ from core.errors import ModelError, first_line
 class GraphRunner(fx.Interpreter):
     """Runs a traced graph with the parameters and submodules of ``root``.
 
-    Constants that tracing itself created live on the traced module and are looked up there.
+    Constants that tracing itself created live on the traced module and are looked up there. ``unbiased`` names, for
+    nodes that call a module's function without a bias, the bias that the module may have got since.
     """
 
-    def __init__(self, traced: fx.GraphModule, root: nn.Module) -> None:
+    def __init__(self, traced: fx.GraphModule, root: nn.Module, unbiased: Mapping[fx.Node, str] | None = None) -> None:
         super().__init__(traced)
-        self.root = root
+        self.root, self.unbiased = root, unbiased or {}
         self.submodules = dict(root.named_modules())
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node, and add the bias that its module has got since it was traced."""
+        value = super().run_node(n)
+        owner, _, leaf = self.unbiased.get(n, "").rpartition(".")
+        bias = self.submodules[owner]._parameters.get(leaf) if leaf else None
+        if bias is None:
+            return value
+        weight: Any = self.submodules[owner].weight
+        return value + bias.view(-1, *[1] * (weight.dim() - 2))
 
     def fetch_attr(self, target: str) -> Any:
         """Return the attribute ``target`` of the root, else of the traced module."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from core.graph.labels import Layer, spread, unlabelled, varying_axes
-from core.graph.rules.call import Call, Rule, opaque
+from core.graph.rules.call import MODULES, Call, Rule, opaque
 
 if TYPE_CHECKING:
     from core.graph.labels import Labeller
@@ -56,12 +56,19 @@ def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | 
         if isinstance(given, fx.Node) and given.op != "get_attr":
             return None  # a bias that is computed
         bias = str(given.target) if isinstance(given, fx.Node) else ""
-        bias = bias or (f"{name}.bias" if isinstance(own, (nn.Linear, nn.modules.conv._ConvNd)) else "")
+        if given is None and own is not None and _is_forward_of(call.node, own, name):
+            bias = walk.unbiased[call.node] = f"{name}.bias"
         groups = 1 if kind == "linear" else call.arg(6, "groups", 1)
     source = call.arg(0, "input")
     if not isinstance(source, fx.Node) or weight not in walk.held:
         return None
     return Layer(name, kind, weight, walk.canonical(bias), int(groups)), source
+
+
+def _is_forward_of(node: fx.Node, module: nn.Module, name: str) -> bool:
+    """Whether a function call is what torch's own layer ``module`` does in its forward: it would use a new bias."""
+    stack: Any = list(node.meta.get("nn_module_stack", {}).values())
+    return type(module) in MODULES and bool(stack) and stack[-1][0] == name
 
 
 def _grouped(walk: Labeller, call: Call, layer: Layer, weight: Tensor, source: fx.Node, read: Tensor, axis: int) -> Any:
