@@ -88,8 +88,15 @@ class Channels:
 
     def without(self, reasons: Mapping[str, str]) -> Channels:
         """The same network with some sets left alone: ``reasons`` by the set's name."""
-        left = {p: reasons[group.name] for group in self.sets if group.name in reasons for p in group.producers}
         sets = tuple(group for group in self.sets if group.name not in reasons)
+        known = {name for group in sets for name in (*group.producers, *group.channel_wise)}
+        left = {
+            name: reasons[group.name]
+            for group in self.sets
+            if group.name in reasons
+            for name in (*group.producers, *group.channel_wise)
+            if name not in known
+        }
         return replace(self, sets=sets, skipped={**self.skipped, **left})
 
     def local(self, group: ChannelSet, parameter: str, axis: int = 0) -> Tensor:

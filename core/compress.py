@@ -208,7 +208,9 @@ def _cut_and_checked(
         bad = culprits(partial(_problem_without, check, kept), groups)
         if not bad:
             raise ModelError(f"{type(work).__name__} cannot be cut like this: {wrong}; leave layers out with sites=")
-        alone |= {p: bad[group.name] for group in groups if group.name in bad for p in group.producers}
+        alone |= {
+            p: bad[group.name] for group in groups if group.name in bad for p in (*group.producers, *group.channel_wise)
+        }
         groups = [group for group in groups if group.name not in bad]
 
 

@@ -195,7 +195,7 @@ def refresh(module: nn.Module) -> None:
         module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
     elif isinstance(module, nn.modules.batchnorm._NormBase):
         module.num_features = weight.shape[0]
-    elif isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
+    elif isinstance(module, (nn.LayerNorm, nn.RMSNorm)) and len(module.normalized_shape) == 1:
         module.normalized_shape = tuple(weight.shape)
     elif isinstance(module, nn.GroupNorm):
         module.num_groups = weight.shape[0] if module.num_groups == module.num_channels else module.num_groups

@@ -214,13 +214,14 @@ class Labeller(GraphRunner):
 
     def undeclared(self, node: fx.Node) -> list[fx.Node]:
         """The inputs of a node that carry channels and whose part in it no rule has described."""
-        return [
-            n
-            for n in node.all_input_nodes
-            if n not in self.declared
-            and not (n.op == "get_attr" and self.canonical(str(n.target)) in self.declared)
-            and (carries(self.labels.get(n)) or (n.op == "get_attr" and str(n.target) in self.held))
-        ]
+        return [n for n in node.all_input_nodes if not self._is_described(n)]
+
+    def _is_described(self, source: fx.Node) -> bool:
+        name = str(source.target)
+        if source.op != "get_attr" or name not in self.held:
+            return source in self.declared or not carries(self.labels.get(source))
+        labelled = source in self.steps or self.fetch_attr(name).numel() <= 1
+        return self.canonical(name) in self.declared or (labelled and source in self.declared)
 
     def axis(self, parameter: str, axis: int, size: int) -> Tensor:
         """Atoms (size,) of one axis of a parameter."""

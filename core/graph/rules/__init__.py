@@ -110,7 +110,7 @@ def _described(walk: Labeller, call: Call) -> Any:
         return opaque(walk, call, f"{call.op!r} gives something that its description does not cover")
     rest = walk.undeclared(call.node)
     if rest:
-        return opaque(walk, call, f"{call.op!r} also reads {rest[0].name!r}, and how is not known")
+        return opaque(walk, call, f"how {call.op!r} treats its input {rest[0].name!r} is not known")
     return labels
 
 

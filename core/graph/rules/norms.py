@@ -101,5 +101,6 @@ def per_channel(
 
 
 def _eps(call: Call, position: int) -> Any:
+    """ε as given; None is what RMS norm takes for the smallest step of the type it computes in."""
     found = getattr(call.module, "eps", None) or call.arg(position, "eps")
-    return 1e-5 if found is None else found
+    return 1e-5 if found is None and call.op != "rms_norm" else found
