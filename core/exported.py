@@ -134,14 +134,14 @@ def require_fit(path: Path, model: nn.Module, header: Header, tensors: Mapping[s
 
 
 def _slots(model: nn.Module) -> dict[str, Tensor | None]:
-    """Every parameter and kept buffer by name; None for an empty place, such as the bias of a layer without one."""
+    """Every parameter and buffer by name; None for an empty place, such as the bias of a layer without one."""
     empty = {
         f"{prefix}.{name}" if prefix else name: None
         for prefix, module in model.named_modules()
         for name, value in module._parameters.items()
         if value is None
     }
-    return {**empty, **model.state_dict(keep_vars=True)}
+    return {**empty, **dict(model.named_buffers(remove_duplicate=False)), **model.state_dict(keep_vars=True)}
 
 
 def _require_tensor(path: Path, name: str, value: Tensor, old: Tensor | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from core.channels import Channels
@@ -99,8 +100,9 @@ class SideBySide(GraphRunner):
     def __init__(self, model: nn.Module, channels: Channels, gone: Tensor, method: Decomposition) -> None:
         graph = channels.graph
         super().__init__(graph.traced, twin(graph.model), graph.unbiased)
-        self.channels, self.gone, self.method, self.model = channels, gone, method, model
-        self.compressed = GraphRunner(graph.traced, model, graph.unbiased)
+        self.channels, self.gone, self.method, self.refitted = channels, gone, method, model
+        self.model = twin(model)  # runs, so that what the network counts stays as it is
+        self.compressed = GraphRunner(graph.traced, self.model, graph.unbiased)
         self.lost: dict[str, float] = {}
         self.notes: dict[str, str] = {}
         self.outputs: Any = None
@@ -169,8 +171,9 @@ class SideBySide(GraphRunner):
         for rows, outputs in patches(window, self.compressed.env[step.inputs[0]], target):
             moments.add(by_group(rows, groups), by_group(outputs, groups))
         v, b = self.method.solve(moments, weight.reshape(groups, weight.shape[0] // groups, -1))
-        assign(self.model, layer.weight, v.reshape(weight.shape).to(weight.dtype))
-        assign(self.model, layer.bias, b.flatten().to(weight.dtype))
+        for model in (self.model, self.refitted):
+            assign(model, layer.weight, v.reshape(weight.shape).to(weight.dtype))
+            assign(model, layer.bias, b.flatten().to(weight.dtype))
 
     def _kept(self, node: fx.Node, value: Tensor) -> Tensor:
         """The original's value at a node, on the channels that the compressed network has there."""
@@ -288,16 +291,16 @@ def unfold(window: Any, images: Tensor) -> Tensor:
 
 def recalibrate(model: nn.Module, calibration: Any) -> None:
     """Reset every batch norm's running statistics to those of the calibration images (N, …), in place."""
-    inputs = as_inputs(calibration)
-    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
-    momenta = [m.momentum for m in norms]
-    for norm in norms:
+    inputs, run = as_inputs(calibration), twin(model)
+    names = [name for name, m in run.named_modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for norm in map(run.get_submodule, names):
+        assert isinstance(norm, _BatchNorm)
         norm.reset_running_stats()
         norm.momentum = None  # a cumulative average over batches
         norm.train()
     with torch.no_grad():
         for start in range(0, len(inputs[0]), 128):
-            model(*(x[start : start + 128] for x in inputs))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+            run(*(x[start : start + 128] for x in inputs))
+    for name in names:
+        for key, value in run.get_submodule(name).named_buffers(recurse=False):
+            parameter(model, f"{name}.{key}").copy_(value)  # type: ignore[union-attr]

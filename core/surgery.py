@@ -33,6 +33,7 @@ def assign(model: nn.Module, name: str, value: Tensor) -> None:
     old = getattr(owner, leaf, None)
     if leaf in owner._buffers:
         owner._buffers[leaf] = value.detach()
+        owner._non_persistent_buffers_set.discard(leaf)  # the network's code would make it anew, in full width
         return
     new = nn.Parameter(value.detach().contiguous(), requires_grad=True if old is None else old.requires_grad)
     for module in model.modules() if old is not None else ():

@@ -105,7 +105,7 @@ def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
     inputs = as_inputs(example_inputs)
     with undisturbed(model):
         clean = check(model, inputs)
-        traced = trace(clean, inputs)
+        traced = trace(twin(clean), inputs)
         labeller = Labeller(traced, twin(clean))
         try:
             labeller.run(*inputs)
@@ -143,7 +143,7 @@ def _label_training(model: nn.Module, inputs: tuple[Any, ...], evaluated: Labell
         return evaluated
     run = twin(model).train()
     try:
-        labeller = Labeller(fx.symbolic_trace(run), run, evaluated.atoms)
+        labeller = Labeller(fx.symbolic_trace(twin(run)), run, evaluated.atoms)
         labeller.run(*(twice(x) for x in inputs))
     except Exception:
         return evaluated
