@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from core.compress import Result, compress
+from core.refit import SideBySide
 
 
 class Two(nn.Module):
@@ -109,19 +110,38 @@ class Skip(nn.Module):
 
     def __init__(self, combine: Callable[[Any, Tensor, Tensor], Tensor]) -> None:
         super().__init__()
-        self.first, self.second, self.third = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 12, 1), nn.Conv2d(12, 12, 1)
+        self.stem, self.first = nn.Conv2d(3, 12, 3), nn.Conv2d(12, 12, 1)
+        self.second, self.third = nn.Conv2d(12, 12, 1), nn.Conv2d(12, 12, 1)
         self.head, self.combine, self.slope = nn.Linear(12, 4), combine, nn.Parameter(torch.ones(12))
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.first(x))
+        x = F.relu(self.first(F.relu(self.stem(x))))
         return self.head(F.relu(self.combine(self, x, self.third(F.relu(self.second(x))))).mean((2, 3)))
 
 
-@pytest.mark.parametrize("combine", ["sum", "maximum", "alpha", "sub alpha"])
-def test_the_correction_for_the_skip_is_that_of_a_sum_only(combine: str) -> None:
+SKIPS: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "sum": COMBINED["sum"],
+    "maximum": lambda net, a, b: torch.maximum(a, b),
+    "minimum": lambda net, a, b: torch.minimum(a, b),
+    "alpha": lambda net, a, b: torch.add(a, b, alpha=0.5),
+}
+
+
+@pytest.mark.parametrize("combine", SKIPS)
+def test_the_correction_for_the_skip_is_that_of_a_sum_only(combine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    corrected: dict[str, bool] = {}
+    correction = SideBySide._lost_by_skip
+
+    def spy(self: SideBySide, node: fx.Node, shape: torch.Size) -> Tensor | float:
+        found = correction(self, node, shape)
+        corrected[str(node)] = isinstance(found, Tensor)
+        return found
+
+    monkeypatch.setattr(SideBySide, "_lost_by_skip", spy)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(4)
-        net, x = Skip(COMBINED[combine]).eval(), torch.randn(128, 3, 6, 6)
+        net, x = Skip(SKIPS[combine]).eval(), torch.randn(128, 3, 6, 6)
     prior = compress(net, x, ratio=0.5, options={"threshold": 0.45})
     found = compress(net, x, ratio=0.5, decomposition="least-squares", calibration=x)
     assert loss(net, found, x) < 0.7 * loss(net, prior, x)
+    assert corrected["third"] == (combine == "sum")
