@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from core import errors
-from core.errors import NeuronMergingError, UnknownNameError, UsageError, nearest
+from core.errors import NeuronMergingError, UnknownNameError, UsageError, nearest, shortened
 
 
 def kinds() -> list[type[NeuronMergingError]]:
@@ -38,3 +38,16 @@ def test_they_travel_between_processes(kind: type[NeuronMergingError]) -> None:
 )
 def test_nearest(name: str, known: list[str], tail: str) -> None:
     assert nearest(name, known) == tail
+
+
+def test_long_lists_and_odd_names_make_no_long_or_broken_message() -> None:
+    told = str(UnknownNameError("trial", "x" * 10_000, [f"{number:05}" for number in range(1000)], "here: "))
+    assert told.startswith("here: unknown trial 'xxx")
+    assert told.endswith("00039 and 960 more")
+    assert len(told) < 600
+    assert nearest("q", ["a\nb"]) == r"known: 'a\nb'"
+
+
+def test_shortened_is_one_line() -> None:
+    assert shortened("a\n  b") == "a b"
+    assert shortened("x" * 200, 10) == "xxxxx…xxxxx"

@@ -53,3 +53,8 @@ def test_a_name_is_given_once(registry: Registry[object]) -> None:
     registry.names()
     with pytest.raises(ValueError, match="two parts register as part 'the-first'"):
         registry.register("the-first")(print)
+
+
+def test_only_text_is_a_name() -> None:
+    assert ["l1"] not in CRITERIA
+    assert None not in CRITERIA

@@ -143,5 +143,5 @@ def test_the_correction_for_the_skip_is_that_of_a_sum_only(combine: str, monkeyp
         net, x = Skip(SKIPS[combine]).eval(), torch.randn(128, 3, 6, 6)
     prior = compress(net, x, ratio=0.5, options={"threshold": 0.45})
     found = compress(net, x, ratio=0.5, decomposition="least-squares", calibration=x)
-    assert loss(net, found, x) < 0.7 * loss(net, prior, x)
+    assert loss(net, found, x) < 0.9 * loss(net, prior, x)
     assert corrected["third"] == (combine == "sum")
