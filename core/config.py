@@ -15,7 +15,7 @@ from core.allocation import ALLOCATIONS
 from core.calibration import CALIBRATIONS
 from core.criteria import CRITERIA
 from core.decompositions import DECOMPOSITIONS
-from core.errors import UnknownNameError, UsageError, nearest
+from core.errors import UnknownNameError, UsageError, nearest, shortened
 
 Option = bool | int | float | str
 
@@ -136,12 +136,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
     first = error.errors(include_url=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "configuration"
     if first["type"] == "extra_forbidden":
-        return f"unknown key {_cut(repr(field))}; {nearest(field, model.model_fields)}"
+        return f"unknown key {shortened(repr(field))}; {nearest(field, model.model_fields)}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{_cut(field)} = {_cut(repr(first.get('input')))}: {_cut(f'{message[0].lower()}{message[1:]}', 300)}"
-
-
-def _cut(text: str, most: int = 120) -> str:
-    """``text`` on one line, its middle left out where it is long."""
-    line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most // 2]}…{line[-most // 2 :]}"
+    why = shortened(f"{message[0].lower()}{message[1:]}", 300)
+    return f"{shortened(field)} = {shortened(repr(first.get('input')))}: {why}"

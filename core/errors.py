@@ -16,6 +16,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+LISTED = 40
+"""So many known names are listed where none is near."""
+
 
 class NeuronMergingError(Exception):
     """Base of every error raised on purpose; ``exit_code`` is what the command line returns."""
@@ -34,7 +37,7 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         self.kind, self.name, self.known, self.where = kind, name, sorted(known), where
-        super().__init__(f"{where}unknown {kind} {name!r}; {nearest(name, self.known)}")
+        super().__init__(f"{where}unknown {kind} {shortened(repr(name))}; {nearest(name, self.known)}")
 
     def __reduce__(self) -> tuple[type[UnknownNameError], tuple[str, str, list[str], str]]:
         return type(self), (self.kind, self.name, self.known, self.where)  # it travels between processes
@@ -68,4 +71,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = list(dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=3, cutoff=0.5)]))[:3]
     if close:
         return f"did you mean {' or '.join(repr(c) for c in close)}?"
-    return f"known: {', '.join(names)}" if names else "none is known"
+    if not names:
+        return "none is known"
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    listed = ", ".join(known_name if known_name.isprintable() else repr(known_name) for known_name in names[:LISTED])
+    return f"known: {listed}{more}"
+
+
+def shortened(text: str, most: int = 120) -> str:
+    """``text`` for a message: on one line, its middle left out where it is long."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most // 2]}…{line[-(most // 2) :]}"

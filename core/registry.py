@@ -58,7 +58,7 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         self._scan()
-        return name in self._parts
+        return isinstance(name, str) and name in self._parts
 
     def _scan(self) -> None:
         if self._scanned:

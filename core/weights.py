@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from core.errors import CheckpointError
+from core.errors import CheckpointError, shortened
 
 PLAIN = (
     *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64, torch.complex128),
@@ -85,5 +85,4 @@ def named(tensor: Tensor) -> str:
 
 def quoted(key: object, most: int = 80) -> str:
     """A key for a message: on one line, its middle left out where it is long."""
-    text = repr(key)
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
+    return shortened(repr(key), most)

@@ -155,4 +155,6 @@ def show(value: object) -> str:
     """Write a value as a person would in a table: ``true``, ``0.45``, ``layer*.conv1``."""
     if isinstance(value, bool):
         return str(value).lower()
-    return "[" + ", ".join(map(show, value)) + "]" if isinstance(value, tuple | list) else str(value)
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(show, value)) + "]"
+    return str(value) if str(value).isprintable() else repr(value)

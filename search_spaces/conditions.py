@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from core.decompositions import DECOMPOSITIONS
-from core.errors import UnknownNameError, UsageError, nearest
+from core.errors import UnknownNameError, UsageError, nearest, shortened
 from search_spaces.axis import Axis, Choices, Value, show
 from search_spaces.names import PER_SITE, default, is_option, knowers, within
 
@@ -87,7 +87,8 @@ def _reachable(given: Sequence[Any], parent: Axis, where: str) -> tuple[Value, .
     for value in values:
         if value not in parent:
             hint = f"; {nearest(show(value), map(show, parent.values))}" if isinstance(parent, Choices) else ""
-            raise UsageError(f"{where}that axis never takes {show(value)} ({parent.describe()}){hint}")
+            taken = f"{shortened(show(value))} ({shortened(parent.describe())})"
+            raise UsageError(f"{where}that axis never takes {taken}{hint}")
     return values
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from core.errors import UsageError, nearest
+from core.errors import UsageError, nearest, shortened
 from search_spaces.axis import show
 
 Algorithm = Literal["grid", "random", "tpe", "nsga2"]
@@ -38,6 +38,7 @@ DEFAULT_SAMPLES = 100
 MOST_TRIALS = 100_000
 """A grid of more is refused, unless ``samples`` takes fewer of it."""
 
+LONGEST_KEY = 200
 DEEPEST = 16
 """How many tables and lists may lie inside one another."""
 
@@ -121,6 +122,8 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
             raise _too_deep(where)
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise _too_large(where)
+        if isinstance(value, dict) and any(len(key) > LONGEST_KEY for key in value):
+            raise UsageError(f"{where}a key is longer than {LONGEST_KEY} characters; is a quote missing?")
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         left += [(part, depth + 1) for part in inner]
     return document
@@ -179,8 +182,7 @@ def sentence(kind: str, message: str, given: object) -> str:
 
 
 def _quote(value: object, most: int = 80) -> str:
-    text = repr(value) if isinstance(value, str) else " ".join(show(value).split())
-    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
+    return shortened(repr(value) if isinstance(value, str) else show(value), most)
 
 
 def words(annotation: Any) -> list[str]:

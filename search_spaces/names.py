@@ -18,7 +18,7 @@ from core.calibration import CALIBRATIONS
 from core.config import TrialConfig
 from core.criteria import CRITERIA
 from core.decompositions import DECOMPOSITIONS
-from core.errors import UnknownNameError, UsageError, nearest
+from core.errors import UnknownNameError, UsageError, nearest, shortened
 from core.registry import Registry
 from search_spaces.axis import Value
 from search_spaces.document import sentence, words
@@ -108,7 +108,7 @@ def _fit(owner: type[BaseModel], field: str, value: Any, where: str) -> Any:
         first = error.errors(include_url=False)[0]
         if first["type"] == "literal_error":
             known = words(owner.model_fields[field].annotation)
-            raise UsageError(f"{where}unknown {field} {value!r}; {nearest(str(value), known)}") from None
+            raise UsageError(f"{where}unknown {field} {shortened(repr(value))}; {nearest(str(value), known)}") from None
         raise UsageError(where + sentence(first["type"], first["msg"], value)) from None
 
 

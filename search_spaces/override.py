@@ -10,7 +10,7 @@ from typing import Any
 
 from core.baselines import BaselineConfig
 from core.decompositions import DECOMPOSITIONS
-from core.errors import UnknownNameError, UsageError
+from core.errors import UnknownNameError, UsageError, shortened
 from search_spaces.conditions import IMAGE_FIELDS, PER_SITE_ALLOCATION
 from search_spaces.document import SearchDefaults, parse_toml
 from search_spaces.names import PER_SITE, checked, default, is_known, is_option, knowers, known_names
@@ -51,7 +51,7 @@ def parse_value(text: str, where: str = "") -> Any:
             return text
         found = {}
     if set(found) != {"value"}:
-        raise UsageError(f'{where}{text!r} is not one TOML value such as 0.5, [0.1, 0.2] or "l1"')
+        raise UsageError(f'{where}{shortened(repr(text))} is not one TOML value such as 0.5, [0.1, 0.2] or "l1"')
     return found["value"]
 
 

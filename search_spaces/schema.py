@@ -20,7 +20,7 @@ from typing import Any
 
 from core.baselines import BaselineConfig
 from core.config import TrialConfig
-from core.errors import UnknownNameError, UsageError
+from core.errors import UnknownNameError, UsageError, shortened
 from search_spaces import sampling
 from search_spaces.axis import Axis, SuggestingTrial, Value, label
 from search_spaces.conditions import PER_SITE_ALLOCATION, Condition
@@ -122,7 +122,7 @@ class SearchSpace:
         Raises:
             UsageError: an unknown key, or a value that is refused.
         """
-        said = ", ".join(f"--set {key}={' '.join(value.split())}" for key, value in changes.items())
+        said = ", ".join(f"--set {shortened(key)}={shortened(value)}" for key, value in changes.items())
         source = f"{self.name} with {said}"
         return parse_space(overridden(self.document, changes, source), source)
 

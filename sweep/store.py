@@ -41,7 +41,6 @@ from sweep.stored import (
     STOP,
     TRIALS,
     read_sweep,
-    require_files,
     require_sweep,
     unwritable,
 )
@@ -209,8 +208,7 @@ def open_store(results: Path, name: str) -> Store:
         StoreError: its files cannot be read or written.
     """
     folder = require_sweep(results, name)
-    require_files(folder)
-    require_no_links(folder)
+    require_own_files(folder)
     try:
         lock = hold(folder / LOCK)
     except BlockingIOError:
@@ -224,11 +222,14 @@ def open_store(results: Path, name: str) -> Store:
         raise
 
 
-def require_no_links(folder: Path) -> None:
-    """Raise a `StoreError` when a file that is going to be written is a link, which may lead anywhere."""
+def require_own_files(folder: Path) -> None:
+    """Raise a `StoreError` when a file that is going to be written is a link, which may lead anywhere, or no file."""
     for name in (INFO, TRIALS, LOCK, RESERVE, STOP, LIVE, f"{INFO}.new", f"{LIVE}.new"):
-        if (folder / name).is_symlink():
-            raise StoreError(f"{folder / name} is a link, and a sweep would write to where it leads; remove it")
+        path = folder / name
+        if path.is_symlink():
+            raise StoreError(f"{path} is a link, and a sweep would write to where it leads; remove it")
+        if path.exists() and not path.is_file():
+            raise StoreError(f"{path} is not a file, and a sweep would write to it; remove it")
 
 
 def mend(trials: Path) -> None:

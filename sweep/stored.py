@@ -15,7 +15,7 @@ from typing import IO
 from pydantic import ValidationError
 
 from core.config import TrialRecord, explain
-from core.errors import NeuronMergingError, UnknownNameError, UsageError
+from core.errors import NeuronMergingError, UnknownNameError, UsageError, shortened
 from sweep.errors import StoreError
 from sweep.info import SweepInfo
 
@@ -87,16 +87,11 @@ def require_sweep(results: Path, name: str) -> Path:
         UsageError: it is no name, but a path that may lead elsewhere.
     """
     if "/" in name or name in ("", ".", "..") or not name.isprintable() or len(name.encode()) > 255:
-        raise UsageError(f"{shortened(name)} is no name but a path; 'sweep list' shows the names in {results}")
+        raise UsageError(f"{shortened(repr(name))} is no name but a path; 'sweep list' shows the names in {results}")
     folder = results / name
     if not (folder / INFO).is_file():
         raise UnknownNameError("sweep", name, sweep_names(results), where=f"{results}: ")
     return folder
-
-
-def shortened(name: str) -> str:
-    """A name for a message: on one line, and not too long."""
-    return repr(name) if len(name) <= 80 else f"{name[:40]!r}…"
 
 
 def sweep_names(results: Path) -> list[str]:

@@ -20,14 +20,14 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Leave word for the sweep's process, and wait until it is gone."""
     from sweep.errors import StoreError
-    from sweep.store import require_no_links
+    from sweep.store import require_own_files
     from sweep.stored import STOP, is_locked, read_sweep, unwritable
 
     sweep = read_sweep(options.results, options.name)
     if sweep.info.status != "running":
         print(f"sweep {options.name!r} is not running ({sweep.info.status})")
         return 0
-    require_no_links(sweep.folder)
+    require_own_files(sweep.folder)
     try:
         (sweep.folder / STOP).touch()
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.criteria import CRITERIA
 from core.errors import UnknownNameError
 from core.registry import Registry
 

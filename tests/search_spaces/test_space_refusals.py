@@ -253,3 +253,18 @@ def test_every_bundled_space_is_good() -> None:
         "vgg16-cifar10",
         "wrn-40-4-cifar10",
     ]
+
+
+def test_what_the_fuzzer_found_stays_one_short_line() -> None:
+    """Lists where names are expected, lines inside values, and values without end."""
+    for text in (
+        axis("hard = { values = [true], when = { decomposition = [['nmf']] } }"),
+        axis('hard = { values = [true], when = { decomposition = ["a\\nb"] } }'),
+        axis('calibration_images = { values = [9], when = { decomposition = ["a\\nb"] } }'),
+        axis("criterion = { values = ['" + "x" * 10_000 + "'] }"),
+        axis("bn_scale = { values = [[" + "0.1, " * 3000 + "]] }"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            parse_space({"name": "s", **tomllib.loads(text)}, "s.toml")
+        assert len(str(caught.value).splitlines()) == 1
+        assert len(str(caught.value)) < 600

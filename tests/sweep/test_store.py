@@ -350,3 +350,11 @@ def test_a_count_of_running_trials_that_is_none(results, make_info, text):
     with create_store(results, "a", make_info):
         (results / "a" / "live.json").write_text(text)
         assert read_sweep(results, "a").running == 0
+
+
+@pytest.mark.parametrize("name", [RESERVE, "stop", "sweep.json.new"])
+def test_a_pipe_does_not_hold_a_writer_up(results, make_info, name):
+    create_store(results, "a", make_info).close()
+    os.mkfifo(results / "a" / name)
+    with pytest.raises(StoreError, match=rf"{name} is not a file, and a sweep would write to it; remove it"):
+        open_store(results, "a")
