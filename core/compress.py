@@ -18,7 +18,7 @@ from core.decompositions import Decomposition
 from core.decompositions.base import Merge, plain, removed
 from core.errors import ModelError, UsageError
 from core.graph import Layer
-from core.graph.trace import as_inputs, duplicate, undisturbed
+from core.graph.trace import as_inputs, duplicate, twin, undisturbed
 from core.refit import Refit, recalibrate, refit
 from core.selfcheck import SelfCheck, culprits
 from core.signature import Signature, signatures
@@ -124,7 +124,7 @@ def _problem_without(
 ) -> str:
     """What is wrong when the channels of ``groups`` that are not kept are cut; "" if nothing is."""
     full, gone = check.channels.graph.model, units_gone(groups, kept)
-    work = duplicate(full)
+    work = twin(full)
     cut(work, check.channels, gone)
     return check.problem(full, work, gone, training=training)
 
@@ -197,14 +197,14 @@ def _cut_and_checked(
     """
     channels, check, alone = prepared.channels, prepared.check, dict[str, str]()
     while True:
-        full = duplicate(channels.graph.model)
+        full = twin(channels.graph.model)  # parameters are replaced, never written to
         report = tuple(_merge_set(full, prepared, group, kept[group.name], method) for group in groups)
         gone = units_gone(groups, kept)
-        work = duplicate(full)
+        work = twin(full)
         cut(work, channels, gone)
         wrong = check.problem(full, work, gone)
         if not wrong:
-            return work, report, gone, alone
+            return duplicate(work), report, gone, alone
         bad = culprits(partial(_problem_without, check, kept), groups)
         if not bad:
             raise ModelError(f"{type(work).__name__} cannot be cut like this: {wrong}; leave layers out with sites=")
