@@ -71,7 +71,7 @@ class AxisTable(_Table):
 class SpaceTable(_Table):
     """The whole file."""
 
-    name: StrictStr = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: StrictStr = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
     description: StrictStr = ""
     baseline: dict[str, Any]
     search: SearchDefaults = SearchDefaults()

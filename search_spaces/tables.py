@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core.errors import UsageError
+from core.errors import UsageError, shortened
 from search_spaces.axis import Axis, Choices, Range, Value, exact, show
 from search_spaces.document import AxisTable
 from search_spaces.names import PER_SITE, checked, is_option, require_known, within
@@ -27,7 +27,7 @@ def flat_ratios(table: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Return ``table`` with the entries of a table ``ratios`` as ``ratios.PATTERN``."""
     ratios = table.get("ratios", {})
     if not isinstance(ratios, dict):
-        raise UsageError(f"{where}{show(ratios)} is not a table of pattern = ratio")
+        raise UsageError(f"{where}{shortened(show(ratios))} is not a table of pattern = ratio")
     rest = {name: value for name, value in table.items() if name != "ratios"}
     return rest | {PER_SITE + pattern: ratio for pattern, ratio in ratios.items()}
 
@@ -48,7 +48,7 @@ def build_axis(name: str, table: AxisTable, owners: Sequence[str], where: str) -
     seen: set[Value] = set()
     for value in values:
         if value in seen:
-            raise UsageError(f"{within(where, 'values')}{show(value)} is listed twice")
+            raise UsageError(f"{within(where, 'values')}{shortened(show(value))} is listed twice")
         seen.add(value)
     return Choices(values)
 
@@ -77,7 +77,7 @@ def _step(table: AxisTable, low: float, high: float, where: str) -> int | float:
     if table.log:
         raise UsageError(f"{where}step and log exclude each other: drop one of them")
     if isinstance(step, bool) or not isinstance(step, int | float):
-        raise UsageError(f"{at}{step!r} is not a number")
+        raise UsageError(f"{at}{shortened(repr(step))} is not a number")
     if isinstance(low, int) and not isinstance(step, int):
         raise UsageError(f"{at}{step} is not a whole number, as low and high are")
     if not 0 < step < math.inf:

@@ -296,3 +296,28 @@ def test_a_counter_may_be_any_number(tmp_path: Path) -> None:
 def test_a_name_that_no_system_allows() -> None:
     with pytest.raises(CheckpointError, match=r"cannot be read: File name too long"):
         load_checkpoint(net(), "x" * 5000)
+
+
+def test_an_archive_behind_an_old_pickle_does_not_hide_it(tmp_path: Path) -> None:
+    """Torch goes by the first bytes, and so must what looks before it."""
+
+    class Blank:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return (bytearray, (10**12,))
+
+    old = io.BytesIO()
+    torch.save({"a": Blank()}, old, _use_new_zipfile_serialization=False)
+    (tmp_path / "w.pt").write_bytes(old.getvalue() + saved({}))
+    with pytest.raises(CheckpointError, match=r"holds a bytearray, so it is not opened"):
+        load_checkpoint(net(), tmp_path / "w.pt")
+
+
+def test_an_archive_whose_stream_is_damaged(tmp_path: Path) -> None:
+    deflated(saved({"a": torch.zeros(2)}), tmp_path / "w.pt")
+    content = bytearray((tmp_path / "w.pt").read_bytes())
+    start = content.index(b"data.pkl") + len("data.pkl")
+    content[start : start + 8] = b"\xff" * 8
+    for offset in range(start, start + 40):
+        (tmp_path / "w.pt").write_bytes(bytes(content[:offset]) + b"\x05" + bytes(content[offset + 1 :]))
+        with pytest.raises(CheckpointError, match=r"checkpoint .*w\.pt "):
+            load_checkpoint(net(), tmp_path / "w.pt")
