@@ -15,6 +15,8 @@ from torch import Tensor
 from core.errors import DataError
 
 UBYTE = 8
+LARGEST = 2**30
+"""More bytes than any such file unpacks to; a packed one may pretend to have any number."""
 
 
 def read_idx(path: Path) -> Tensor:
@@ -25,7 +27,8 @@ def read_idx(path: Path) -> Tensor:
     """
     remedy = "delete it, so that it is fetched again, or put an intact copy in its place"
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(LARGEST)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read ({error}); {remedy}") from None
     if len(raw) < 4 or raw[:2] != b"\0\0" or raw[2] != UBYTE:

@@ -363,3 +363,10 @@ class TestNames:
     def test_impossible_size(self, size: int) -> None:
         with pytest.raises(UsageError, match=f"size = {size}: must be between 1 and 512"):
             load_dataset("digits", size=size)
+
+
+def test_a_packed_file_that_unpacks_to_anything_is_read_to_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("core.datasets.idx.LARGEST", 2**16)
+    (tmp_path / "x.gz").write_bytes(gzip.compress(idx(np.zeros(2**24))))
+    with pytest.raises(DataError, match=r"x\.gz holds 65536 bytes, not what its header says"):
+        read_idx(tmp_path / "x.gz")
