@@ -107,6 +107,8 @@ def attribute_of(walk: Labeller, call: Call) -> Any:
         return getattr(walk.of(source), name)
     if name in METADATA:
         walk.declare(source)
+    if name in METADATA - {"shape"} and source.op == "get_attr":
+        walk.declare(str(source.target))
     return unlabelled(call.value)
 
 
