@@ -8,10 +8,11 @@ SPACE ?= lenet-fashion-mnist
 SAMPLES ?=
 ARGS ?=
 FAULTS ?=
+FUZZ ?=
 PYTEST_ARGS ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help env sweep test lint format types bench faults clean
+.PHONY: help env sweep test lint format types bench faults fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -46,6 +47,9 @@ bench: $(STAMP)  ## run the benchmarks; each prints ratios against its own refer
 
 faults: $(STAMP)  ## kill workers, nodes, drivers and servers of real sweeps, and count what is left (an hour or two)
 	@$(BIN)/python -m tests.sweep.faults --write docs/reliability.md $(FAULTS)
+
+fuzz: $(STAMP)  ## random networks and damaged files against their oracles; FUZZ="--networks 1000 --seed 7" for more
+	@$(BIN)/python -m tests.fuzz --files $(FUZZ)
 
 clean:  ## remove the environment and every cache, but no results and no data
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
