@@ -112,7 +112,7 @@ class SelfCheck:
 
     def _outputs(self, run: Callable[..., Any], inputs: tuple[Any, ...]) -> Any:
         torch.default_generator.manual_seed(0)  # ten times as fast as torch.manual_seed, which looks for devices
-        if torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.manual_seed_all(0)
         return run(*inputs)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +75,7 @@ def _shift_bias(
     block = positions // (positions.numel() // layer.groups) if layer.groups > 1 else torch.zeros_like(positions)
     gain = parts.new_zeros(layer.groups, parts.shape[2]).index_add_(0, block.flatten(), parts.flatten(0, 1)).flatten()
     if layer.kind == "conv-transpose":  # each output meets one tap in every stride
-        stride: Any = channels.graph.model.get_submodule(layer.name).stride
-        gain = gain / math.prod(stride)
+        gain = gain / layer.stride
     names = dict.fromkeys(other.bias for other in channels.graph.layers if other.weight == layer.weight)
     for name in filter(None, names):
         bias = parameter(model, name)

@@ -35,6 +35,8 @@ class Layer:
     weight: str
     bias: str
     groups: int = 1
+    stride: int = 1
+    """Of a ``conv-transpose``, the product over its axes."""
 
     @property
     def write_axis(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from core.graph.labels import unlabelled
@@ -29,6 +30,8 @@ class Call:
     parameters: Mapping[str, str] = field(default_factory=dict)
     unknown: str = ""
     """Why no rule may speak for this call although one has its name; empty where one may."""
+    slope: float | None = None
+    """The one slope of a PReLU."""
 
     def arg(self, position: int, name: str, default: Any = None) -> Any:
         """The argument at ``position`` or called ``name``."""
@@ -39,7 +42,9 @@ class Call:
     def apply(self, x: Tensor) -> Tensor:
         """Run the operation, with its constant arguments, on another tensor."""
         result: Tensor
-        if self.module is not None:
+        if self.slope is not None:
+            result = F.leaky_relu(x, self.slope)
+        elif self.module is not None:
             result = self.module(x)
         elif self.node.op == "call_method":
             result = getattr(x, self.op)(*self.args[1:], **self.kwargs)

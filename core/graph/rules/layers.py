@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,7 +44,7 @@ def layer_rule(kind: str) -> Rule:
 
 def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | None:
     if call.module is not None:
-        groups = getattr(call.module, "groups", 1)
+        groups, stride = getattr(call.module, "groups", 1), getattr(call.module, "stride", 1)
         name, weight = call.owner, walk.canonical(f"{call.owner}.weight")
         bias = f"{name}.bias"
     else:
@@ -58,11 +59,14 @@ def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | 
         bias = str(given.target) if isinstance(given, fx.Node) else ""
         if given is None and own is not None and _is_forward_of(call.node, own, name):
             bias = walk.unbiased[call.node] = f"{name}.bias"
-        groups = 1 if kind == "linear" else call.arg(6, "groups", 1)
+        groups = call.arg(6, "groups", 1) if kind != "linear" else 1
+        stride = walk.value(call.arg(3, "stride", 1)) if kind == "conv-transpose" else 1
     source = call.arg(0, "input")
     if not isinstance(source, fx.Node) or weight not in walk.held:
         return None
-    return Layer(name, kind, weight, walk.canonical(bias), int(groups)), source
+    strides = tuple(stride) if isinstance(stride, (tuple, list)) else (stride,) * (walk.fetch_attr(weight).dim() - 2)
+    step = math.prod(strides) if kind == "conv-transpose" else 1
+    return Layer(name, kind, weight, walk.canonical(bias), int(groups), step), source
 
 
 def _is_forward_of(node: fx.Node, module: nn.Module, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from torch import fx
@@ -69,8 +70,9 @@ def prelu(walk: Labeller, call: Call) -> Any:
             return opaque(walk, call, "its slope is computed in forward(), not a parameter")
         parameters = {"weight": str(slope.target)}
     walk.declare(*parameters.values())
-    if walk.fetch_attr(parameters["weight"]).numel() == 1:
-        return through(walk, call, "activation", call.arg(0, "input"))
+    slopes = walk.fetch_attr(parameters["weight"])
+    if slopes.numel() == 1:
+        return through(walk, replace(call, slope=float(slopes)), "activation", call.arg(0, "input"))
     return per_channel(walk, call, parameters, "prelu", 1, {})
 
 
