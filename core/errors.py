@@ -79,6 +79,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def shortened(text: str, most: int = 120) -> str:
-    """``text`` for a message: on one line, its middle left out where it is long."""
-    line = " ".join(text.split())
+    """``text`` for a message: on one line, without control characters, its middle left out where it is long."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in " ".join(text.split()))
     return line if len(line) <= most else f"{line[: most // 2]}…{line[-(most // 2) :]}"

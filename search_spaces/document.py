@@ -143,7 +143,7 @@ def complaint(error: ValidationError, model: type[BaseModel]) -> str:
     # a misspelt key is also a missing one: the misspelling is what helps
     first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     loc = tuple(part for part in first["loc"] if part != "[key]")
-    key, given = ".".join(map(str, loc)), first.get("input")
+    key, given = shortened(".".join(map(str, loc))), first.get("input")
     match first["type"]:
         case "extra_forbidden":
             parent = _at(model, loc[:-1])

@@ -49,5 +49,5 @@ def test_long_lists_and_odd_names_make_no_long_or_broken_message() -> None:
 
 
 def test_shortened_is_one_line() -> None:
-    assert shortened("a\n  b") == "a b"
+    assert shortened("a\n  b\u2028c\x1b[2J") == r"a b c\x1b[2J"
     assert shortened("x" * 200, 10) == "xxxxx…xxxxx"

@@ -261,6 +261,7 @@ def test_what_the_fuzzer_found_stays_one_short_line() -> None:
         axis("hard = { values = [true], when = { decomposition = [['nmf']] } }"),
         axis('hard = { values = [true], when = { decomposition = ["a\\nb"] } }'),
         axis('calibration_images = { values = [9], when = { decomposition = ["a\\nb"] } }'),
+        GOOD.replace("model =", '"\\u2028" = 1\nmodel ='),
         axis("criterion = { values = ['" + "x" * 10_000 + "'] }"),
         axis("bn_scale = { values = [[" + "0.1, " * 3000 + "]] }"),
     ):
