@@ -17,7 +17,9 @@ def projections(d: Draw, c: int, width: int = 8) -> dict[str, nn.Module]:
 
 @construct("multi-head-attention", TOKENS)
 def multi_head(d: Draw, c: int) -> Body:
-    return Body(lambda m, x: x + m.a(x, x, x, need_weights=False)[0], c, a=nn.MultiheadAttention(c, 4, batch_first=True))
+    return Body(
+        lambda m, x: x + m.a(x, x, x, need_weights=False)[0], c, a=nn.MultiheadAttention(c, 4, batch_first=True)
+    )
 
 
 @construct("attention-weights-out", TOKENS)

@@ -98,7 +98,9 @@ def conv_1d(d: Draw, c: int) -> Body:
 
 @construct("conv-3d", MAPS)
 def conv_3d(d: Draw, c: int) -> Body:
-    return Body(lambda m, x: F.relu(m.conv(x.unsqueeze(2)).squeeze(2)), c, conv=nn.Conv3d(c, c, (1, 3, 3), padding="same"))
+    return Body(
+        lambda m, x: F.relu(m.conv(x.unsqueeze(2)).squeeze(2)), c, conv=nn.Conv3d(c, c, (1, 3, 3), padding="same")
+    )
 
 
 @construct("conv-of-vectors", VECTORS)

@@ -1,4 +1,4 @@
-"""What surrounds the computation: hooks, counters, random numbers, training branches, names that mislead, dead channels."""
+"""What surrounds a computation: hooks, counters, random numbers, training branches, misleading names, dead channels."""
 
 from __future__ import annotations
 

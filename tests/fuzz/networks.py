@@ -7,6 +7,7 @@ that every one of them occurs equally often in a row of seeds.
 from __future__ import annotations
 
 import functools
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Case:
     @property
     def untraceable(self) -> bool:
         """Whether no tracer can follow it."""
-        return any(constructs()[name].untraceable for name in self.names)
+        return any(name in constructs() and constructs()[name].untraceable for name in self.names)
 
     def rebuild(self) -> nn.Module:
         """Build the network once more."""
@@ -64,7 +65,7 @@ def generate(seed: int) -> Case:
         torch.manual_seed(seed)
         draw = Draw(rng, kind)
         net = rng.choice(FORMS[kind])(draw, chosen)
-        inputs, more = ([net.example(draw, count) for count in (4, 24)])
+        inputs, more = net.example(draw, 4), net.example(draw, 24)
         settle(net, more)
     train = rng.choice(["eval", "eval", "train", "mixed"])
     net.train(train == "train")
@@ -80,17 +81,29 @@ def dealt(seed: int) -> tuple[str, list[Construct]]:
     number = seed // len(KINDS) * KINDS.count(kind) + KINDS[: seed % len(KINDS)].count(kind)
     rounds, rest = divmod(number, len(LENGTHS))
     start = rounds * sum(LENGTHS) + sum(LENGTHS[:rest])
-    known = constructs()
-    size = len(deck(kind, 0))
-    places = range(start, start + LENGTHS[rest])
-    return kind, [known[deck(kind, place // size)[place % size]] for place in places]
+    return kind, [constructs()[name] for name in cards(kind, start + LENGTHS[rest])[start:]]
+
+
+def cards(kind: str, count: int) -> list[str]:
+    """The first ``count`` constructs that are dealt to networks of a kind."""
+    pile: list[str] = []
+    for turn in itertools.count():
+        if len(pile) >= count:
+            return pile[:count]
+        pile += deck(kind, turn)
+    raise AssertionError
 
 
 @functools.cache
-def deck(kind: str, number: int) -> list[str]:
-    """All constructs for a kind of activations, shuffled."""
-    names = [name for name, found in constructs().items() if kind in found.kinds]
-    random.Random(f"{kind} {number}").shuffle(names)
+def deck(kind: str, turn: int) -> list[str]:
+    """A shuffled deck; a construct for several kinds of activations is in the decks of one of them at a time."""
+    numbered = enumerate(constructs().items())
+    names = [
+        name
+        for number, (name, found) in numbered
+        if kind in found.kinds and (number + turn) % len(found.kinds) == found.kinds.index(kind)
+    ]
+    random.Random(f"{kind} {turn}").shuffle(names)
     return names
 
 

@@ -1,0 +1,387 @@
+"""What must hold of every network, and is checked by running things: `check(case)` tries all of it on one."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
+
+from core.compress import Prepared, Result, compress, prepare
+from core.criteria import CRITERIA
+from core.errors import ModelError
+from core.export import load, save
+from tests.conformance.networks import first_ones, plant_copies
+from tests.fuzz.masked import masked_outputs
+from tests.fuzz.networks import Case
+
+LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
+REFUSALS = ("no layer whose channels could be removed", "cannot be traced")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that does not hold."""
+
+    seed: int
+    names: tuple[str, ...]
+    oracle: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"seed {self.seed} ({', '.join(self.names)}): {self.oracle}: {self.detail}"
+
+
+@dataclass
+class Report:
+    """What came of one network.
+
+    Attributes:
+        checked: oracle → how often it judged.
+        unjudged: "oracle: why not" → how often.
+        cut: per construct, how many channel sets were cut in it or right before it.
+        frozen: per construct, how many layers in it or right before it were left alone.
+        refused: why the whole network was refused, or "".
+    """
+
+    case: Case
+    checked: Counter[str] = field(default_factory=Counter)
+    unjudged: Counter[str] = field(default_factory=Counter)
+    failures: list[Failure] = field(default_factory=list)
+    cut: Counter[str] = field(default_factory=Counter)
+    frozen: Counter[str] = field(default_factory=Counter)
+    refused: str = ""
+
+    def judge(self, oracle: str, problem: str) -> None:
+        """Count one check, and write down its failure; "" is none."""
+        self.checked[oracle] += 1
+        if problem:
+            self.failures.append(Failure(self.case.seed, self.case.names, oracle, problem))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One network with what the oracles look at."""
+
+    case: Case
+    prepared: Prepared
+    rng: random.Random
+
+    def compress(self, **options: Any) -> Result:
+        """Compress what was prepared."""
+        return compress(self.prepared, self.case.inputs, **options)
+
+
+def check(case: Case) -> Report:
+    """Try every oracle on a network."""
+    report = Report(case)
+    before = snapshot(case.model)
+    try:
+        prepared = prepare(case.model, case.inputs)
+    except ModelError as error:
+        report.refused = str(error)
+        legitimate = case.untraceable or REFUSALS[1] not in report.refused or not traceable(case)
+        known = any(text in report.refused for text in REFUSALS)
+        report.judge("refusal", "" if known and legitimate else report.refused[:300])
+        return report
+    except Exception as error:
+        report.judge("no exception", f"prepare: {type(error).__name__}: {str(error)[:300]}")
+        return report
+    trial = Trial(case, prepared, random.Random(f"check {case.seed}"))
+    for name, oracle in ORACLES.items():
+        try:
+            for problem in oracle(trial, report):
+                report.judge(name, problem)
+        except Exception as error:
+            report.judge("no exception", f"{name}: {type(error).__name__}: {str(error)[:300]}")
+    report.judge("untouched", changed(before, snapshot(case.model)))
+    return report
+
+
+Oracle = Callable[[Trial, Report], Iterator[str]]
+
+
+# --- running and comparing ------------------------------------------------------------------------------------
+
+
+def run(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """The outputs of a copy in eval mode, always with the same random numbers."""
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(1)
+        return copied(model).eval()(*copy.deepcopy(inputs))
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy, also where a hook has left a computed tensor."""
+    computed = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and v.grad_fn is not None]
+    return copy.deepcopy(model, {id(v): v.detach().clone() for v in computed})
+
+
+def double(value: Any) -> Any:
+    """In float64."""
+    if isinstance(value, nn.Module):
+        return copied(value).double()
+    return pytree.tree_map(lambda x: x.double() if isinstance(x, Tensor) and x.is_floating_point() else x, value)
+
+
+def layout(outputs: Any) -> tuple[str, list[Any]]:
+    """Structure, and shape and type of every leaf."""
+    leaves, structure = pytree.tree_flatten(outputs)
+    kinds = [(tuple(y.shape), y.dtype) if isinstance(y, Tensor) else type(y) for y in leaves]
+    return str(structure), kinds
+
+
+def apart(a: Any, b: Any) -> float:
+    """The largest difference of two outputs, relative to the largest number in each leaf; NaN is infinitely far."""
+    if layout(a) != layout(b):
+        return float("inf")
+    found = 0.0
+    for x, y in zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True):
+        if not isinstance(x, Tensor):
+            found = max(found, 0.0 if x == y else float("inf"))
+        elif x.numel():
+            x, y = x.double(), y.double()
+            difference = float((x - y).abs().max() / x.abs().max().clamp_min(1e-6))
+            found = max(found, difference if difference == difference else float("inf"))
+    return found
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two outputs are the same to the bit."""
+    leaves = zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True) if layout(a) == layout(b) else [(0, 1)]
+    return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in leaves)
+
+
+def traceable(case: Case) -> bool:
+    """Whether torch can follow the network."""
+    for attempt in (
+        lambda: fx.symbolic_trace(copied(case.model).eval()),
+        lambda: torch.export.export(copied(case.model).eval(), case.inputs, strict=False),
+    ):
+        try:
+            attempt()
+        except Exception:
+            continue
+        return True
+    return False
+
+
+# --- the oracles ----------------------------------------------------------------------------------------------
+
+
+def ratio_zero(trial: Trial, report: Report) -> Iterator[str]:
+    """Ratio 0 changes nothing, to the bit."""
+    result = trial.compress(ratio=0.0)
+    a, b = (run(model, trial.case.inputs) for model in (trial.case.model, result.model))
+    yield "" if equal(a, b) else f"off by {apart(a, b):.3g}"
+
+
+def cut_network(trial: Trial, report: Report) -> Iterator[str]:
+    """A cut network is the original without the channels; its layout is the same, and every layer is accounted for."""
+    options = {"ratio": trial.rng.uniform(0.2, 0.8), "criterion": trial.rng.choice(sorted(CRITERIA.names()))}
+    result = trial.compress(decomposition="none", **options)
+    account(trial.case, result, report)
+    judge_cut(trial.case, result, report)
+    yield from ()
+
+
+def judge_cut(case: Case, result: Result, report: Report) -> None:
+    """Compare a cut network (without any merging) with the masked original."""
+    report.judge("structure", layout_problem(case, result.model))
+    report.judge("rows", rows_problem(case.model, result))
+    original, cut, inputs = double(case.model), double(result.model), double(case.inputs)
+    expected = masked_outputs(original, cut, lambda model: run(model, inputs))
+    off = apart(expected, run(cut, inputs))
+    report.judge("cut", "" if off < 1e-5 else f"off by {off:.3g}")
+
+
+def layout_problem(case: Case, model: nn.Module) -> str:
+    """How the outputs' structure, shapes or types differ from the original's."""
+    a, b = layout(run(case.model, case.inputs)), layout(run(model, case.inputs))
+    return "" if a == b else f"{a} became {b}"[:300]
+
+
+def rows_problem(original: nn.Module, result: Result) -> str:
+    """Whether a producer has lost other rows than the report says."""
+    for site in result.sites:
+        try:
+            before, after = (m.get_submodule(site.producers[0]).weight for m in (original, result.model))
+        except AttributeError:
+            continue  # a function's parameter
+        alone = len(site.producers) == 1 and before.shape[:2] == (site.size, after.shape[1])
+        if alone and not torch.equal(before[list(site.kept)], after):
+            return f"{site.name} has other rows than those that are reported as kept"
+    return ""
+
+
+def account(case: Case, result: Result, report: Report) -> None:
+    """Every layer is in a set, or was left alone for a reason."""
+    known = {name for site in result.sites for name in (*site.producers, *site.channel_wise)}
+    problems = [f"{name} has no reason" for name, reason in result.skipped.items() if not reason.strip()]
+    problems += [f"{name} is in a set and left alone" for name in known & result.skipped.keys()]
+    for name, module in case.model.named_modules():
+        owners = {name, *(name.rsplit(".", i)[0] for i in range(1, name.count(".") + 1))}
+        if isinstance(module, LAYERS) and not owners & (known | result.skipped.keys()):
+            problems.append(f"{name} is nowhere")
+    report.judge("accounted", "; ".join(problems))
+    for i, name in enumerate(case.names):
+        inside = (f"layers.{i}.", f"parts.{i}.")
+        report.cut[name] += sum(
+            len(s.kept) < s.size and any(p.startswith(inside) for p in s.producers) for s in result.sites
+        )
+        report.frozen[name] += sum(layer.startswith(inside) for layer in result.skipped)
+
+
+def planted_copies(trial: Trial, report: Report) -> Iterator[str]:
+    """Channels that compute what a kept one computes are merged without loss, where nothing is called approximate."""
+    CRITERIA.names()
+    CRITERIA._parts.setdefault("first", first_ones)
+    try:
+        planned = trial.compress(criterion="first")
+        exact = {s.name: s.producers for s in planned.sites if not s.approximate and len(s.kept) < s.size}
+        for operation in {op for s in planned.sites for op in s.approximate}:
+            report.unjudged[f"planted: {operation} is said to be approximate"] += 1
+        if not exact:
+            return
+        kept = {s.name: s.kept if s.name in exact else tuple(range(s.size)) for s in planned.sites}
+        kept |= {g.name: tuple(range(g.size)) for g in trial.prepared.channels.sets if g.name not in kept}
+        planted = double(plant_copies(trial.prepared, kept))
+        inputs = double(trial.case.inputs)
+        sites = [name for producers in exact.values() for name in producers]
+        result = compress(planted, inputs, criterion="first", sites=sites)
+        off = apart(run(planted, inputs), run(result.model, inputs))
+        yield "" if off < 1e-5 else f"off by {off:.3g}"
+    finally:
+        CRITERIA._parts.pop("first", None)
+
+
+def least_squares(trial: Trial, report: Report) -> Iterator[str]:
+    """Its weights are finite, and on its own images it is no worse than the merge that it starts from."""
+    case, options = trial.case, {"ratio": trial.rng.uniform(0.2, 0.8)}
+    fitted = trial.compress(decomposition="least-squares", calibration=case.more, **options).model
+    merged = trial.compress(decomposition="most-similar", options={"threshold": 0.45}, **options).model
+    yield from fit_problems(case, fitted, merged)
+
+
+def fit_problems(case: Case, fitted: nn.Module, merged: nn.Module) -> Iterator[str]:
+    """Compare two compressed networks with the original on the calibration images."""
+    bad = [name for name, p in fitted.named_parameters() if not bool(torch.isfinite(p).all())]
+    yield f"{bad} are not finite" if bad else ""
+    original = run(case.model, case.more)
+    now, was = (error(original, run(model, case.more)) for model in (fitted, merged))
+    yield "" if now <= was * (1 + 1e-4) + 1e-10 else f"squared error {now:.6g}, of the merge {was:.6g}"
+
+
+def error(a: Any, b: Any) -> float:
+    """Summed squared difference over all leaves of outputs."""
+    pairs = zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True)
+    return sum(float((x.double() - y.double()).square().sum()) for x, y in pairs if isinstance(x, Tensor))
+
+
+def modes(trial: Trial, report: Report) -> Iterator[str]:
+    """Each module of the result is in the mode of the original's, and no parameter learns that did not."""
+    result = trial.compress()
+    report.judge("structure", layout_problem(trial.case, result.model))
+    yield mode_problem(trial.case.model, result.model)
+    yield from training(trial.case, result.model, report)
+    yield from exported(trial.case, result.model, report)
+
+
+def mode_problem(original: nn.Module, model: nn.Module) -> str:
+    """What differs between two networks besides width."""
+    pairs = {name: module.training for name, module in original.named_modules()}
+    other = {name: module.training for name, module in model.named_modules()}
+    wrong = [name for name in pairs if other.get(name) != pairs[name]]
+    if wrong:
+        return f"{wrong[:5]} are in another mode"
+    learns = {name: p.requires_grad for name, p in model.named_parameters()}
+    wrong = [name for name, p in original.named_parameters() if learns.get(name) != p.requires_grad]
+    return f"{wrong[:5]} learn where they did not, or the other way round" if wrong else ""
+
+
+def training(case: Case, model: nn.Module, report: Report) -> Iterator[str]:
+    """One step of training works where it works on the original."""
+    if step_problem(case.model, case.inputs):
+        report.unjudged["trains: the original does not"] += 1
+        return
+    report.judge("trains", step_problem(model, case.inputs))
+    yield from ()
+
+
+def step_problem(model: nn.Module, inputs: tuple[Any, ...]) -> str:
+    """Why one step of training fails."""
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(2)
+            work = copied(model).train()
+            leaves = pytree.tree_leaves(work(*copy.deepcopy(inputs)))
+            sum(y.square().sum() for y in leaves if isinstance(y, Tensor) and y.requires_grad).backward()
+            torch.optim.SGD([p for p in work.parameters() if p.requires_grad], 1e-3).step()
+    except Exception as error:
+        return f"{type(error).__name__}: {str(error)[:200]}"
+    return ""
+
+
+def exported(case: Case, model: nn.Module, report: Report) -> Iterator[str]:
+    """A network comes back from its file as it was."""
+    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
+        again = load(save(model, Path(folder) / "net.safetensors"), factory=case.rebuild)
+    report.judge("export", export_problem(case, model, again))
+    yield from ()
+
+
+def export_problem(case: Case, model: nn.Module, again: nn.Module) -> str:
+    """How a network that came back from a file differs."""
+    a, b = run(model, case.inputs), run(again, case.inputs)
+    return "" if equal(a, b) else f"off by {apart(a, b):.3g}"
+
+
+def snapshot(model: nn.Module) -> dict[str, Any]:
+    """Everything of a network that must not change, and the global random states."""
+    found: dict[str, Any] = {"torch's random state": torch.get_rng_state().numpy().tobytes()}
+    found["numpy's random state"] = pickle.dumps(np.random.get_state())
+    found["python's random state"] = random.getstate()
+    for name, module in model.named_modules():
+        for key, value in vars(module).items():
+            if isinstance(value, (bool, int, float, str, tuple, Tensor)):
+                found[f"{name}.{key}"] = as_bytes(value)
+        for key, value in (*module._parameters.items(), *module._buffers.items()):
+            if value is not None:
+                found[f"{name}.{key}"] = (as_bytes(value), value.requires_grad, id(value))
+    return found
+
+
+def as_bytes(value: Any) -> Any:
+    """A tensor's bytes; anything else is itself."""
+    if not isinstance(value, Tensor):
+        return repr(value)
+    stream = io.BytesIO()
+    torch.save(value.detach().clone(), stream)
+    return stream.getvalue()
+
+
+def changed(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """What is not as it was."""
+    wrong = [name for name in before.keys() | after.keys() if before.get(name) != after.get(name)]
+    return f"changed: {sorted(wrong)[:5]}" if wrong else ""
+
+
+ORACLES: dict[str, Oracle] = {
+    "ratio 0": ratio_zero,
+    "cut": cut_network,
+    "planted": planted_copies,
+    "least-squares": least_squares,
+    "modes": modes,
+}
+NAMES = (*ORACLES, "structure", "rows", "accounted", "trains", "export", "untouched")
