@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 aten = torch.ops.aten
@@ -32,10 +33,34 @@ def masked_outputs(original: nn.Module, cut: nn.Module, run: Callable[[nn.Module
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), Removed():
+        with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), RootMeanSquares(), Removed():
             return run(model)
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+class RootMeanSquares(TorchFunctionMode):
+    """RMS norm, which is no operation of its own further down."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func not in (F.rms_norm, torch.rms_norm):
+            return func(*args, **(kwargs or {}))
+        return rms_norm(*args, **(kwargs or {}))
+
+
+def rms_norm(
+    input: Tensor,
+    normalized_shape: Any,
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Tensor:
+    """Over what is left of the last axes."""
+    size = torch.Size(normalized_shape).numel()
+    flat, left = input.reshape(-1, size), ~input.reshape(-1, size).isnan().any(0)
+    y = torch.full_like(flat, torch.nan)
+    w = None if weight is None else weight.flatten()[left]
+    y[:, left] = F.rms_norm(flat[:, left], (int(left.sum()),), w, eps)
+    return y.view(input.shape)
 
 
 class Removed(TorchDispatchMode):
@@ -65,9 +90,15 @@ SWALLOWING = {
 
 
 def product(func: Any, a: Tensor, b: Tensor) -> Tensor:
-    """a (…, n, k) times b (…, k, m), over every k but those that are NaN in both."""
+    """a (…, n, k) times b (…, k, m), over every k but those that are NaN in both.
+
+    One of them must be NaN in all its rows (columns), the other in some, as where a removed channel was padded. Rows of
+    ``a`` and columns of ``b`` that are all NaN say nothing of k: they are removed themselves.
+    """
     x, y = a.isnan(), b.isnan()
-    gone = (x.any(-2) & y.all(-1)) | (x.all(-2) & y.any(-1))
+    rows, columns = ~x.all(-1, keepdim=True), ~y.all(-2, keepdim=True)
+    some, every = ((x & rows).any(-2), (y & columns).any(-1)), ((x | ~rows).all(-2), (y | ~columns).all(-1))
+    gone = some[0] & some[1] & (every[0] | every[1])
     return torch.matmul(a.masked_fill(gone.unsqueeze(-2), 0), b.masked_fill(gone.unsqueeze(-1), 0))
 
 
@@ -110,17 +141,6 @@ def layer_norm(func: Any, x: Tensor, shape: Any, w: Any, b: Any, eps: float) -> 
     return y.view(x.shape), x.new_zeros(()), x.new_zeros(())
 
 
-def rms_norm(func: Any, x: Tensor, shape: Any, w: Any, eps: Any) -> Any:
-    """Over what is left."""
-    flat = x.flatten(0, -2) if len(shape) == 1 else x
-    left = ~flat.isnan().any(0)
-    if len(shape) > 1 or bool(left.all()):
-        return func(x, shape, w, eps)
-    y = torch.full_like(flat, torch.nan)
-    y[:, left] = F.rms_norm(flat[:, left], (int(left.sum()),), None if w is None else w[left], eps)
-    return y.view(x.shape), x.new_zeros(())
-
-
 def group_norm(func: Any, x: Tensor, w: Any, b: Any, n: int, c: int, places: int, groups: int, eps: float) -> Any:
     """Over what is left of each group."""
     gone = x.transpose(0, 1).flatten(1).isnan().any(1)
@@ -143,6 +163,5 @@ RULES: dict[Any, Callable[..., Any]] = {
     aten.mv: matrix_and_vector,
     aten.convolution: convolution,
     aten.native_layer_norm: layer_norm,
-    aten._fused_rms_norm: rms_norm,
     aten.native_group_norm: group_norm,
 }
