@@ -88,7 +88,7 @@ def squared_error(originals: Any, outputs: Any, inputs: tuple[Any, ...]) -> floa
     """Summed squared difference of two networks' outputs on the first rows, as many as ``inputs`` has."""
     rows, total = len(inputs[0]), 0.0
     for a, b in zip(pytree.tree_leaves(originals), pytree.tree_leaves(outputs), strict=True):
-        if isinstance(a, Tensor) and a.is_floating_point():
+        if isinstance(a, Tensor):
             few = slice(rows) if a.dim() else ...
             total += float((a[few].double() - b[few].double()).square().sum())
     return total

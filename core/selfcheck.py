@@ -227,7 +227,12 @@ def _tensors(outputs: Any) -> list[Tensor]:
 
 def _layout(outputs: Any) -> tuple[Any, list[Any]]:
     leaves, structure = pytree.tree_flatten(outputs)
-    return structure, [(tuple(y.shape), y.dtype) if isinstance(y, Tensor) else type(y) for y in leaves]
+    return structure, [(tuple(y.shape), y.dtype) if isinstance(y, Tensor) else _plain(y) for y in leaves]
+
+
+def _plain(leaf: Any) -> Any:
+    """A number or word as it is, of anything else its type."""
+    return leaf if isinstance(leaf, (bool, int, str)) else type(leaf)
 
 
 def _noise_like(x: Any, generator: torch.Generator) -> Any:

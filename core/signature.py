@@ -37,7 +37,8 @@ LARGE = 10_000_000
 """Weights with more numbers than this stay in float32, to spare memory."""
 
 UNCHANGED = {"dropout", "dropout1d", "dropout2d", "dropout3d", "identity", "contiguous", "to", "clone", "detach",
-             "stochastic_depth", "float", "alias"}  # fmt: skip
+             "stochastic_depth", "float", "alias", "type_as", "double", "half", "detach_",
+             "lift_fresh_copy"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -425,7 +426,7 @@ def moments(call: Call, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor
 
     ReLU's mean in closed form, everything else on 241 points of ±6 standard deviations (kinks rule out Gauss-Hermite).
     """
-    if mean is None or std is None:
+    if mean is None or std is None or not call.repeatable:
         return None, None
     nodes = torch.linspace(-6, 6, 241, dtype=mean.dtype, device=mean.device)
     weights = torch.softmax(-0.5 * nodes**2, dim=0)

@@ -50,21 +50,30 @@ class GraphRunner(fx.Interpreter):
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Call a function; sizes that tracing turned into constants follow the weights of the root."""
-        return super().call_function(target, follow_weights(target, args), kwargs)
+        return super().call_function(target, *follow_weights(target, args, kwargs))
 
     def call_module(self, target: Any, args: Any, kwargs: Any) -> Any:
         """Call the root's submodule ``target``."""
         return self.submodules[target](*args, **kwargs)
 
 
-def follow_weights(target: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Bring a layer norm's shape and a depthwise convolution's groups in line with the (cut) weight beside them."""
+def follow_weights(
+    target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Bring a norm's shape and a depthwise convolution's groups in line with the (cut) weight beside them."""
     name = getattr(target, "__name__", "").split(".")[0]
-    if name == "layer_norm" and len(args) > 2 and args[2] is not None:
-        return (args[0], tuple(args[2].shape), *args[2:])
-    if name in ("conv1d", "conv2d", "conv3d") and len(args) > 6 and args[6] > 1 and args[1].shape[1] == 1:
-        return (*args[:6], args[1].shape[0], *args[7:])
-    return args
+    weight = kwargs.get("weight", args[2] if len(args) > 2 else None)
+    if name in ("layer_norm", "rms_norm") and isinstance(weight, Tensor):
+        if "normalized_shape" in kwargs:
+            return args, {**kwargs, "normalized_shape": tuple(weight.shape)}
+        return (args[0], tuple(weight.shape), *args[2:]), kwargs
+    if name in ("conv1d", "conv2d", "conv3d") and len(args) > 1 and args[1].shape[1] == 1:
+        groups = args[0].shape[1 - args[1].dim()]  # one in-channel each
+        if len(args) > 6 and args[6] > 1:
+            return (*args[:6], groups, *args[7:]), kwargs
+        if kwargs.get("groups", 1) > 1:
+            return args, {**kwargs, "groups": groups}
+    return args, kwargs
 
 
 def attribute(root: nn.Module, target: str, fallback: nn.Module | None = None) -> Any:

@@ -108,10 +108,23 @@ def _described(walk: Labeller, call: Call) -> Any:
         return opaque(walk, call, f"{call.op!r} is used in a form whose treatment of channels is not known")
     if not _fits(labels, call.value):
         return opaque(walk, call, f"{call.op!r} gives something that its description does not cover")
+    if call.writes and _is_read_later(walk, call.node):
+        return opaque(walk, call, f"{call.op!r} writes into it, and it is read again afterwards")
     rest = walk.undeclared(call.node)
     if rest:
         return opaque(walk, call, f"how {call.op!r} treats its input {rest[0].name!r} is not known")
     return labels
+
+
+def _is_read_later(walk: Labeller, node: fx.Node) -> bool:
+    """Whether what an operation wrote into, or what that is a view of, is read under its old name later on."""
+    at = node.args[0] if node.args else None
+    while isinstance(at, fx.Node):
+        if any(user is not node and node < user for user in at.users):
+            return True
+        step = walk.steps.get(at)
+        at = step.inputs[0] if step is not None and step.kind == "move" else None
+    return False
 
 
 def _fits(labels: Any, value: Any) -> bool:

@@ -39,6 +39,17 @@ class Call:
             return self.kwargs[name]
         return self.args[position] if position < len(self.args) else default
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether `apply` can run the operation: all arguments but the first are constants."""
+        return self.slope is not None or len(self.node.all_input_nodes) == 1
+
+    @property
+    def writes(self) -> bool:
+        """Whether the operation changes its first argument in place."""
+        inplace = self.kwargs.get("inplace", False) or getattr(self.module, "inplace", False)
+        return bool(inplace) or (self.op.endswith("_") and not self.op.endswith("__")) or self.op == "setitem"
+
     def apply(self, x: Tensor) -> Tensor:
         """Run the operation, with its constant arguments, on another tensor."""
         result: Tensor

@@ -39,6 +39,8 @@ PRODUCTS = ("mul", "mul_", "imul", "div", "div_", "truediv", "itruediv")
 
 def activation(walk: Labeller, call: Call) -> Any:
     """An element-wise function of one tensor: the labels stay."""
+    if call.op in ("to", "type_as"):
+        walk.declare(*call.node.all_input_nodes)  # another tensor is only asked for its type and device
     return through(walk, call, "activation", call.arg(0, "input"))
 
 
