@@ -29,17 +29,19 @@ def reports(first: int, count: int) -> Iterator[Report]:
 
 def table(found: Iterable[Report]) -> str:
     """Counts per construct and per oracle, and what the oracles could not judge."""
-    networks, cut, frozen, refused = Counter[str](), Counter[str](), Counter[str](), Counter[str]()
-    checked, failed, unjudged = Counter[str](), Counter[str](), Counter[str]()
+    networks, cut, frozen, caught, refused = (Counter[str]() for _ in range(5))
+    checked, failed, unjudged = (Counter[str]() for _ in range(3))
     for report in found:
         names = set(report.case.names)
         networks.update(names)
         refused.update(names if report.refused else ())
-        cut, frozen = cut + report.cut, frozen + report.frozen
+        cut, frozen, caught = cut + report.cut, frozen + report.frozen, caught + report.caught
         checked, unjudged = checked + report.checked, unjudged + report.unjudged
         failed.update(failure.oracle for failure in report.failures)
     lines = [f"{'construct':<28} networks  sets cut  layers left  refused"]
-    lines += [f"{n:<28} {networks[n]:8} {cut[n]:9} {frozen[n]:12} {refused[n]:8}" for n in sorted(networks)]
+    lines += [
+        f"{n:<28} {networks[n]:8} {cut[n]:9} {frozen[n]:12} {caught[n]:11} {refused[n]:8}" for n in sorted(networks)
+    ]
     lines += ["", f"{'oracle':<28}  checked    failed"]
     lines += [f"{name:<28} {checked[name]:8} {failed[name]:9}" for name in sorted(checked)]
     lines += ["", f"{'not judged':<70} times"]

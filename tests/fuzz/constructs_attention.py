@@ -136,7 +136,7 @@ def class_token(d: Draw, c: int) -> Body:
 def rotary(d: Draw, c: int) -> Body:
     def forward(m: Any, x: Tensor) -> Tensor:
         a, b = x.chunk(2, -1)
-        angle = torch.arange(x.shape[1], device=x.device).to(x)[:, None] * 0.3
+        angle = torch.arange(x.shape[1], device=x.device).to(x.dtype)[:, None] * 0.3
         return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
 
     return Body(forward, c)

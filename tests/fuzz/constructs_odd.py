@@ -53,8 +53,8 @@ def remembered(module: nn.Module, args: Any, y: Tensor) -> None:
 same("wrapped-named-relu", lambda m, x: relu(x), *IMAGE)
 same("wrapped-named-dropout", lambda m, x: dropout(x), *IMAGE)
 same("wrapped", lambda m, x: opaque(x))
-same("rand", lambda m, x: x * (0.5 + torch.rand(1).to(x)))
-same("rand-per-row", lambda m, x: x + torch.rand(x.shape[0], 1, 1, 1).to(x), MAPS)
+same("rand", lambda m, x: x * (0.5 + torch.rand(1).to(x.dtype)))
+same("rand-per-row", lambda m, x: x + torch.rand(x.shape[0], 1, 1, 1).to(x.dtype), MAPS)
 same("rand-like", lambda m, x: x + 0.1 * torch.rand_like(x))
 same("in-place", lambda m, x: F.relu_(x).mul_(1.5))
 same("needs-export", lambda m, x: F.relu(x) if x.shape[-1] > 3 else x)
@@ -118,7 +118,7 @@ def training_branch(d: Draw, c: int) -> Body:
 def training_noise(d: Draw, c: int) -> Body:
     def forward(m: Any, x: Tensor) -> Tensor:
         y = m.layer(x)
-        return F.relu(y + torch.randn(c, 1, 1).to(y) * 0.1 if m.training else y)
+        return F.relu(y + torch.randn(c, 1, 1).to(y.dtype) * 0.1 if m.training else y)
 
     return Body(forward, c, layer=d.layer(c, c))
 

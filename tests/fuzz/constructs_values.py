@@ -24,12 +24,12 @@ same("numel-as-scale", lambda m, x: x * (100 / x.numel()))
 same("places-as-scale", lambda m, x: x * (8 / x.shape[2] / x.shape[3]), MAPS)
 same("batch-as-scale", lambda m, x: x * x.shape[0] ** 0.5)
 same("number-of-a-function", lambda m, x: x * helper(x), *IMAGE)
-same("count-in-range", lambda m, x: x + torch.arange(x.shape[1], device=x.device).to(x) * 0.1, VECTORS)
-same("count-in-full", lambda m, x: x + torch.full((x.shape[1], 1, 1), 0.1).to(x), MAPS)
+same("count-in-range", lambda m, x: x + torch.arange(x.shape[1], device=x.device).to(x.dtype) * 0.1, VECTORS)
+same("count-in-full", lambda m, x: x + torch.full((x.shape[1], 1, 1), 0.1).to(x.dtype), MAPS)
 same("new-ones", lambda m, x: x + x.new_ones(x.shape[1]), VECTORS)
 same("ones-like", lambda m, x: x + 0.3 * torch.ones_like(x))
-same("eye", lambda m, x: x @ torch.eye(x.shape[-1]).to(x), TOKENS, VECTORS)
-same("triangle", lambda m, x: x @ torch.ones(x.shape[-1], x.shape[-1]).tril().to(x) * 0.2, VECTORS)
+same("eye", lambda m, x: x @ torch.eye(x.shape[-1]).to(x.dtype), TOKENS, VECTORS)
+same("triangle", lambda m, x: x @ torch.ones(x.shape[-1], x.shape[-1]).tril().to(x.dtype) * 0.2, VECTORS)
 same("floor-division", lambda m, x: x * (x // 0.5))
 same("modulo", lambda m, x: x + x % 0.5)
 same("equals", lambda m, x: x * (x == 0) + x)
@@ -68,7 +68,7 @@ def plain_tensor(d: Draw, c: int) -> Body:
 
 @construct("plain-tensor-matrix", TOKENS, VECTORS)
 def plain_matrix(d: Draw, c: int) -> Body:
-    return Body(lambda m, x: x @ m.matrix.to(x), 8, matrix=torch.randn(c, 8))
+    return Body(lambda m, x: x @ m.matrix.to(x.dtype), 8, matrix=torch.randn(c, 8))
 
 
 class Buffers(Body):

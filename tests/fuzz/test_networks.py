@@ -20,7 +20,7 @@ from tests.fuzz.constructs import constructs
 from tests.fuzz.networks import Case, dealt, generate
 from tests.fuzz.oracles import Report, check
 
-FEW, ALL = range(16), range(200)
+FEW, ALL = range(25), range(200)
 QUIET = pytest.mark.filterwarnings("ignore")
 """Networks warn of what they do, tracers of what they see."""
 
@@ -92,10 +92,10 @@ class Plain(nn.Module):
         return self.head(self.conv2(x).relu().mean((2, 3)))
 
 
-def plain() -> Case:
+def plain(kind: type[nn.Module] = Plain) -> Case:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return Case(0, ("plain",), "maps", Plain().eval(), (torch.randn(4, 3, 8, 8),), (torch.randn(16, 3, 8, 8),))
+        return Case(0, ("plain",), "maps", kind().eval(), (torch.randn(4, 3, 8, 8),), (torch.randn(16, 3, 8, 8),))
 
 
 def cut(case: Case, **options: Any) -> Result:
@@ -147,6 +147,28 @@ def test_columns_cut_without_their_channels_are_seen() -> None:
     with torch.no_grad():
         result.model.conv2.weight.data = case.model.conv2.weight[list(result.sites[1].kept)][:, other].clone()
     assert "cut" in failed(lambda report: oracles.judge_cut(case, result, report), case)
+
+
+class Centred(nn.Module):
+    """Its channels are read by their mean as well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.head = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x).relu()
+        return self.head(self.conv2(x - x.mean(1, keepdim=True)).relu().mean((2, 3)))
+
+
+def test_channels_that_something_else_reads_are_seen() -> None:
+    """The cut network runs, has the original's rows and columns, and is not the original without the channels."""
+    case = plain(Centred)
+    wrong, kept = copy.deepcopy(case.model), [0, 2, 5, 6]
+    wrong.conv1.weight.data, wrong.conv1.bias.data = wrong.conv1.weight[kept], wrong.conv1.bias[kept]
+    wrong.conv2.weight.data = wrong.conv2.weight[:, kept]
+    result = Result(wrong, (), {})
+    assert failed(lambda report: oracles.judge_cut(case, result, report), case) == ["cut"]
 
 
 def test_rows_that_are_not_those_reported_are_seen() -> None:
@@ -228,6 +250,9 @@ def test_another_mode_a_step_that_fails_and_a_file_that_differs_are_seen() -> No
     assert oracles.step_problem(case.model, case.inputs) == ""
     wrong = copy.deepcopy(case.model)
     nudged(wrong)  # type: ignore[arg-type]
+    assert "not the same" in oracles.export_problem(case, case.model, wrong)
+    wrong = copy.deepcopy(case.model)
+    wrong.norm.eps = 0.1
     assert "off by" in oracles.export_problem(case, case.model, wrong)
 
 
