@@ -315,7 +315,8 @@ def _merge_set(work: nn.Module, prepared: Prepared, group: ChannelSet, kept: Ten
     weight = parameter(work, channels.layers[group.name].weight)
     assert weight is not None
     one_row = weight.shape[channels.layers[group.name].write_axis] == group.size
-    simple = len(group.producers) == 1 and not group.channel_wise and group.blocks is None and one_row
+    own = channels.layers[group.name].bias not in channels.graph.shared
+    simple = len(group.producers) == 1 and not group.channel_wise and group.blocks is None and one_row and own
     method, note = method.for_set(single=simple)
     found = prepared.signatures(group)
     merges = {name: merge_in_blocks(method, signature, kept, group.blocks) for name, signature in found.items()}

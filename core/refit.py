@@ -164,16 +164,20 @@ class SideBySide(GraphRunner):
     def _refit(self, step: Step, layer: Layer, window: Window, original: Tensor) -> None:
         weight = parameter(self.model, layer.weight)
         assert weight is not None
+        bias = self.channels.graph.own_bias(layer)
+        fixed = parameter(self.model, layer.bias) if layer.bias and not bias else None
         target = self._kept(step.node, original)
         target = target + self._lost_by_skip(step.node, target.shape)
+        if fixed is not None:  # a bias that belongs to others too stays what it is
+            target = target - (fixed if not window.kernel_size else fixed.view(-1, *[1] * len(window.kernel_size)))
         groups = len(weight) if step.kind == "depthwise" else layer.groups
-        moments = Moments(centred=bool(layer.bias))
+        moments = Moments(centred=bool(bias))
         for rows, outputs in patches(window, self.compressed.env[step.inputs[0]], target):
             moments.add(by_group(rows, groups), by_group(outputs, groups))
         v, b = self.method.solve(moments, weight.reshape(groups, weight.shape[0] // groups, -1))
         for model in (self.model, self.refitted):
             assign(model, layer.weight, v.reshape(weight.shape).to(weight.dtype))
-            assign(model, layer.bias, b.flatten().to(weight.dtype))
+            assign(model, bias, b.flatten().to(weight.dtype))
 
     def _kept(self, node: fx.Node, value: Tensor) -> Tensor:
         """The original's value at a node, on the channels that the compressed network has there."""

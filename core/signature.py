@@ -165,7 +165,7 @@ class _Walk:
 
     def parameter(self, name: str) -> Tensor | None:
         value = attribute(self.channels.graph.model, name, self.channels.graph.traced)
-        return None if value is None else value.detach()
+        return None if value is None else value.detach().cpu()  # as what says which channels there are
 
     def along(self, name: str, axis: int = 0) -> Tensor | None:
         """A per-channel parameter in the order of the set's channels, (n, …); None where it does not cover them."""

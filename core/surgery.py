@@ -73,14 +73,18 @@ def _shift_bias(
     """Add V·offset to the bias of the layer (and of those that share its weight); ``read`` is V by channel."""
     parts = torch.einsum("n,nmo...->nmo", offset, read)  # (n, m, out of one group)
     block = positions // (positions.numel() // layer.groups) if layer.groups > 1 else torch.zeros_like(positions)
-    gain = parts.new_zeros(layer.groups, parts.shape[2]).index_add_(0, block.flatten(), parts.flatten(0, 1)).flatten()
+    nothing, block = parts.new_zeros(layer.groups, parts.shape[2]), block.flatten().to(parts.device)
+    gain = nothing.index_add_(0, block, parts.flatten(0, 1)).flatten()
     if layer.kind == "conv-transpose":  # each output meets one tap in every stride
         gain = gain / layer.stride
-    names = dict.fromkeys(other.bias for other in channels.graph.layers if other.weight == layer.weight)
-    for name in filter(None, names):
+    readers = [other for other in channels.graph.layers if other.weight == layer.weight]
+    names = dict.fromkeys(channels.graph.own_bias(other) for other in readers)
+    if not all(names):
+        return f"{layer.name} has no bias of its own"
+    for name in names:
         bias = parameter(model, name)
         assign(model, name, gain if bias is None else bias + gain)
-    return "" if all(names) else f"{layer.name} takes no bias"
+    return ""
 
 
 def by_reader(weight: Tensor, layer: Layer) -> Tensor:

@@ -91,9 +91,16 @@ class ChannelGraph:
     training_only: frozenset[str]
     """Names of the layers that only training uses."""
 
+    shared: frozenset[str]
+    """Biases that are also something else, so that what is added to them would be added elsewhere too."""
+
     def canonical(self, parameter: str) -> str:
         """The name under which a parameter's atoms are kept."""
         return self.aliases.get(parameter, parameter)
+
+    def own_bias(self, layer: Layer) -> str:
+        """The bias of a layer that may be changed for it; "" where there is none."""
+        return "" if layer.bias in self.shared else layer.bias
 
 
 def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
@@ -131,6 +138,9 @@ def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
         unbiased=labeller.unbiased,
         training_steps={} if training is labeller else training.steps,
         training_only=frozenset(training.layers.keys() - evaluated),
+        shared=frozenset(
+            name for name in labeller.uses if len(labeller.uses[name] | training.uses.get(name, set())) > 1
+        ),
     )
 
 
@@ -171,6 +181,8 @@ class Labeller(GraphRunner):
         self.counts: dict[fx.Node, Tensor] = {}
         """node whose value depends on a channel count -> the atoms counted."""
         self.unbiased: dict[fx.Node, str] = {}  # see GraphRunner; filled while the graph is walked
+        self.uses: dict[str, set[str]] = {}
+        """parameter -> what it is used as."""
         first_names: dict[int, str] = {}
         self.aliases = {
             name: first_names.setdefault(id(p), name) for name, p in root.named_parameters(remove_duplicate=False)
@@ -207,8 +219,12 @@ class Labeller(GraphRunner):
         step = Step(node, kind, inputs, op, **rest)
         self.steps[node] = step
         self.declare(*inputs, *step.parameters.values())
+        data = [str(n.target) for n in inputs if n.op == "get_attr"]
+        for name in (*data, *(step.parameters.values() if kind != "parameter" else ())):
+            self.uses.setdefault(self.canonical(name), set()).add(kind)
         if step.layer is not None:
             self.declare(step.layer.weight, step.layer.bias)
+            self.uses.setdefault(step.layer.bias, set()).add(f"bias beside {step.layer.weight}")
 
     def declare(self, *what: fx.Node | str) -> None:
         """Say that the part these nodes (or parameters, by name) play in the node at hand is described."""

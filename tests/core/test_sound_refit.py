@@ -211,3 +211,32 @@ def test_several_inputs_want_a_tuple_of_equal_length() -> None:
         compress(net, x, decomposition="least-squares", calibration=x[0])
     with pytest.raises(UsageError, match="a different number of rows"):
         compress(net, x, decomposition="least-squares", calibration=(x[0], x[1][:5]))
+
+
+class Shared(nn.Module):
+    """A bias that two layers use, and one that is also a scale."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(6, 16)
+        self.a, self.b = nn.Parameter(torch.randn(8, 16)), nn.Parameter(torch.randn(8, 16))
+        self.both = nn.Parameter(torch.randn(8))
+        self.second, self.head = nn.Linear(16, 8), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.relu(self.first(x))
+        two = F.linear(x, self.a, self.both) - F.relu(F.linear(x.sin(), self.b, self.both))
+        return two, self.head(F.relu(self.second(x) * self.second.bias))
+
+
+@pytest.mark.parametrize("method", ["most-similar", "nmf", "least-squares"])
+def test_a_bias_that_is_also_something_else_is_left_alone(method: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net, x = Shared().eval(), torch.randn(64, 6)
+    net.first.weight.data[3:6], net.first.bias.data[3:6] = 0, torch.tensor([0.5, 0.6, 0.7])  # constants want a bias
+    result = compress(net, x, ratio=0.5, decomposition=method, calibration=x)
+    assert torch.equal(result.model.both, net.both)
+    merged = {"first": result.model.second.bias, "head": result.model.head.bias}
+    kept = [s.kept for s in result.sites if "second" in s.producers]
+    assert torch.equal(merged["first"], net.second.bias[list(kept[0])] if kept else net.second.bias)
