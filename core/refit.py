@@ -76,12 +76,21 @@ def refit(model: nn.Module, channels: Channels, gone: Tensor, method: Decomposit
         plain = SideBySide(before, channels, gone, Decomposition())
         plain.run(*inputs)
     except (RuntimeError, TypeError) as error:
-        shape = tuple(inputs[0].shape)
-        raise ModelError(
-            f"the network does not run on calibration images of shape {shape}: {first_line(error)}"
-        ) from None
+        return _without(before, channels, inputs, first_line(error))
     note = "refitting took the outputs further from the original's: the weights stay as merged"
     return Refit(before, plain.lost, dict.fromkeys(plain.lost, note))
+
+
+def _without(model: nn.Module, channels: Channels, inputs: tuple[Any, ...], reason: str) -> Refit:
+    """Nothing new, where two networks could not be run side by side and the images are not to blame."""
+    try:
+        twin(channels.graph.model)(*inputs)
+    except Exception as error:
+        raise ModelError(
+            f"the network does not run on calibration images of shape {tuple(inputs[0].shape)}: {first_line(error)}"
+        ) from None
+    readers = dict.fromkeys(name for group in channels.sets for name in group.consumers)
+    return Refit(model, {}, dict.fromkeys(readers, f"not refitted, since the graph does not run once cut: {reason}"))
 
 
 def squared_error(originals: Any, outputs: Any, inputs: tuple[Any, ...]) -> float:

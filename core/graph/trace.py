@@ -67,6 +67,8 @@ def follow_weights(
         if "normalized_shape" in kwargs:
             return args, {**kwargs, "normalized_shape": tuple(weight.shape)}
         return (args[0], tuple(weight.shape), *args[2:]), kwargs
+    if name == "group_norm" and len(args) > 1:  # groups of one channel each
+        return (args[0], min(args[1], args[0].shape[1]), *args[2:]), kwargs
     if name in ("conv1d", "conv2d", "conv3d") and len(args) > 1 and args[1].shape[1] == 1:
         groups = args[0].shape[1 - args[1].dim()]  # one in-channel each
         if len(args) > 6 and args[6] > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import logging
 import sys
 import time
 import warnings
@@ -57,7 +56,6 @@ def main() -> int:
     parser.add_argument("--files", action="store_true", help="hostile files as well")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    logging.getLogger("torch").setLevel(logging.ERROR)
     started, found, failures = time.perf_counter(), list[Report](), 0
     for number, report in enumerate(reports(options.seed, options.networks), 1):
         found.append(report)

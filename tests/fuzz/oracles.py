@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import pickle
@@ -87,28 +88,38 @@ class Trial:
 
 def check(case: Case) -> Report:
     """Try every oracle on a network."""
-    report = Report(case)
-    before = snapshot(case.model)
+    report, before, printed = Report(case), snapshot(case.model), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        prepared = prepared_or_refused(report)
+    report.judge("quiet", f"printed: {printed.getvalue()[:100]!r}" if printed.getvalue() else "")
+    if prepared is None:
+        return report
+    trial = Trial(case, prepared, random.Random(f"check {case.seed}"))
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        for name, oracle in ORACLES.items():
+            try:
+                for problem in oracle(trial, report):
+                    report.judge(name, problem)
+            except Exception as error:
+                report.judge("no exception", f"{name}: {type(error).__name__}: {str(error)[:300]}")
+    report.judge("quiet", f"printed: {printed.getvalue()[:100]!r}" if printed.getvalue() else "")
+    report.judge("untouched", changed(before, snapshot(case.model)))
+    return report
+
+
+def prepared_or_refused(report: Report) -> Prepared | None:
+    """Prepare the network; a refusal is legitimate where no tracer can follow it, or nothing can be cut."""
+    case = report.case
     try:
-        prepared = prepare(case.model, case.inputs)
+        return prepare(case.model, case.inputs)
     except ModelError as error:
         report.refused = str(error)
         legitimate = case.untraceable or REFUSALS[1] not in report.refused or not traceable(case)
         known = any(text in report.refused for text in REFUSALS)
         report.judge("refusal", "" if known and legitimate else report.refused[:300])
-        return report
     except Exception as error:
         report.judge("no exception", f"prepare: {type(error).__name__}: {str(error)[:300]}")
-        return report
-    trial = Trial(case, prepared, random.Random(f"check {case.seed}"))
-    for name, oracle in ORACLES.items():
-        try:
-            for problem in oracle(trial, report):
-                report.judge(name, problem)
-        except Exception as error:
-            report.judge("no exception", f"{name}: {type(error).__name__}: {str(error)[:300]}")
-    report.judge("untouched", changed(before, snapshot(case.model)))
-    return report
+    return None
 
 
 Oracle = Callable[[Trial, Report], Iterator[str]]
@@ -172,7 +183,8 @@ def traceable(case: Case) -> bool:
         lambda: torch.export.export(copied(case.model).eval(), case.inputs, strict=False),
     ):
         try:
-            attempt()
+            with contextlib.redirect_stderr(io.StringIO()):  # it prints what it could not follow
+                attempt()
         except Exception:
             continue
         return True

@@ -282,6 +282,12 @@ def test_whatever_changes_in_the_argument_is_seen() -> None:
             assert oracles.changed(before, oracles.snapshot(case.model)).startswith("changed")
 
 
+def test_what_is_printed_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = oracles.prepare
+    monkeypatch.setattr(oracles, "prepare", lambda *args: (print("hello"), silent(*args))[1])
+    assert "quiet" in {failure.oracle for failure in check(plain()).failures}
+
+
 def test_an_exception_and_a_refusal_without_need_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     from core.errors import ModelError
 
