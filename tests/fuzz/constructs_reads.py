@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -41,7 +42,7 @@ ACTIVATIONS = {
 @construct("activation-module")
 def activation(d: Draw, c: int) -> Body:
     names = d.rng.sample(list(ACTIVATIONS), 2)
-    first, second = (ACTIVATIONS[name] for name in names)
+    first, second = (copy.deepcopy(ACTIVATIONS[name]) for name in names)
     return Body(lambda m, x: m.second(m.layer(m.first(x))), c, layer=d.layer(c, c), first=first, second=second)
 
 
