@@ -266,12 +266,20 @@ FORMS: dict[str, tuple[type[Network], ...]] = {
 assert FORMS.keys() == set(ALL)
 
 
+def repeated(values: Tensor) -> Tensor:
+    """Where a number stands that occurs elsewhere too."""
+    _, number, counts = values.unique(return_inverse=True, return_counts=True)
+    return counts[number] > 1
+
+
 def settle(net: nn.Module, inputs: tuple[Any, ...]) -> None:
     """Give every parameter values that are all different, and batch norms the statistics of ``inputs``."""
     for name, parameter in net.named_parameters():
-        if len(parameter.unique()) < parameter.numel():
+        if len(parameter.unique()) < parameter.numel() / 2:
             scale = name.endswith("weight") or "original" in name
             parameter.data = torch.rand_like(parameter) + 0.5 if scale else 0.2 * torch.randn_like(parameter)
+        while bool((twice := repeated(parameter.data)).any()):
+            parameter.data[twice] *= 1 + 0.01 * torch.rand(int(twice.sum()))
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     net.eval()
     for norm in norms:

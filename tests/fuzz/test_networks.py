@@ -72,6 +72,16 @@ def test_a_seed_always_makes_the_same_network_and_leaves_no_trace() -> None:
     assert np.array_equal(before[2], np.random.get_state()[1])
 
 
+def test_all_numbers_of_a_parameter_are_different() -> None:
+    """Which of them are gone from a cut network could not be told otherwise."""
+    deliberate = {"dead-channel", "constant-channel", "unread-channel", "pruned-rows", "pruned-entries", "half-twins"}
+    for seed in range(60):
+        case = generate(seed)
+        for name, value in case.model.named_parameters():
+            if not deliberate & {*case.names}:
+                assert len(value.unique()) == value.numel(), (seed, name)
+
+
 # --- every oracle can fail ------------------------------------------------------------------------------------
 
 
