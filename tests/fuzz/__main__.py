@@ -37,7 +37,7 @@ def table(found: Iterable[Report]) -> str:
         cut, frozen, caught = cut + report.cut, frozen + report.frozen, caught + report.caught
         checked, unjudged = checked + report.checked, unjudged + report.unjudged
         failed.update(failure.oracle for failure in report.failures)
-    lines = [f"{'construct':<28} networks  sets cut  layers left  refused"]
+    lines = [f"{'construct':<28} networks  sets cut  layers left  self-check  refused"]
     lines += [
         f"{n:<28} {networks[n]:8} {cut[n]:9} {frozen[n]:12} {caught[n]:11} {refused[n]:8}" for n in sorted(networks)
     ]

@@ -279,7 +279,7 @@ def settle(net: nn.Module, inputs: tuple[Any, ...]) -> None:
             scale = name.endswith("weight") or "original" in name
             parameter.data = torch.rand_like(parameter) + 0.5 if scale else 0.2 * torch.randn_like(parameter)
         while bool((twice := repeated(parameter.data)).any()):
-            parameter.data[twice] *= 1 + 0.01 * torch.rand(int(twice.sum()))
+            parameter.data[twice] += 0.01 * torch.randn(int(twice.sum()))
     norms = [m for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.track_running_stats]
     net.eval()
     for norm in norms:
