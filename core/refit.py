@@ -68,10 +68,11 @@ def refit(model: nn.Module, channels: Channels, gone: Tensor, method: Decomposit
         originals = runner.run(*(method.stretch(x) if stretch else x for x in inputs))
         if not method.sequential:
             return Refit(model, runner.lost, {})
-        error, was = squared_error(originals, runner.outputs, inputs), math.inf
-        if math.isfinite(error):
-            was = squared_error(originals, twin(before)(*inputs), inputs)
-        if error <= was < math.inf:
+        outputs = runner.outputs
+        if stretch:  # the network may depend on how many images it sees at a time
+            originals, outputs = twin(channels.graph.model)(*inputs), twin(model)(*inputs)
+        error, was = squared_errors(originals, outputs), squared_errors(originals, twin(before)(*inputs))
+        if all(now <= then < math.inf for now, then in zip(error, was, strict=True)):
             return Refit(model, runner.lost, runner.notes)
         plain = SideBySide(before, channels, gone, Decomposition())
         plain.run(*inputs)
@@ -93,14 +94,13 @@ def _without(model: nn.Module, channels: Channels, inputs: tuple[Any, ...], reas
     return Refit(model, {}, dict.fromkeys(readers, f"not refitted, since the graph does not run once cut: {reason}"))
 
 
-def squared_error(originals: Any, outputs: Any, inputs: tuple[Any, ...]) -> float:
-    """Summed squared difference of two networks' outputs on the first rows, as many as ``inputs`` has."""
-    rows, total = len(inputs[0]), 0.0
+def squared_errors(originals: Any, outputs: Any) -> tuple[float, float]:
+    """Summed squared difference of two networks' outputs: of those that are real, and of counts, indices and masks."""
+    found = {True: 0.0, False: 0.0}
     for a, b in zip(pytree.tree_leaves(originals), pytree.tree_leaves(outputs), strict=True):
         if isinstance(a, Tensor):
-            few = slice(rows) if a.dim() else ...
-            total += float((a[few].double() - b[few].double()).square().sum())
-    return total
+            found[a.is_floating_point()] += float((a.double() - b.double()).square().sum())
+    return found[True], found[False]
 
 
 class SideBySide(GraphRunner):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import io
+import logging
 import random
 import traceback
 from collections.abc import Iterator, Mapping
@@ -117,7 +119,8 @@ def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
 def _export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     inputs = tuple(twice(x) for x in inputs)
     dynamic = [{0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None for x in inputs]
-    exported = torch.export.export(model, inputs, dynamic_shapes=tuple(dynamic), strict=False)
+    with silence():  # torch shows the whole graph where it fails
+        exported = torch.export.export(model, inputs, dynamic_shapes=tuple(dynamic), strict=False)
     module = exported.module()
     assert isinstance(module, fx.GraphModule)
     for node in [n for n in module.graph.nodes if n.op == "call_module"]:  # checks of the example's shapes
@@ -203,6 +206,18 @@ def duplicate(model: nn.Module) -> nn.Module:
 def twin(model: nn.Module) -> nn.Module:
     """A copy to run: it shares the parameters, and has its own buffers and plain attributes."""
     return copy.deepcopy(model, {id(p): p for p in model.parameters()})
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Nothing on stderr and nothing logged."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 @contextlib.contextmanager
