@@ -123,7 +123,7 @@ def _problem_without(
     check: SelfCheck, kept: Mapping[str, Tensor], groups: Sequence[ChannelSet], *, training: bool = False
 ) -> str:
     """What is wrong when the channels of ``groups`` that are not kept are cut; "" if nothing is."""
-    full, gone = check.channels.graph.model, units_gone(groups, kept)
+    full, gone = twin(check.channels.graph.model), units_gone(groups, kept)
     work = twin(full)
     cut(work, check.channels, gone)
     return check.problem(full, work, gone, training=training)
@@ -202,9 +202,10 @@ def _cut_and_checked(
         gone = units_gone(groups, kept)
         work = twin(full)
         cut(work, channels, gone)
+        result = duplicate(work)
         wrong = check.problem(full, work, gone)
         if not wrong:
-            return duplicate(work), report, gone, alone
+            return result, report, gone, alone
         bad = culprits(partial(_problem_without, check, kept), groups)
         if not bad:
             raise ModelError(f"{type(work).__name__} cannot be cut like this: {wrong}; leave layers out with sites=")

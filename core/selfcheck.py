@@ -64,7 +64,7 @@ class SelfCheck:
         return not self._training_problem(self.channels.graph.model)
 
     def problem(self, full: nn.Module, cut: nn.Module, gone: Tensor, *, training: bool = False) -> str:
-        """What is wrong with ``cut``, in words; "" if nothing is.
+        """What is wrong with ``cut``, in words; "" if nothing is. Both networks are used up: they run and are changed.
 
         Args:
             full: the network before the cut, with whatever was folded into its consumers.
@@ -80,13 +80,13 @@ class SelfCheck:
     def _difference(self, full: nn.Module, cut: nn.Module, gone: Tensor) -> str:
         """As the networks are, and where rounding leaves a doubt, once more in float64."""
         try:
-            found = self._outputs(twin(cut), self.inputs)
+            found = self._outputs(cut, self.inputs)
         except Exception as error:
             return f"the network does not run without some of them: {first_line(error)}"
         if _layout(found) != self.layout:
             return "without some of them the network's outputs have another structure or shape"
         try:
-            apart = self._apart(twin(full), found, gone, self.inputs)
+            apart = self._apart(full, found, gone, self.inputs)
             allowed = max((TOLERANCE.get(y.dtype, SURE) for y in _tensors(found)), default=SURE)
             if apart > SURE and sum(p.numel() for p in full.parameters()) <= SMALL:
                 with contextlib.suppress(RuntimeError, TypeError, ValueError):  # its code names a type or a device

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from core.compress import compress, prepare
 from core.graph.rules import RULES
 from core.graph.rules.pointwise import activation
+from core.graph.trace import twin
 from core.selfcheck import culprits, distance
 from tests.core.nets import images, make
 
@@ -117,7 +118,7 @@ def test_a_cut_that_went_wrong_is_seen(name: str) -> None:
     """Break the cut network in one number: the check must tell."""
     net, _ = make(name)
     prepared = prepare(net, images())
-    full = prepared.channels.graph.model
+    full = twin(prepared.channels.graph.model)
     result = compress(prepared, images(), ratio=0.5, decomposition="none")
     kept = {site.name: torch.tensor(site.kept) for site in result.sites}
     gone = torch.cat([g.units[~torch.isin(torch.arange(g.size), kept[g.name])] for g in prepared.channels.sets])
