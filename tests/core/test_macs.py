@@ -18,6 +18,8 @@ from tests.conformance.networks import _small_maxvit
 
 # --- the second counter ---------------------------------------------------------------------------------------
 
+pytestmark = pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
+
 
 class ByDefinition(TorchFunctionMode):
     """Adds up what each function of torch is defined to multiply; what it calls itself is not seen."""
@@ -278,7 +280,6 @@ def test_the_tables_have_fifty_networks() -> None:
     assert len(VISION) == 15
 
 
-@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported")
 @pytest.mark.parametrize("name", SMALL)
 def test_macs_are_those_of_the_definition(name: str) -> None:
     make, inputs = SMALL[name]
