@@ -16,12 +16,14 @@ from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
 from core.decompositions.base import Merge, plain, removed
-from core.errors import ModelError, UsageError
-from core.graph import Layer
+from core.errors import ModelError
 from core.graph.trace import as_inputs, duplicate, twin, undisturbed
 from core.refit import Refit, recalibrate, refit
+from core.request import check_request
+from core.selection import joint_scores, keep
 from core.selfcheck import SelfCheck, culprits
-from core.signature import Signature, signatures
+from core.signature import Signature
+from core.signatures import signatures
 from core.surgery import cut, fold, parameter, replace_rows, units_gone
 
 
@@ -223,88 +225,6 @@ def _refitted(
     if method.bn_recalibrate:
         recalibrate(found.model, calibration)
     return found.model, tuple(_with_losses(site, found) for site in report)
-
-
-def check_request(
-    ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Any, count: int = 1
-) -> None:
-    """Refuse ratios outside 0 ≤ r < 1, methods without the images they need, and images that are none.
-
-    ``count`` is the number of the network's inputs.
-    """
-    for name, value in {"ratio": ratio, **ratios}.items():
-        if not 0.0 <= value < 1.0:
-            raise UsageError(f"{name} = {value}: must be at least 0 and less than 1 (the share of channels removed)")
-    if calibration is None and (method.needs_calibration or method.bn_recalibrate):
-        raise UsageError(
-            f"{type(method).__name__} looks at activations: pass calibration=images (N, …), unlabelled, "
-            "for example 256 of the training set"
-        )
-    if calibration is not None:
-        _check_calibration(calibration, count)
-
-
-def _check_calibration(calibration: Any, count: int) -> None:
-    """Refuse calibration inputs that are not a tensor of finite numbers for each of the network's ``count`` inputs."""
-    inputs = as_inputs(calibration)
-    if len(inputs) != count or not all(isinstance(x, Tensor) and x.dim() for x in inputs):
-        wanted = "a tensor (N, …)" if count == 1 else f"a tuple of {count} tensors (N, …), as the network takes them"
-        raise UsageError(f"calibration must be {wanted}; torch.stack makes one of a list of images")
-    if len({len(x) for x in inputs}) > 1:
-        raise UsageError("calibration has a different number of rows for each of the network's inputs")
-    if len(inputs[0]) == 0:
-        raise UsageError("calibration has no images; pass at least one, better 256")
-    if not all(bool(torch.isfinite(x).all()) for x in inputs):
-        raise UsageError("calibration has NaN or infinite values; leave those images out")
-
-
-def joint_scores(channels: Channels, group: ChannelSet, criterion: str) -> Tensor:
-    """Scores (n,) of a set: the criterion on its producer's rows, summed over producers after normalising each.
-
-    A gate's producer (squeeze-excite) scales nothing by its own size and does not count.
-    """
-    score = CRITERIA.get(criterion)
-    total = torch.zeros(group.size, dtype=torch.float64)
-    producers = [channels.layers[name] for name in group.producers if name not in channels.gates]
-    for layer in producers:
-        own = score(producer_rows(channels, layer)).double().cpu()
-        if len(producers) > 1:
-            own = own / own.mean().clamp_min(torch.finfo(own.dtype).tiny)
-        where = channels.local(group, layer.weight, layer.write_axis)
-        total.index_add_(0, where[where >= 0], own[where >= 0])
-    return total
-
-
-def producer_rows(channels: Channels, layer: Layer) -> Tensor:
-    """Rows W (n, fan_in); for a linear layer without batch norm the bias is the last column."""
-    weight = parameter(channels.graph.model, layer.weight)
-    assert weight is not None
-    rows = weight.detach().movedim(layer.write_axis, 0).flatten(1)
-    bias = parameter(channels.graph.model, layer.bias)
-    if layer.kind == "linear" and bias is not None and layer.name not in channels.normed:
-        rows = torch.cat([rows, bias.detach()[:, None]], dim=1)
-    return rows
-
-
-def keep(channels: Channels, group: ChannelSet, scores: Tensor, share: float) -> Tensor:
-    """Sorted indices of the kept channels: the highest scores; with blocks, as many in each.
-
-    The paper keeps round(n(1−r)) channels of a linear layer and int(n(1−r)) of a convolution.
-    """
-    linear = all(channels.layers[name].kind == "linear" for name in group.producers)
-    exact = group.size * (1 - share)
-    count = round(exact) if linear else int(exact + 1e-9)
-    if group.blocks is None:
-        return best(scores, count)
-    members = [(group.blocks == block).nonzero().flatten() for block in range(int(group.blocks.max()) + 1)]
-    each = int(exact / len(members) + 1e-9)
-    return torch.cat([own[best(scores[own], each)] for own in members]).sort().values
-
-
-def best(scores: Tensor, count: int) -> Tensor:
-    """Sorted indices of the ``count`` (at least one) highest scores; ties go to the lower index."""
-    order = torch.argsort(scores, descending=True, stable=True)
-    return order[: max(1, count)].sort().values
 
 
 def _merge_set(work: nn.Module, prepared: Prepared, group: ChannelSet, kept: Tensor, method: Decomposition) -> Site:

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.fx.node import map_arg
 
-from core.errors import ModelError, first_line
 from core.graph.atoms import NONE, Atoms
-from core.graph.trace import GraphRunner, as_inputs, check, trace, twice, twin, undisturbed
+from core.graph.trace import GraphRunner
 
 
 @dataclass(frozen=True)
@@ -64,102 +63,6 @@ class Step:
     parameters: Mapping[str, str] = field(default_factory=dict)
     layer: Layer | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ChannelGraph:
-    """A traced network with its channels: what `core.channels` groups into channel sets."""
-
-    model: nn.Module
-    """A copy of the network in eval mode that never ran; parameters are read from it."""
-    traced: fx.GraphModule
-    inputs: tuple[Any, ...]
-    layers: tuple[Layer, ...]
-    steps: Mapping[fx.Node, Step]
-    profiles: Mapping[fx.Node, Tensor]
-    """node -> atoms along its output's channel axis."""
-    channel_axis: Mapping[fx.Node, int]
-    atoms: Atoms
-    opaque: Mapping[str, str]
-    """layer that no rule could use -> reason."""
-    aliases: Mapping[str, str]
-    """parameter name -> the first name of the same tensor, where modules share it."""
-    unbiased: Mapping[fx.Node, str]
-    """node that calls a module's function without a bias -> the bias that its module may be given"""
-    training_steps: Mapping[fx.Node, Step]
-    """The steps of the graph in training mode, where that has layers of its own (auxiliary heads); else none."""
-    training_only: frozenset[str]
-    """Names of the layers that only training uses."""
-
-    shared: frozenset[str]
-    """Biases that are also something else, so that what is added to them would be added elsewhere too."""
-
-    def canonical(self, parameter: str) -> str:
-        """The name under which a parameter's atoms are kept."""
-        return self.aliases.get(parameter, parameter)
-
-    def own_bias(self, layer: Layer) -> str:
-        """The bias of a layer that may be changed for it; "" where there is none."""
-        return "" if layer.bias in self.shared else layer.bias
-
-
-def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
-    """Trace ``model`` and label its channels on ``example_inputs`` (a tensor or a tuple of arguments).
-
-    The model is copied; the argument and every global random state are untouched.
-
-    Raises:
-        ModelError: the model does not run on these inputs, has non-finite weights, or cannot be traced.
-    """
-    inputs = as_inputs(example_inputs)
-    with undisturbed(model):
-        clean = check(model, inputs)
-        traced = trace(twin(clean), inputs)
-        labeller = Labeller(traced, twin(clean))
-        try:
-            labeller.run(*inputs)
-        except Exception as error:
-            raise ModelError(
-                f"the channels of {type(model).__name__} cannot be followed: {first_line(error)}"
-            ) from error
-        training = _label_training(clean, inputs, labeller)
-    evaluated = labeller.layers.keys()
-    return ChannelGraph(
-        model=clean,
-        traced=traced,
-        inputs=inputs,
-        layers=tuple({**training.layers, **labeller.layers}.values()),
-        steps=labeller.steps,
-        profiles=labeller.profiles,
-        channel_axis=labeller.channel_axis,
-        atoms=labeller.atoms,
-        opaque={**training.opaque, **labeller.opaque},
-        aliases=labeller.aliases,
-        unbiased=labeller.unbiased,
-        training_steps={} if training is labeller else training.steps,
-        training_only=frozenset(training.layers.keys() - evaluated),
-        shared=frozenset(
-            name for name in labeller.uses if len(labeller.uses[name] | training.uses.get(name, set())) > 1
-        ),
-    )
-
-
-def _label_training(model: nn.Module, inputs: tuple[Any, ...], evaluated: Labeller) -> Labeller:
-    """Label, with the same atoms, the graph in training mode, if the one in eval mode leaves layers out.
-
-    What cannot be traced or labelled in training mode is left out here; the self-check of the cut network sees it.
-    """
-    used = (*evaluated.layers, *evaluated.opaque)
-    layers = [name for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
-    if all(any(name == u or name.startswith(f"{u}.") for u in used) for name in layers):
-        return evaluated
-    run = twin(model).train()
-    try:
-        labeller = Labeller(fx.symbolic_trace(twin(run)), run, evaluated.atoms)
-        labeller.run(*(twice(x) for x in inputs))
-    except Exception:
-        return evaluated
-    return labeller
 
 
 class Labeller(GraphRunner):

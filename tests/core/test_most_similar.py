@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from core.channels import find_channels
 from core.decompositions.most_similar import MostSimilar, min_max
-from core.signature import Signature, signatures
+from core.signature import Signature
+from core.signatures import signatures
 from tests import oracle
 from tests.planting import randomise
 

@@ -11,7 +11,7 @@ from core.compress import compress
 from core.decompositions.least_squares import LeastSquares
 from core.errors import ModelError
 from core.moments import Moments
-from core.refit import unfold
+from core.windows import unfold
 from tests.core.nets import images, make
 
 

@@ -1,0 +1,46 @@
+"""What `core.compress.compress` refuses before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from core.decompositions import Decomposition
+from core.errors import UsageError
+from core.graph.trace import as_inputs
+
+
+def check_request(
+    ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Any, count: int = 1
+) -> None:
+    """Refuse ratios outside 0 ≤ r < 1, methods without the images they need, and images that are none.
+
+    ``count`` is the number of the network's inputs.
+    """
+    for name, value in {"ratio": ratio, **ratios}.items():
+        if not 0.0 <= value < 1.0:
+            raise UsageError(f"{name} = {value}: must be at least 0 and less than 1 (the share of channels removed)")
+    if calibration is None and (method.needs_calibration or method.bn_recalibrate):
+        raise UsageError(
+            f"{type(method).__name__} looks at activations: pass calibration=images (N, …), unlabelled, "
+            "for example 256 of the training set"
+        )
+    if calibration is not None:
+        _check_calibration(calibration, count)
+
+
+def _check_calibration(calibration: Any, count: int) -> None:
+    """Refuse calibration inputs that are not a tensor of finite numbers for each of the network's ``count`` inputs."""
+    inputs = as_inputs(calibration)
+    if len(inputs) != count or not all(isinstance(x, Tensor) and x.dim() for x in inputs):
+        wanted = "a tensor (N, …)" if count == 1 else f"a tuple of {count} tensors (N, …), as the network takes them"
+        raise UsageError(f"calibration must be {wanted}; torch.stack makes one of a list of images")
+    if len({len(x) for x in inputs}) > 1:
+        raise UsageError("calibration has a different number of rows for each of the network's inputs")
+    if len(inputs[0]) == 0:
+        raise UsageError("calibration has no images; pass at least one, better 256")
+    if not all(bool(torch.isfinite(x).all()) for x in inputs):
+        raise UsageError("calibration has NaN or infinite values; leave those images out")
