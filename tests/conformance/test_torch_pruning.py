@@ -57,7 +57,11 @@ EXPLAINED = {
 
 
 def ours(channels: Channels) -> set[Members]:
-    return {Members(frozenset(s.producers), frozenset(s.consumers), frozenset(s.channel_wise)) for s in channels.sets}
+    trained = channels.graph.training_only  # torch-pruning follows the network as it is evaluated
+    return {
+        Members(frozenset(s.producers), frozenset(s.consumers) - trained, frozenset(s.channel_wise))
+        for s in channels.sets
+    }
 
 
 def theirs(model: nn.Module, images: Tensor) -> set[Members]:
