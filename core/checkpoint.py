@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from core.errors import CheckpointError, nearest
+from core.errors import CheckpointError, first_line, nearest
 from core.weights import COUNTER, quoted, require_finite, require_kind, require_plain
 
 MAGIC = {b"PK": "a torch file", b"\x80": "a torch file of the format before 1.6"}
@@ -82,7 +82,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except Exception as error:  # also of number formats that torch has no name for
-        raise CheckpointError(f"checkpoint {path} is a damaged safetensors file: {_first_line(error)}") from None
+        raise CheckpointError(f"checkpoint {path} is a damaged safetensors file: {first_line(error)}") from None
 
 
 def _read_torch(path: Path) -> Any:
@@ -97,9 +97,9 @@ def _read_torch(path: Path) -> Any:
             raise CheckpointError(
                 f"checkpoint {path} holds more than plain weights, so it is not opened: {remedy}"
             ) from None
-        raise CheckpointError(f"checkpoint {path} is damaged: {_first_line(error)}") from None
+        raise CheckpointError(f"checkpoint {path} is damaged: {first_line(error)}") from None
     except Exception as error:  # a damaged file makes the reader fail in any way
-        raise CheckpointError(f"checkpoint {path} is damaged or no state dict: {_first_line(error)}") from None
+        raise CheckpointError(f"checkpoint {path} is damaged or no state dict: {first_line(error)}") from None
 
 
 def _require_modest(path: Path) -> None:
@@ -128,7 +128,7 @@ def _require_modest(path: Path) -> None:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged archive makes its reader fail in any way
-        raise CheckpointError(f"checkpoint {path} is damaged: {_first_line(error)}; {SAVE}") from None
+        raise CheckpointError(f"checkpoint {path} is damaged: {first_line(error)}; {SAVE}") from None
 
 
 def _require_no_buffers(path: Path, pickled: IO[bytes]) -> None:
@@ -195,8 +195,3 @@ def _require_fit(path: Path, key: str, tensor: Tensor, wanted: Tensor) -> None:
 def _some(keys: list[str], most: int = 3) -> str:
     shown = ", ".join(quoted(key) for key in keys[:most])
     return shown if len(keys) <= most else f"{shown} and {len(keys) - most} more"
-
-
-def _first_line(error: Exception, most: int = 200) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line if len(line) <= most else f"{line[: most - 1]}…"

@@ -59,9 +59,10 @@ class TrialError(NeuronMergingError):
     """One trial gave no usable result, for example a non-finite metric."""
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its type's name where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def first_line(error: BaseException, most: int = 200) -> str:
+    """The first line of an exception's message, cut to so many characters, or its type's name where it has none."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

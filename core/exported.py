@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.errors import CheckpointError, NeuronMergingError
+from core.errors import CheckpointError, NeuronMergingError, first_line
 from core.models import is_pretrained, load_model
 from core.weights import kind, named, quoted, require_finite, require_plain
 
@@ -98,7 +98,7 @@ def build_original(path: Path, origin: Mapping[str, Any], tensors: Mapping[str, 
     try:
         return load_model(**arguments, pretrained=False)
     except (RuntimeError, MemoryError) as error:
-        raise CheckpointError(f"{path}: its network cannot be built ({_first_line(error)}); {AGAIN}") from None
+        raise CheckpointError(f"{path}: its network cannot be built ({first_line(error)}); {AGAIN}") from None
 
 
 def _bytes_of(arguments: Mapping[str, Any]) -> int:
@@ -174,7 +174,7 @@ def require_runs(path: Path, model: nn.Module, shape: tuple[int, int, int], clas
     try:
         output = _run(model, shape)
     except Exception as error:
-        raise CheckpointError(f"{path}: its layers do not fit together ({_first_line(error)}); {AGAIN}") from None
+        raise CheckpointError(f"{path}: its layers do not fit together ({first_line(error)}); {AGAIN}") from None
     if classes is not None and output.shape[1] != classes:
         raise CheckpointError(f"{path}: its network has {output.shape[1]} outputs for {classes} classes; {AGAIN}")
 
@@ -198,8 +198,3 @@ def _run(model: nn.Module, shape: tuple[int, int, int]) -> Any:
 
 def _short(value: int) -> str:
     return str(value) if value < 10**12 else "a huge number"
-
-
-def _first_line(error: BaseException, most: int = 160) -> str:
-    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return line if len(line) <= most else f"{line[: most - 1]}…"
