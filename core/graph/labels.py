@@ -141,8 +141,11 @@ class Labeller(GraphRunner):
         name = str(source.target)
         if source.op != "get_attr" or name not in self.held:
             return source in self.declared or not carries(self.labels.get(source))
-        labelled = source in self.steps or self.fetch_attr(name).numel() <= 1
-        return self.canonical(name) in self.declared or (labelled and source in self.declared)
+        if self.canonical(name) in self.declared:
+            return True
+        if source in self.declared and source not in self.steps:  # data without channels, as long as it is never cut
+            self.freeze_parameter(name, f"{name} is read as data")
+        return source in self.declared or self.fetch_attr(name).numel() <= 1
 
     def axis(self, parameter: str, axis: int, size: int) -> Tensor:
         """Atoms (size,) of one axis of a parameter."""
