@@ -19,7 +19,7 @@ from core.channels import Channels
 from core.decompositions.base import Decomposition
 from core.errors import ModelError, first_line
 from core.graph import Layer, Step
-from core.graph.trace import GraphRunner, as_inputs, duplicate, twin
+from core.graph.trace import GraphRunner, as_inputs, twin
 from core.moments import Moments
 from core.surgery import assign, kept_positions, parameter
 from core.windows import Window, patches, window_of
@@ -56,7 +56,7 @@ def refit(model: nn.Module, channels: Channels, gone: Tensor, method: Decomposit
         calibration: unlabelled inputs (N, …), a tuple of them for a network with several inputs.
     """
     inputs = as_inputs(calibration)
-    before = duplicate(model) if method.sequential else model
+    before = twin(model) if method.sequential else model  # parameters are replaced, never written to
     runner = SideBySide(model, channels, gone, method)
     alone = len(inputs) == 1 and inputs[0].is_floating_point()
     stretch = method.sequential and alone and runner.one_row_per_image()
