@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from core.config import TrialRecord
 from core.models import load_model
-from sweep.stored import read_sweep
+from sweep.storage.reader import read_sweep
 
 WORKER = re.compile(r"ray::(TrialWorker|ResourceTrainable)")  # idle, and at work
 PERIOD = 8.0

@@ -78,7 +78,7 @@ def loop(case: Case, checkpoint: Path, results: Path, number: int, ready: Barrie
 
     from core.baselines import prepare_baseline
     from core.trial import run_trial
-    from sweep.bench import CACHE, make_bench
+    from sweep.backend.workbench import CACHE, make_bench
 
     torch.set_num_threads(1)
     space = case.resolved(checkpoint)

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from core.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from sweep.cluster import ClusterRequest
-    from sweep.info import Limits
+    from sweep.backend.cluster import ClusterRequest
+    from sweep.storage.info import Limits
 
 RESULTS = Path("results")
 MIRRORED = ".mirror.json"
-"""In a folder that is the local copy of one in object storage (see `sweep.mirror`)."""
+"""In a folder that is the local copy of one in object storage (see `sweep.storage.mirror`)."""
 
 
 class HelpShown(Exception):  # noqa: N818  no error: the way out of argparse after --help
@@ -71,10 +71,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def located(text: str) -> Path:
-    """The folder that ``--results`` means; one in object storage is fetched first (see `sweep.mirror`)."""
+    """The folder that ``--results`` means; one in object storage is fetched first (see `sweep.storage.mirror`)."""
     if "://" not in text:
         return Path(text)
-    from sweep.mirror import fetch
+    from sweep.storage.mirror import fetch
 
     return fetch(text)
 

@@ -91,7 +91,7 @@ def dispatch(arguments: list[str]) -> int:
         return 0
     if "results" not in options or not (options.results / MIRRORED).is_file():
         return int(command.run(options))
-    from sweep.mirror import Mirror
+    from sweep.storage.mirror import Mirror
 
     with Mirror.of(options.results) as mirror:
         code = int(command.run(options))

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 
 from core.config import TrialRecord
-from sweep.info import Meter
+from sweep.backend.stopping import FAILED, StopRequest
 from sweep.limits import Front, Plateau
-from sweep.progress import Reporter
-from sweep.stopping import FAILED, StopRequest
-from sweep.store import Store
-from sweep.telemetry import Telemetry
+from sweep.reporting.progress import Reporter
+from sweep.reporting.telemetry import Telemetry
+from sweep.storage.info import Meter
+from sweep.storage.writer import Store
 from sweep.tracking import Tracker
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from core.config import TrialRecord
 from core.pareto import hypervolume, pareto_front
-from sweep.info import Limits
-from sweep.progress import duration
-from sweep.stopping import StopRequest
+from sweep.backend.stopping import StopRequest
+from sweep.reporting.progress import duration
+from sweep.storage.info import Limits
 
 GROWTH = 1e-3
 LOOK_SECONDS = 0.5

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from core.errors import UsageError
 from search_spaces import SearchSpace, parse_space
-from sweep.cluster import ClusterRequest, check_request
+from sweep.backend.cluster import ClusterRequest, check_request
+from sweep.backend.stopping import Stopped
 from sweep.errors import first_line
-from sweep.info import Limits, SweepInfo
-from sweep.progress import Reporter
-from sweep.racing import check_race
+from sweep.reporting.progress import Reporter
+from sweep.search.racing import check_race
+from sweep.search.warmstart import WarmStart
 from sweep.session import Finished, Session
-from sweep.stopping import Stopped
-from sweep.store import Store, create_store, open_store, remove_empty
+from sweep.storage.info import Limits, SweepInfo
+from sweep.storage.writer import Store, create_store, open_store, remove_empty
 from sweep.tracking import check_tracking, default_uri, redact
 from sweep.tracking.uri import SERVERS, uri_of
-from sweep.warmstart import WarmStart
 
 
 @dataclass(frozen=True)

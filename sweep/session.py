@@ -17,25 +17,25 @@ from core.config import TrialConfig, TrialRecord
 from core.errors import NeuronMergingError, UsageError
 from core.trial import run_trial
 from search_spaces import SearchSpace
-from sweep.bench import dataset_card, load_baseline, make_bench, measured
-from sweep.cluster import connected
+from sweep.backend.cluster import connected
+from sweep.backend.execute import execute
+from sweep.backend.shared import SharedBench
+from sweep.backend.stopping import FAILED, StopRequest, listening
+from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured
+from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
-from sweep.execute import execute
 from sweep.filing import Filing
 from sweep.limits import watch_limits
-from sweep.outcome import Outcome, make_outcome
-from sweep.planner import LAG, make_planner
-from sweep.progress import Reporter
-from sweep.shared import SharedBench
-from sweep.stopping import FAILED, StopRequest, listening
-from sweep.store import Store
-from sweep.stored import read_sweep, slim
-from sweep.telemetry import Telemetry
+from sweep.reporting.outcome import Outcome, make_outcome
+from sweep.reporting.progress import Reporter
+from sweep.reporting.telemetry import Telemetry
+from sweep.search.planner import LAG, make_planner
+from sweep.search.warmstart import WarmStart
+from sweep.storage.reader import read_sweep, slim
+from sweep.storage.writer import Store
 from sweep.tracking import Tracker, TrackingReport
 from sweep.tracking.tracker import PATIENCE_SECONDS, Closing
 from sweep.tracking.uri import artifacts_of
-from sweep.warmstart import WarmStart
-from sweep.workqueue import WorkQueue
 
 RUN_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 PACKAGES = ("neuron-merging-sweep", "torch", "ray", "mlflow", "optuna")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sweep.telemetry import METRICS
+from sweep.reporting.telemetry import METRICS
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"

@@ -47,8 +47,8 @@ def run(options: Namespace) -> int:
     from core.baselines import BaselineConfig
     from core.measure import latency_ms
     from core.trial import compress_trial, relative, require_finite
-    from sweep.bench import load_baseline, make_bench, one_thread
-    from sweep.progress import make_reporter
+    from sweep.backend.workbench import load_baseline, make_bench, one_thread
+    from sweep.reporting.progress import make_reporter
 
     given = {"model": options.model, "dataset": options.dataset, "checkpoint": options.checkpoint}
     baseline_config = BaselineConfig.model_validate({k: v for k, v in given.items() if v is not None})

@@ -22,7 +22,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Print the list; a sweep that cannot be read is told and left out."""
     from core.errors import NeuronMergingError
-    from sweep.stored import read_sweep, sweep_names
+    from sweep.storage.reader import read_sweep, sweep_names
 
     rows, unreadable = [], []
     for name in sweep_names(options.results):

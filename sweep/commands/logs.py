@@ -20,7 +20,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Print the logs."""
-    from sweep.stored import read_sweep
+    from sweep.storage.reader import read_sweep
 
     records = read_sweep(options.results, options.name).records
     if options.trial is not None:

@@ -25,8 +25,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Write the files and print the front and their paths."""
-    from sweep.outcome import FORMATS, make_outcome
-    from sweep.stored import read_sweep
+    from sweep.reporting.outcome import FORMATS, make_outcome
+    from sweep.storage.reader import read_sweep
 
     formats = [form.strip() for form in options.format.split(",") if form.strip()]
     for form in formats:

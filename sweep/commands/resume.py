@@ -24,9 +24,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Resume the sweep and print its front."""
-    from sweep.progress import make_reporter
+    from sweep.reporting.progress import make_reporter
     from sweep.runner import ResumeRequest, resume_sweep
-    from sweep.stored import read_sweep
+    from sweep.storage.reader import read_sweep
 
     info = read_sweep(options.results, options.name).info
     request = ResumeRequest(

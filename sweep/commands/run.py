@@ -36,10 +36,10 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Run the sweep and print its front."""
     space = chosen_space(options)
-    from sweep.cluster import ClusterRequest
-    from sweep.info import Limits
-    from sweep.progress import make_reporter
+    from sweep.backend.cluster import ClusterRequest
+    from sweep.reporting.progress import make_reporter
     from sweep.runner import RunRequest, run_sweep
+    from sweep.storage.info import Limits
 
     request = RunRequest(
         space=space,
@@ -59,7 +59,7 @@ def run(options: Namespace) -> int:
 
 def show(finished: Finished, options: Namespace) -> int:
     """Print how the sweep ended and return the exit code."""
-    from sweep.report import as_json, as_text
+    from sweep.reporting.finished import as_json, as_text
 
     print(json.dumps(as_json(finished), indent=2) if options.json else "\n".join(as_text(finished, options.results)))
     return finished.exit_code

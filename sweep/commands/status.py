@@ -12,7 +12,7 @@ from core.errors import NeuronMergingError, UsageError
 from sweep.arguments import Parser
 
 if TYPE_CHECKING:
-    from sweep.stored import StoredSweep
+    from sweep.storage.reader import StoredSweep
 
 EXAMPLE = "sweep status lenet-fashion-mnist --watch"
 WATCH_SECONDS = 2.0
@@ -28,8 +28,8 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Print the state of one sweep or of all."""
-    from sweep.state import as_json, as_text, front_text
-    from sweep.stored import read_sweep, sweep_names
+    from sweep.reporting.status import as_json, as_text, front_text
+    from sweep.storage.reader import read_sweep, sweep_names
 
     if options.watch:
         return watch(options)
@@ -56,7 +56,7 @@ def run(options: Namespace) -> int:
 
 def watch(options: Namespace) -> int:
     """Show one sweep until it ends: in place on a terminal, a line each time (or a JSON line) anywhere else."""
-    from sweep.stored import read_sweep
+    from sweep.storage.reader import read_sweep
 
     if not options.name:
         raise UsageError("--watch needs the NAME of a sweep; 'sweep list' shows them")
@@ -72,7 +72,7 @@ def watch(options: Namespace) -> int:
 
 def picture(sweep: StoredSweep, as_data: bool, in_place: bool, whole: bool) -> str:
     """One look at a sweep."""
-    from sweep.state import as_json, as_text, front_text
+    from sweep.reporting.status import as_json, as_text, front_text
 
     if as_data:
         return json.dumps(as_json(sweep))

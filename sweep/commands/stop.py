@@ -20,8 +20,8 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Leave word for the sweep's process, and wait until it is gone."""
     from sweep.errors import StoreError
-    from sweep.store import require_own_files
-    from sweep.stored import STOP, is_locked, read_sweep, unwritable
+    from sweep.storage.reader import STOP, is_locked, read_sweep, unwritable
+    from sweep.storage.writer import require_own_files
 
     sweep = read_sweep(options.results, options.name)
     if sweep.info.status != "running":

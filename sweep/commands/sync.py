@@ -19,7 +19,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Write what is missing and say how much that was."""
     from sweep.errors import TrackingError
-    from sweep.sync import sync
+    from sweep.tracking.sync import sync
 
     report = sync(options.results, options.name, options.tracking_uri)
     if report.missing or report.problem:

@@ -11,8 +11,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
-from sweep.info import SweepInfo
-from sweep.locks import hold
+from sweep.storage.info import SweepInfo
+from sweep.storage.locks import hold
 from sweep.tracking.sinks import Sink, dataset_input, make_sink
 from sweep.tracking.view import VALUE_LIMIT, DatasetCard
 

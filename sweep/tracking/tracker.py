@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from core.config import TrialRecord
 from sweep.errors import first_line
-from sweep.info import SweepInfo
+from sweep.storage.info import SweepInfo
 from sweep.tracking.view import ChildRun, DatasetCard, child_run
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from core.config import TrialConfig, TrialRecord
-from sweep.triallog import shortened
+from sweep.backend.triallog import shortened
 
 TRIAL_KEY = "sweep.trial_key"
 PARENT = "mlflow.parentRunId"

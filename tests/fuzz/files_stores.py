@@ -16,14 +16,14 @@ from core.config import TrialConfig, TrialRecord
 from search_spaces import load_space, parse_space
 from sweep.commands import list as list_command
 from sweep.commands import logs, status
-from sweep.info import SweepInfo
-from sweep.outcome import make_outcome
+from sweep.reporting.outcome import make_outcome
 from sweep.runner import resampled
-from sweep.store import create_store, open_store
-from sweep.stored import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS, read_sweep
-from sweep.sync import card_of
+from sweep.search.warmstart import WarmStart
+from sweep.storage.info import SweepInfo
+from sweep.storage.reader import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS, read_sweep
+from sweep.storage.writer import create_store, open_store
+from sweep.tracking.sync import card_of
 from sweep.tracking.uri import artifacts_of, check_tracking, uri_of
-from sweep.warmstart import WarmStart
 from tests.fuzz.files import Case, Room
 from tests.fuzz.files_hostile import flipped, hostile, mutated_json
 

@@ -10,8 +10,8 @@ import pytest
 from sweep_records import record_of
 
 from core.config import TrialConfig, TrialRecord
-from sweep.info import SweepInfo
 from sweep.quiet import silence
+from sweep.storage.info import SweepInfo
 
 silence()
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from sweep.stored import read_sweep
+from sweep.storage.reader import read_sweep
 from tests.sweep.faultcounts import Reference, Result, count
 
 ROOT = Path(__file__).parents[2]

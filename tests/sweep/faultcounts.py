@@ -15,7 +15,7 @@ from pathlib import Path
 
 from core.config import TrialRecord
 from core.pareto import pareto_front
-from sweep.stored import read_sweep
+from sweep.storage.reader import read_sweep
 
 CHILDREN = """
 select key.value, runs.status from runs

@@ -13,7 +13,7 @@ from command_line import environment
 
 from core.errors import UsageError
 from sweep.cli import VERBS, main
-from sweep.info import SweepInfo
+from sweep.storage.info import SweepInfo
 
 LENET = ["compress", "--model", "lenet-300-100", "--dataset", "digits", "--ratio", "0.5"]
 

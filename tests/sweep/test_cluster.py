@@ -19,12 +19,12 @@ import ray
 from clusters import Cluster, cluster, wait_for
 
 from core.errors import UsageError
-from sweep.cluster import REMAINS_SECONDS, ClusterRequest, _leave, _why_not, check_request, clear_remains
-from sweep.info import Progress
-from sweep.nodes import room
-from sweep.shipping import LIMIT_BYTES, PACKAGES, pack_code, user_modules
-from sweep.stored import read_sweep
-from sweep.telemetry import METRICS, Telemetry
+from sweep.backend.cluster import REMAINS_SECONDS, ClusterRequest, _leave, _why_not, check_request, clear_remains
+from sweep.backend.nodes import room
+from sweep.backend.shipping import LIMIT_BYTES, PACKAGES, pack_code, user_modules
+from sweep.reporting.telemetry import METRICS, Telemetry
+from sweep.storage.info import Progress
+from sweep.storage.reader import read_sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")
 ROOT = Path(__file__).parents[2]
@@ -77,7 +77,7 @@ def test_our_code_and_the_users_are_packed(own_network, tmp_path):
     folder = pack_code(tmp_path / "packed", [f"{own_network}:make", "digits"])
     assert sorted(path.name for path in folder.iterdir()) == sorted([*PACKAGES, "helpers_of_mine", "net_of_mine.py"])
     assert (folder / "helpers_of_mine" / "sizes.py").is_file()
-    assert (folder / "sweep" / "worker.py").read_bytes() == (ROOT / "sweep" / "worker.py").read_bytes()
+    assert (folder / "sweep/backend/worker.py").read_bytes() == (ROOT / "sweep/backend/worker.py").read_bytes()
     assert not list(folder.rglob("__pycache__"))
     assert sum(path.stat().st_size for path in folder.rglob("*")) < 2**21
 
@@ -148,7 +148,7 @@ class Gauge:
 @pytest.fixture
 def gauges(monkeypatch) -> dict[str, Gauge]:
     made = {name: Gauge() for name in METRICS}
-    monkeypatch.setattr("sweep.telemetry._gauges", lambda: made)
+    monkeypatch.setattr("sweep.reporting.telemetry._gauges", lambda: made)
     return made
 
 

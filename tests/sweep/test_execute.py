@@ -11,11 +11,11 @@ import sweep_fakes as fakes
 from ray import cloudpickle
 
 from core.config import TrialConfig, TrialRecord
-from sweep.cluster import ClusterRequest, connected
-from sweep.execute import execute
-from sweep.planner import ListPlanner
-from sweep.stopping import StopRequest
-from sweep.workqueue import ATTEMPTS, WorkQueue
+from sweep.backend.cluster import ClusterRequest, connected
+from sweep.backend.execute import execute
+from sweep.backend.stopping import StopRequest
+from sweep.backend.workqueue import ATTEMPTS, WorkQueue
+from sweep.search.planner import ListPlanner
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sweep.info import Limits
+from sweep.backend.stopping import FAILED, INTERRUPTED, Stopped, StopRequest
 from sweep.limits import GROWTH, Front, Plateau, watch_limits
-from sweep.stopping import FAILED, INTERRUPTED, Stopped, StopRequest
+from sweep.storage.info import Limits
 
 
 def test_the_clock_ends_it(monkeypatch, tmp_path):

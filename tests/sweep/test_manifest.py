@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import UsageError
-from sweep.manifest import manifest_of
-from sweep.shipping import LIMIT_BYTES, pack_code
+from sweep.backend.manifest import manifest_of
+from sweep.backend.shipping import LIMIT_BYTES, pack_code
 
 FILES = {
     "__init__.py": "",

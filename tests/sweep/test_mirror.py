@@ -10,11 +10,11 @@ from types import SimpleNamespace
 
 import pytest
 
-import sweep.mirror
+import sweep.storage.mirror
 from core.errors import UsageError
 from sweep.arguments import located
 from sweep.errors import StoreError
-from sweep.mirror import Mirror, fetch
+from sweep.storage.mirror import Mirror, fetch
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_what_was_not_pushed_survives_a_fetch(bucket, machine):
 
 
 def test_it_pushes_while_the_sweep_runs(bucket, monkeypatch):
-    monkeypatch.setattr(sweep.mirror, "PERIOD", 0.01)
+    monkeypatch.setattr(sweep.storage.mirror, "PERIOD", 0.01)
     pushed = threading.Event()
     with Mirror(bucket.as_uri(), fetch(bucket.as_uri())) as mirror:
         save = mirror._save
@@ -182,7 +182,7 @@ class Named:
 @pytest.fixture
 def named(monkeypatch):
     def use(name: str) -> None:
-        monkeypatch.setattr(sweep.mirror, "_open", lambda uri: (Named(name), "bucket/sweeps"))
+        monkeypatch.setattr(sweep.storage.mirror, "_open", lambda uri: (Named(name), "bucket/sweeps"))
 
     return use
 
@@ -228,7 +228,7 @@ def test_keys_are_neither_shown_nor_kept(named, tmp_path):
     for part in ("AKIAKEY", "se/cr+et", "hidden"):
         assert part not in kept.read_text()
     assert Mirror.of(folder).uri == SECRET
-    sweep.mirror._addresses.clear()  # as in another process
+    sweep.storage.mirror._addresses.clear()  # as in another process
     with pytest.raises(UsageError, match=r"is a copy of s3://…@bucket/sweeps.*keys are not kept: give that address"):
         Mirror.of(folder)
 
@@ -238,7 +238,7 @@ def test_keys_are_not_in_messages(monkeypatch):
         fetch(SECRET.replace("s3://", "x3://"))
     assert "AKIAKEY" not in str(caught.value)
     assert "hidden" not in str(caught.value)
-    monkeypatch.setattr(sweep.mirror, "_open", lambda uri: (Broken(), "bucket"))
+    monkeypatch.setattr(sweep.storage.mirror, "_open", lambda uri: (Broken(), "bucket"))
     with pytest.raises(StoreError, match=r"s3://…@bucket/sweeps.*cannot be read") as caught:
         fetch(SECRET)
     assert "AKIAKEY" not in str(caught.value)

@@ -8,7 +8,7 @@ import pytest
 
 from core.config import TrialConfig
 from search_spaces import SearchSpace, load_space
-from sweep.planner import make_planner
+from sweep.search.planner import make_planner
 
 
 def fine(algorithm: str) -> SearchSpace:

@@ -7,8 +7,8 @@ import math
 
 import pytest
 
-from sweep.info import Meter, Progress, progress_of
-from sweep.progress import BarReporter, PlainReporter, describe, duration, make_reporter
+from sweep.reporting.progress import BarReporter, PlainReporter, describe, duration, make_reporter
+from sweep.storage.info import Meter, Progress, progress_of
 
 
 def test_counts_rate_and_best(make_record):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from command_line import call, child_keys, started, wait_for_lines
 
-from sweep.planner import TAKEN_FROM
-from sweep.stored import read_sweep
+from sweep.search.planner import TAKEN_FROM
+from sweep.storage.reader import read_sweep
 
 pytestmark = pytest.mark.slow
 RATIOS = ",".join(f"{number / 500:g}" for number in range(1, 400))

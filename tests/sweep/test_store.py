@@ -15,8 +15,8 @@ import pytest
 
 from core.errors import UnknownNameError, UsageError
 from sweep.errors import StoreError
-from sweep.store import create_store, open_store, remove_empty
-from sweep.stored import INFO, LOCK, RESERVE, TRIALS, is_locked, read_sweep, sweep_names
+from sweep.storage.reader import INFO, LOCK, RESERVE, TRIALS, is_locked, read_sweep, sweep_names
+from sweep.storage.writer import create_store, open_store, remove_empty
 
 
 def test_records_come_back_in_order(results, make_info, make_record):
@@ -167,8 +167,8 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from core.config import TrialConfig, TrialRecord
-from sweep.info import SweepInfo
-from sweep.store import create_store
+from sweep.storage.info import SweepInfo
+from sweep.storage.writer import create_store
 info = lambda name: SweepInfo(name=name, space="toy", resolved={}, search="grid", total=9)
 store = create_store(Path(sys.argv[1]), "a", info)
 for number in range(10**6):
@@ -313,7 +313,7 @@ def test_a_line_longer_than_any_record_is_one_damaged_line(results, make_info, m
     with create_store(results, "a", make_info) as store:
         store.append(make_record(0.1))
     path = results / "a" / TRIALS
-    monkeypatch.setattr("sweep.stored.LARGEST", 4096)
+    monkeypatch.setattr("sweep.storage.reader.LARGEST", 4096)
     path.write_bytes(b"x" * 20_000 + b"\n" + path.read_bytes())
     sweep = read_sweep(results, "a")
     assert (sweep.torn_lines, len(sweep.records)) == (1, 1)

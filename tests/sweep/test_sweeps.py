@@ -15,7 +15,7 @@ import pytest
 from command_line import call, lines_of, started, wait_for
 
 from core.pareto import hypervolume, pareto_front
-from sweep.stored import read_sweep
+from sweep.storage.reader import read_sweep
 from tests.sweep.faultbed import processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")]

@@ -10,9 +10,9 @@ from sweep_records import record_of
 from core.config import TrialConfig
 from core.errors import UnknownNameError
 from search_spaces import list_spaces, parse_space
-from sweep.planner import TAKEN_FROM
-from sweep.store import create_store
-from sweep.warmstart import WarmStart
+from sweep.search.planner import TAKEN_FROM
+from sweep.search.warmstart import WarmStart
+from sweep.storage.writer import create_store
 
 SPACES = {space.name: space for space in list_spaces()}
 TOY = parse_space(

@@ -9,9 +9,9 @@ from sweep_records import record_of
 
 from core.config import TrialConfig
 from search_spaces import parse_space
-from sweep.deadline import hard_limit
-from sweep.planner import LAG, TAKEN_FROM, ListPlanner, OptunaPlanner, Planner, make_planner
-from sweep.workqueue import ATTEMPTS, BATCH_LIMIT, RACE_BATCH, WorkQueue
+from sweep.backend.deadline import hard_limit
+from sweep.backend.workqueue import ATTEMPTS, BATCH_LIMIT, RACE_BATCH, WorkQueue
+from sweep.search.planner import LAG, TAKEN_FROM, ListPlanner, OptunaPlanner, Planner, make_planner
 
 
 def configs(count: int) -> list[TrialConfig]:
@@ -129,7 +129,7 @@ def test_a_worker_that_dies_at_the_end_of_its_time_is_not_tried_again(monkeypatc
     records = []
     queue = WorkQueue(ListPlanner(configs(2)), 2, records.append, trial_seconds=60.0, limit=10.0)
     clock = iter([0.0, 100.0, 100.0 + 0.9 * hard_limit(10.0), 200.0, 201.0 + hard_limit(10.0)])
-    monkeypatch.setattr("sweep.workqueue.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("sweep.backend.workqueue.time.monotonic", lambda: next(clock))
     queue.next_batch("a")
     queue.next_batch("b")
     queue.ended("b", "killed")  # before its time was over: it gets another chance

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from sweep.info import Status
+from sweep.storage.info import Status
 
 INTERRUPTED, TERMINATED, FAILED = 130, 143, 1
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from core.config import TrialRecord
-from sweep.cluster import ClusterRequest
+from sweep.backend.cluster import ClusterRequest
 
 Status = Literal["running", "finished", "stopped", "interrupted", "failed"]
 """``stopped``: ended early by a limit or by ``sweep stop``; ``interrupted``: by a signal or a crash."""

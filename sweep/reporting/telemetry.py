@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sweep.info import Progress
+from sweep.storage.info import Progress
 
 METRICS = {
     "sweep_trials": "trials by status: finished, failed, stopped, waiting",

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.errors import UsageError
+from sweep.backend.nodes import alive_nodes, describe_mismatch, require_usable, room
+from sweep.backend.shipping import pack_code
 from sweep.errors import ClusterError, first_line
-from sweep.locks import hold
-from sweep.nodes import alive_nodes, describe_mismatch, require_usable, room
-from sweep.shipping import pack_code
+from sweep.storage.locks import hold
 
 OBJECT_STORE_SPARE = 256 * 2**20
 REMAINS, REMAINS_SECONDS = "sweep-ray-", 180.0

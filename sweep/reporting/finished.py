@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sweep.outcome import lines
-from sweep.progress import duration
+from sweep.reporting.outcome import lines
+from sweep.reporting.progress import duration
 from sweep.session import Finished
 from sweep.tracking.uri import SERVERS
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from ray import tune
 
-from sweep.raytune import PatientScheduler, QueueCallback, QueueSearcher
-from sweep.stopping import Stopped, StopRequest
-from sweep.worker import Buildable, TrialWorker
-from sweep.workqueue import WorkQueue
+from sweep.backend.raytune import PatientScheduler, QueueCallback, QueueSearcher
+from sweep.backend.stopping import Stopped, StopRequest
+from sweep.backend.worker import Buildable, TrialWorker
+from sweep.backend.workqueue import WorkQueue
 
 
 def execute(

@@ -18,7 +18,7 @@ from dashboards import (
     write_front_csv,
     write_front_json,
 )
-from sweep.stored import StoredSweep
+from sweep.storage.reader import StoredSweep
 
 FORMATS = ("png", "svg", "html", "csv", "json")
 AT_THE_END = ("png", "html", "csv", "json")

@@ -27,7 +27,7 @@ from typing import Any, Self
 from core.errors import UsageError
 from sweep.arguments import MIRRORED
 from sweep.errors import HIDDEN, StoreError, first_line, masked
-from sweep.stored import LIVE, LOCK, RESERVE, STOP
+from sweep.storage.reader import LIVE, LOCK, RESERVE, STOP
 from sweep.tracking.uri import ARTIFACTS, DATABASE
 
 PERIOD = 30.0

@@ -12,7 +12,7 @@ from typing import Any
 from sweep.errors import ClusterError, first_line
 
 PROBE_SECONDS = 180.0
-NEEDED = ("core.trial", "sweep.worker")
+NEEDED = ("core.trial", "sweep.backend.worker")
 
 
 def alive_nodes() -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.errors import UsageError
-from sweep.stored import INFO, LIVE, LOCK, NAME, RESERVE, STOP, TRIALS
+from sweep.storage.reader import INFO, LIVE, LOCK, NAME, RESERVE, STOP, TRIALS
 from sweep.tracking.uri import ARTIFACTS, DATABASE
 
 RESERVED = {ARTIFACTS, INFO, TRIALS, LOCK, RESERVE, STOP, LIVE}

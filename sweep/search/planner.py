@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from core.config import TrialConfig, TrialRecord
 from core.race import Rival, add
 from search_spaces import SearchDefaults, SearchSpace
-from sweep.stored import slim
+from sweep.storage.reader import slim
 
 LAG = 24
 POPULATION = 24

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from core.config import TrialRecord, explain
 from core.errors import NeuronMergingError, UnknownNameError, UsageError, shortened
 from sweep.errors import StoreError
-from sweep.info import SweepInfo
+from sweep.storage.info import SweepInfo
 
 INFO, TRIALS, LOCK, RESERVE, STOP, LIVE = "sweep.json", "trials.jsonl", "lock", "reserve", "stop", "live.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")

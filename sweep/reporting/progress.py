@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
-from sweep.info import Progress
+from sweep.storage.info import Progress
 
 PLAIN_SECONDS = 5.0
 

@@ -2,7 +2,7 @@
 
 Ray copies one folder to every node and puts it first on the workers' import path (a ``working_dir`` of its
 ``runtime_env``). So a node needs the packages of ``pyproject.toml`` and nothing of ours, and a node that has another
-version of our code in its image runs the driver's. Which files of a folder are sent is said in `sweep.manifest`.
+version of our code in its image runs the driver's. Which files of a folder are sent: see `sweep.backend.manifest`.
 
 # NOTE: ``py_modules`` would do the same with a package each, but then Ray also puts the driver's current directory
 # before them on the import path of every node: an image with older code in a folder of the same name would win.
@@ -21,7 +21,7 @@ from core.datasets.image_folder import PREFIX as IMAGE_FOLDER
 from core.errors import UsageError
 from core.models import TORCHVISION
 from core.plugins import import_callable
-from sweep.manifest import Manifest, manifest_of
+from sweep.backend.manifest import Manifest, manifest_of
 
 PACKAGES = ("core", "search_spaces", "sweep", "dashboards")
 LIMIT_BYTES = 100 * 2**20

@@ -13,8 +13,8 @@ from pathlib import Path
 from core.config import TrialConfig, TrialRecord
 from core.pareto import pareto_front
 from search_spaces import SearchSpace
-from sweep.planner import TAKEN_FROM
-from sweep.stored import StoredSweep, read_sweep
+from sweep.search.planner import TAKEN_FROM
+from sweep.storage.reader import StoredSweep, read_sweep
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
 from core.config import TrialRecord
+from sweep.backend.stopping import FAILED, StopRequest
+from sweep.backend.worker import BATCH, RECORDS, pack
+from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
-from sweep.stopping import FAILED, StopRequest
-from sweep.worker import BATCH, RECORDS, pack
-from sweep.workqueue import WorkQueue
 
 
 class QueueSearcher(Searcher):

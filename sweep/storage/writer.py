@@ -30,10 +30,10 @@ from typing import IO, Any
 from core.config import TrialRecord
 from core.errors import NeuronMergingError, UsageError
 from sweep.errors import StoreError
-from sweep.info import SweepInfo
-from sweep.locks import hold
-from sweep.naming import check_name
-from sweep.stored import (
+from sweep.storage.info import SweepInfo
+from sweep.storage.layout import check_name
+from sweep.storage.locks import hold
+from sweep.storage.reader import (
     INFO,
     LIVE,
     LOCK,

@@ -9,10 +9,10 @@ from typing import Any
 
 from core.pareto import pareto_front
 from dashboards import front_table
-from sweep.info import Progress, progress_of
-from sweep.outcome import in_fixed_order, lines, pareto_info, reasons_of
-from sweep.progress import describe
-from sweep.stored import StoredSweep
+from sweep.reporting.outcome import in_fixed_order, lines, pareto_info, reasons_of
+from sweep.reporting.progress import describe
+from sweep.storage.info import Progress, progress_of
+from sweep.storage.reader import StoredSweep
 
 
 def progress(sweep: StoredSweep) -> Progress:

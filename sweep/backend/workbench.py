@@ -12,9 +12,9 @@ import torch
 from core.baselines import Baseline, BaselineConfig, prepare_baseline
 from core.race import hardest_first
 from core.trial import Workbench
-from sweep.progress import Reporter
-from sweep.shared import SharedBench, share
-from sweep.stored import unwritable
+from sweep.backend.shared import SharedBench, share
+from sweep.reporting.progress import Reporter
+from sweep.storage.reader import unwritable
 from sweep.tracking.view import DatasetCard
 
 CACHE = ".baselines"

@@ -15,8 +15,8 @@ from ray import tune
 
 from core.config import TrialConfig, TrialRecord
 from core.race import Race, Rival, add, merge
-from sweep.deadline import TrialTimeoutError, deadline
-from sweep.triallog import captured
+from sweep.backend.deadline import TrialTimeoutError, deadline
+from sweep.backend.triallog import captured
 
 BATCH, RECORDS = "batch", "records"
 SLICE_SECONDS = 4.0

@@ -8,9 +8,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from core.errors import UsageError
 from sweep.errors import StoreError
-from sweep.outcome import make_outcome
+from sweep.reporting.outcome import make_outcome
 from sweep.session import RUN_STATUS
-from sweep.stored import INFO, StoredSweep, read_sweep
+from sweep.storage.reader import INFO, StoredSweep, read_sweep
 from sweep.tracking import Tracker, TrackingReport, check_tracking
 from sweep.tracking.tracker import Closing
 from sweep.tracking.uri import artifacts_of, uri_of

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from core.config import TrialRecord
 from core.race import Race
-from sweep.deadline import hard_limit
-from sweep.planner import Planner
-from sweep.worker import Task, failed_record
+from sweep.backend.deadline import hard_limit
+from sweep.backend.worker import Task, failed_record
+from sweep.search.planner import Planner
 
 BATCH_SECONDS = 8.0
 BATCH_LIMIT = 32
@@ -40,7 +40,7 @@ class WorkQueue:
         on_record: called once for every configuration, in the order of their ends.
         trial_seconds: first guess at a trial's duration; later the running mean is used.
         race: trials race against the front that the planner knows; otherwise all are evaluated in full.
-        limit: how many seconds a trial may take (see `sweep.deadline`); None: any.
+        limit: how many seconds a trial may take (see `sweep.backend.deadline`); None: any.
         known: how many of the planner's configurations have a record already.
 
     A worker that dies takes down what it had not returned; these configurations run again, each alone, so that one

@@ -1,0 +1,1 @@
+"""How trials are run: Ray, its workers, and what they share."""
