@@ -151,7 +151,9 @@ def test_the_image_is_pinned_and_does_not_run_as_root():
     assert all(pinned(base) for base in bases)
     assert [line for line in lines if line.startswith("USER ")] == ["USER sweep"]
     assert any(line.startswith("HEALTHCHECK ") for line in lines)
-    copied = {line.split()[1] for line in lines if line.startswith("COPY ") and "--from" not in line}
+    copies = [line.split()[1:-1] for line in lines if line.startswith("COPY ") and "--from" not in line]
+    copied = {name for names in copies for name in names}
+    assert "LICENSE" in copied, "the build names it"
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert copied <= allowed
 
