@@ -9,10 +9,11 @@ SAMPLES ?=
 ARGS ?=
 FAULTS ?=
 FUZZ ?=
+CONSTRAINTS ?=
 PYTEST_ARGS ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help env sweep test lint format types bench faults fuzz clean
+.PHONY: help env constraints sweep test lint format types bench faults fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
@@ -20,8 +21,13 @@ help:  ## this list
 	@echo '  make sweep SPACE=digits-quick           another search space'
 	@echo '  make sweep SAMPLES=200 ARGS="--seed 1"  more options: $(BIN)/sweep run --help'
 	@echo '  make test PYTEST_ARGS=                  the slow tests too'
+	@echo '  make env CONSTRAINTS=constraints.txt    exactly the versions that CI installs'
 
 env: $(STAMP)  ## build the environment in .venv
+
+constraints: $(STAMP)  ## write what is installed in .venv to constraints.txt
+	@{ echo '# What CI installs: one environment in which everything passes (Python 3.11). Renew it with `make constraints`.'; \
+	  $(BIN)/python -m pip freeze --all --exclude pip --exclude-editable; } > constraints.txt
 
 sweep: $(STAMP)  ## compress LeNet in many ways, and get the accuracy-versus-size front
 	@$(BIN)/sweep run $(SPACE) $(if $(SAMPLES),--samples $(SAMPLES)) $(ARGS)
@@ -56,7 +62,7 @@ clean:  ## remove the environment and every cache, but no results and no data
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The first python that is new enough; PYTHON=… names another one.
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	@python=; for candidate in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11; do \
 	  if $$candidate -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
 	done; \
@@ -69,7 +75,8 @@ $(STAMP): pyproject.toml
 	fi; \
 	echo "building the environment in $(VENV) with $$($$python --version): once, some minutes, several gigabytes"; \
 	[ -x $(BIN)/python ] || $$python -m venv $(VENV) || exit; \
-	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --progress-bar off -e '.[dev]' || \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --no-input --progress-bar off $(addprefix -c ,$(CONSTRAINTS)) \
+	  -e '.[dev]' || \
 	  { echo "make: the packages could not be installed, see above; is there a network connection?" >&2; exit 1; }
 	@touch $@
 	@echo "the environment is ready"

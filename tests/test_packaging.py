@@ -164,6 +164,46 @@ def test_the_checks_can_fail():
     assert declared(["ray[tune]>=2.50,<3", "PyYAML>=6"]) == {"ray": ">=2.50,<3", "pyyaml": ">=6"}
 
 
+def pinned() -> dict[str, str]:
+    """What constraints.txt says: distributions and their versions."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    pairs = [re.fullmatch(r"([A-Za-z0-9_.-]+)==([0-9][0-9A-Za-z.]*)", line) for line in lines]
+    assert [line for line, pair in zip(lines, pairs, strict=True) if pair is None] == [], "not NAME==VERSION"
+    found = {canonical(pair[1]): pair[2] for pair in pairs if pair}
+    assert len(found) == len(lines) > 100
+    return found
+
+
+def within(version: str, versions: str) -> bool:
+    """True for a version in a range as `declared` gives it."""
+    number, ends = tuple(map(int, re.findall(r"\d+", version))), re.findall(r"(>=|<)([\d.]+)", versions)
+    return all((number < tuple(map(int, end.split(".")))) == (sign == "<") for sign, end in ends)
+
+
+def test_the_constraints_name_every_dependency_and_no_place():
+    """Exact versions, no addresses: whatever index pip asks can serve them."""
+    known = pinned()
+    wanted = RUNTIME | DEV
+    assert {name: versions for name, versions in wanted.items() if not within(known[name], versions)} == {}
+    assert not {"pip", canonical(PROJECT["name"])} & set(known)
+    assert within("3.17.2", ">=3.4,<4")
+    assert not within("4.0", ">=3.4,<4")
+    assert not within("3.3.9", ">=3.4,<4")
+
+
+def make(*words: str) -> str:
+    """What make would do."""
+    command = ["make", "--dry-run", "--always-make", *words]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_ci_installs_from_the_constraints():
+    assert "\nmake env CONSTRAINTS=constraints.txt\n" in (ROOT / ".ci" / "run").read_text()
+    assert " -c constraints.txt " in make("env", "CONSTRAINTS=constraints.txt")
+    assert " -c " not in make("env").split("pip install")[1]
+
+
 def test_the_licence_is_there_in_full():
     lines = (ROOT / "LICENSE").read_text().splitlines()
     assert len(lines) > 200
