@@ -16,7 +16,7 @@ PYTEST_ARGS ?= -m "not slow"
 .PHONY: help env constraints sweep test lint format types bench faults fuzz clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
 	@echo
 	@echo '  make sweep SPACE=digits-quick           another search space'
 	@echo '  make sweep SAMPLES=200 ARGS="--seed 1"  more options: $(BIN)/sweep run --help'
