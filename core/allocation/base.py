@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core.registry import Registry
 
-Allocation = Callable[[Sequence[tuple[str, ...]], Sequence[Tensor], float, Mapping[str, float]], list[float]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Allocation = Callable[[Sequence[tuple[str, ...]], Sequence["Tensor"], float, Mapping[str, float]], list[float]]
 """(producers' names per set, scores per set, overall ratio, ratios per glob pattern) -> a ratio per set."""
 
 ALLOCATIONS: Registry[Allocation] = Registry("allocation", "core.allocation")

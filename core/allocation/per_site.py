@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core.allocation.base import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("per-site")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core.allocation.base import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("uniform")

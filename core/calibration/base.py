@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core.registry import Registry
 
-CalibrationSource = Callable[[Tensor, int, torch.Generator], Tensor]
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+CalibrationSource = Callable[["Tensor", int, "torch.Generator"], "Tensor"]
 """(normalised training images (N, C, H, W), how many, generator) -> model inputs (n, C, H, W), no labels."""
 
 CALIBRATIONS: Registry[CalibrationSource] = Registry("calibration", "core.calibration")

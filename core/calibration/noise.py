@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core.calibration.base import register
+from core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("noise")
@@ -14,5 +16,5 @@ def noise(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Return (count, C, H, W) of unit-variance noise blurred over 3×3; only the shape of ``images`` is read."""
     _, c, h, w = images.shape
     white = torch.randn(count, c, h, w, generator=generator)
-    smooth = F.avg_pool2d(white, 3, stride=1, padding=1, count_include_pad=False)
+    smooth = torch.nn.functional.avg_pool2d(white, 3, stride=1, padding=1, count_include_pad=False)
     return smooth / smooth.std().clamp_min(torch.finfo(smooth.dtype).tiny)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core.calibration.base import register
+from core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("train-subset")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core.registry import Registry
 
-Criterion = Callable[[Tensor], Tensor]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Criterion = Callable[["Tensor"], "Tensor"]
 """Scores (n,) of the n channels of one producer from its rows W (n, fan_in); higher = kept.
 
 For a linear layer without batch norm the bias is W's last column (methods.md, Notation).

@@ -5,9 +5,12 @@ A channel near the geometric median of its layer can be replaced by the others, 
 
 from __future__ import annotations
 
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from core.criteria.base import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @register("geometric-median")

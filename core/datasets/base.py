@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.errors import DataError, UsageError
-from core.registry import Registry
+from core.parts import DATASETS
 
 Progress = Callable[[str], None]
 SplitName = Literal["train", "validation", "test"]
@@ -107,8 +107,10 @@ class Place:
 Loader = Callable[[Place, int | None], ImageDataset]
 """(where files may be, image size or None for the dataset's own) -> the dataset."""
 
-DATASETS: Registry[Loader] = Registry("dataset", "core.datasets")
-register = DATASETS.register
+
+def register(name: str) -> Callable[[Loader], Loader]:
+    """File a dataset under ``name``."""
+    return DATASETS.register(name)
 
 
 def hold_out(images: Tensor, labels: Tensor, seed: int = 0) -> tuple[Split, Split]:

@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 
 from core.datasets import image_folder
-from core.datasets.base import DATASETS, ImageDataset, Place, Progress
+from core.datasets.base import ImageDataset, Loader, Place, Progress
 from core.errors import DataError, UsageError
+from core.parts import DATASETS
 from core.plugins import import_callable
 
 VARIABLE = "SWEEP_DATA_DIR"
@@ -46,7 +47,7 @@ def load_dataset(
         return image_folder.image_folder(name, size, progress or _silent)
     if ":" in name:
         return _user_dataset(name, size)
-    loader = DATASETS.get(name)
+    loader: Loader = DATASETS.get(name)
     place = Place(_roots(data_dir), Path(cache_dir), progress or _silent)
     return loader(place, size)
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
-from core.moments import Moments
+from core.lazy import torch
 from core.registry import Registry
-from core.signature import Signature
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.moments import Moments
+    from core.signature import Signature
 
 
 @dataclass(frozen=True)

@@ -20,16 +20,19 @@ Convolutions see thousands of patches per image; mixing changes nothing for them
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from core.decompositions.base import Decomposition, Merge, register
 from core.decompositions.most_similar import MostSimilar
-from core.moments import Moments
-from core.signature import Signature
+from core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.moments import Moments
+    from core.signature import Signature
 
 CONSTANT = 1e-10
 """An input whose variance is at most this share of its mean square does not vary: its weights stay V_K."""

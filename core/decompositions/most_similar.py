@@ -21,14 +21,17 @@ Merging cannot help where no kept channel is alike; on VGG-like nets past half t
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
-from torch import Tensor
 
 from core.decompositions.base import Decomposition, Merge, carried_exactly, plain, register, removed
-from core.signature import PublishedTerms, Signature
+from core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.signature import PublishedTerms, Signature
 
 
 @register("most-similar")

@@ -14,15 +14,17 @@ updates and 7.7 % after 500, which is nearer to W. With ``hard`` free rows give 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import torch
 from pydantic import Field
-from scipy.optimize import nnls
-from torch import Tensor
 
 from core.decompositions.base import Decomposition, Merge, carried_exactly, plain, register, removed
-from core.signature import Signature
+from core.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from core.signature import Signature
 
 TINY = 1e-12
 START = 2e-3
@@ -66,6 +68,8 @@ def fixed_rows(gram: Tensor, kept: Tensor) -> Tensor:
 
     With G_KK = A²  (A symmetric), ‖W_i − z·W_K‖² = ‖A z − A⁺g_i‖² + const, which is SciPy's problem.
     """
+    from scipy.optimize import nnls
+
     z = plain(len(gram), kept).z
     gone = removed(len(gram), kept)
     values, vectors = torch.linalg.eigh(gram[kept][:, kept])

@@ -1,8 +1,9 @@
 """Models: one file each; `load_model` builds one by name and fills it from a checkpoint."""
 
-from core.models.base import MODELS, Factory, Recipe, recipe_for, register
+from core.models.base import Factory, register
 from core.models.loading import load_model, origin, remember_origin
-from core.models.vision import TORCHVISION, is_pretrained
+from core.parts import MODELS, TORCHVISION, is_pretrained
+from core.recipes import Recipe, recipe_for
 
 __all__ = [
     "MODELS",

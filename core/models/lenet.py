@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from core.models.base import Recipe, register
+from core.models.base import register
 
 
 class LeNet300100(nn.Module):
@@ -27,11 +27,7 @@ class LeNet300100(nn.Module):
         return logits
 
 
-@register(
-    "lenet-300-100",
-    Recipe(epochs=20, batch_size=128, lr=0.1, weight_decay=5e-4, augment=False),
-    digits=Recipe(epochs=40, batch_size=64, lr=0.1, weight_decay=1e-4),
-)
+@register("lenet-300-100")
 def lenet_300_100(num_classes: int = 10, in_channels: int = 1) -> nn.Module:
     """LeNet-300-100: 266,610 parameters for one channel and ten classes."""
     return LeNet300100(num_classes, in_channels)

@@ -12,8 +12,8 @@ from torch import nn
 
 from core.checkpoint import load_checkpoint
 from core.errors import ModelError, UsageError
-from core.models.base import MODELS
-from core.models.vision import TORCHVISION, is_pretrained, torchvision_builder
+from core.models.vision import torchvision_builder
+from core.parts import MODELS, TORCHVISION, is_pretrained
 from core.plugins import import_callable
 
 ORIGIN = "_load_model_arguments"

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from core.models.base import Recipe, register
-
-RECIPE = Recipe(epochs=60, batch_size=128, lr=0.2, weight_decay=5e-4)
-DIGITS = Recipe(epochs=8, batch_size=64, lr=0.1, weight_decay=5e-4)
+from core.models.base import register
 
 
 class BasicBlock(nn.Module):
@@ -73,13 +70,13 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-@register("resnet20", RECIPE, digits=DIGITS)
+@register("resnet20")
 def resnet20(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """ResNet-20: 0.27 M parameters."""
     return ResNet(20, num_classes, in_channels)
 
 
-@register("resnet56", RECIPE, digits=DIGITS)
+@register("resnet56")
 def resnet56(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """ResNet-56: 0.86 M parameters."""
     return ResNet(56, num_classes, in_channels)

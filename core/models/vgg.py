@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from core.models.base import Recipe, register
+from core.models.base import register
 
 POOL = 0
 VGG16 = (64, 64, POOL, 128, 128, POOL, 256, 256, 256, POOL, 512, 512, 512, POOL, 512, 512, 512)
@@ -65,13 +65,13 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-@register("vgg16", Recipe(epochs=60, batch_size=128, lr=0.1, weight_decay=5e-4))
+@register("vgg16")
 def vgg16(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """VGG-16 for 32×32 images: four max poolings, then the mean of the last 2×2; one hidden layer of 512."""
     return VGG(VGG16, (512,), num_classes, in_channels)
 
 
-@register("vgg-small", Recipe(epochs=8, batch_size=128, lr=0.1, weight_decay=5e-4))
+@register("vgg-small")
 def vgg_small(num_classes: int = 10, in_channels: int = 1) -> nn.Module:
     """Seven convolutions of 16 to 128 channels and one linear layer: trains in minutes on two cores."""
     return VGG(SMALL, (), num_classes, in_channels)

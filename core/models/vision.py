@@ -14,19 +14,14 @@ from torch import nn
 
 from core.datasets.download import UnavailableError, quietly
 from core.errors import CheckpointError, UnknownNameError, UsageError
+from core.parts import TORCHVISION
 
-TORCHVISION = "torchvision:"
 ONLY_WEIGHTS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 BUILT_FOR_WEIGHTS: dict[str, dict[str, Any]] = {
     "googlenet": {"transform_input": True, "aux_logits": False, "init_weights": False},
     "inception_v3": {"transform_input": True, "init_weights": False},
 }
 """What torchvision builds otherwise when it is asked for weights."""
-
-
-def is_pretrained(name: str) -> bool:
-    """Whether the name of a model asks for published weights: ``torchvision:resnet18@IMAGENET1K_V1``."""
-    return name.startswith(TORCHVISION) and "@" in name
 
 
 def torchvision_builder(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from core.models.base import Recipe, register
+from core.models.base import register
 
 
 class BasicBlock(nn.Module):
@@ -81,7 +81,7 @@ def _initialise(module: nn.Module) -> None:
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-@register("wrn-40-4", Recipe(epochs=60, batch_size=128, lr=0.2, weight_decay=5e-4))
+@register("wrn-40-4")
 def wrn_40_4(num_classes: int = 10, in_channels: int = 3) -> nn.Module:
     """WRN-40-4: 8.9 M parameters."""
     return WideResNet(40, 4, num_classes, in_channels)
