@@ -117,10 +117,7 @@ def test_commands_in_the_prose_are_known(page, parsed):
 def test_files_that_are_named_exist(page):
     made = {block.file for block in PARTS}
     for span in {span for where, span in SPANS if where == page}:
-        if (
-            re.fullmatch(r"(core|search_spaces|sweep|dashboards|tests|benchmarks|docs)/[\w./*-]+", span)
-            and span not in made
-        ):
+        if re.fullmatch(rf"({FOLDERS})/[\w./*-]+", span) and span not in made:
             assert list(ROOT.glob(span)), f"{page}: {span}"
 
 

@@ -1,8 +1,11 @@
-"""Two ways to write child runs: through MLflow's client (any store), or many in one transaction (SQLite)."""
+"""Two ways to write child runs: through MLflow's client (any store), or many in one transaction (SQLite).
+
+MLflow's tables are no public interface, so the second way is left for the first at its first error; see `CarefulSink`.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,17 +13,25 @@ from typing import Any, Protocol
 
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run
+from mlflow.exceptions import MlflowException
 
+from sweep.errors import first_line
 from sweep.tracking.view import PARENT, TRIAL_KEY, ChildRun, DatasetCard
 
 CONTEXT = "mlflow.data.context"
 CONNECTIONS = 4
+LOG = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Writes child runs; writing one again after an error makes no second one. ``written`` holds their keys."""
+    """Writes child runs; writing one again after an error makes no second one."""
 
-    written: set[str]
+    slow_because: str
+    """One sentence when the fast way had to be left, else empty."""
+
+    @property
+    def written(self) -> set[str]:
+        """The trial keys of the child runs that are there."""
 
     def write(self, children: Sequence[ChildRun]) -> None:
         """Write all of ``children``, or raise."""
@@ -42,6 +53,7 @@ class ClientSink:
         self._runs = {key: run.info.run_id for key, run in found.items()}
         self.written = {key for key, run in found.items() if run.info.status != "RUNNING"}
         self._doubtful: set[str] = set()
+        self.slow_because = ""
 
     def write(self, children: Sequence[ChildRun]) -> None:
         """Write all of ``children``; raises the first error after the others were written."""
@@ -99,14 +111,10 @@ class SqliteSink:
         import sqlalchemy
 
         rows = self._rows([child for child in children if child.key not in self.written])
-        try:
-            with self._engine.begin() as connection:
-                for table, values in rows.items():
-                    if values:
-                        connection.execute(sqlalchemy.insert(tables()[table]), values)
-        except sqlalchemy.exc.SQLAlchemyError:
-            self.written = self._known()  # whether the transaction was done or not
-            raise
+        with self._engine.begin() as connection:
+            for table, values in rows.items():
+                if values:
+                    connection.execute(sqlalchemy.insert(tables()[table]), values)
         self.written.update(child.key for child in children)
 
     def _known(self) -> set[str]:
@@ -172,12 +180,55 @@ class SqliteSink:
         }
 
 
+class CarefulSink:
+    """A `SqliteSink` up to its first error, and a `ClientSink` from then on, which first reads what is there.
+
+    # NOTE: after a passing error (a locked file, a full disk) the direct way would work again, but nothing tells that
+    # error from a table that another version of MLflow has changed; the client knows its own tables.
+    """
+
+    def __init__(self, client: MlflowClient, experiment_id: str, parent: str, card: DatasetCard) -> None:
+        self._place = (client, experiment_id, parent, card)
+        self._direct: SqliteSink | None = None
+        self._through_client: ClientSink | None = None
+        self.slow_because = ""
+        try:
+            self._direct = SqliteSink(*self._place)
+        except MlflowException:
+            raise  # the store itself; whoever asked for a sink tries again
+        except Exception as error:  # another version of MLflow inside
+            self._leave(error)
+            self._through_client = ClientSink(*self._place)
+
+    @property
+    def written(self) -> set[str]:
+        """The trial keys of the child runs that are there; after an error, of those that certainly are."""
+        sink = self._through_client or self._direct
+        return sink.written if sink is not None else set()
+
+    def write(self, children: Sequence[ChildRun]) -> None:
+        """Write all of ``children``, or raise; what is there already is not written again."""
+        if self._direct is not None and not self.slow_because:
+            try:
+                return self._direct.write(children)
+            except Exception as error:  # whatever it is, the client does not need to know these tables
+                self._leave(error)
+        if self._through_client is None:
+            self._through_client = ClientSink(*self._place)
+        return self._through_client.write(children)
+
+    def _leave(self, error: Exception) -> None:
+        self.slow_because = (
+            f"MLflow's tables could not be written directly ({type(error).__name__}: {first_line(error)});"
+            " child runs go through its client from now on, which is slower"
+        )
+        LOG.warning("%s", self.slow_because)
+
+
 def make_sink(client: MlflowClient, uri: str, experiment_id: str, parent: str, card: DatasetCard) -> Sink:
     """The fastest sink for the store at ``uri``."""
-    if uri.startswith("sqlite:"):
-        with contextlib.suppress(AttributeError, ImportError, KeyError):  # another version of MLflow inside
-            return SqliteSink(client, experiment_id, parent, card)
-    return ClientSink(client, experiment_id, parent, card)
+    kind = CarefulSink if uri.startswith("sqlite:") else ClientSink
+    return kind(client, experiment_id, parent, card)
 
 
 def children_of(client: MlflowClient, experiment_id: str, parent: str, key: str = "") -> dict[str, Run]:

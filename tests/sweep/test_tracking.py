@@ -116,6 +116,28 @@ def test_the_client_is_used_where_the_fast_way_does_not_fit(results, make_info, 
     assert_nested(uri, second.run_id, made)
 
 
+def test_the_direct_way_is_left_in_the_middle_of_a_sweep(results, make_info, tmp_path, monkeypatch, caplog):
+    """Every trial arrives once, and one sentence tells that the rest is slower."""
+    from sweep.tracking.sinks import SqliteSink
+
+    write = SqliteSink.write
+
+    def write_twice(sink, children):
+        write(sink, children)
+        if len(sink.written) > 10:
+            raise ValueError("no such column: is_nan")
+
+    monkeypatch.setattr(SqliteSink, "write", write_twice)
+    monkeypatch.setattr("sweep.tracking.tracker.BATCH", 7)
+    made = records(30)
+    results.mkdir()
+    report = track(default_uri(results), artifact_root(results), make_info("a"), made, tmp_path)
+    assert (report.logged, report.missing, report.problem) == (30, 0, "")
+    assert_nested(default_uri(results), report.run_id, made)
+    [told] = [record.getMessage() for record in caplog.records if record.name.startswith("sweep.")]
+    assert "could not be written directly (ValueError: no such column: is_nan); child runs go through" in told
+
+
 def test_a_store_that_cannot_be_used_is_told_and_nothing_more(tmp_path, make_info, monkeypatch):
     monkeypatch.setattr("mlflow.store.db.utils.MAX_RETRY_COUNT", 1)  # MLflow's own hundred seconds of trying
     (tmp_path / "db").mkdir()
