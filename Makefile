@@ -52,7 +52,7 @@ bench: $(STAMP)  ## run the benchmarks; each prints ratios against its own refer
 	done; exit $$bad
 
 faults: $(STAMP)  ## kill workers, nodes, drivers and servers of real sweeps, and count what is left (an hour or two)
-	@$(BIN)/python -m tests.sweep.faults --write docs/reliability.md $(FAULTS)
+	@$(BIN)/python -m benchmarks.faults --write docs/reliability.md $(FAULTS)
 
 fuzz: $(STAMP)  ## random networks and damaged files against their oracles; FUZZ="--networks 1000 --seed 7" for more
 	@$(BIN)/python -m tests.fuzz --files $(FUZZ)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.sweep.faultbed import References
-from tests.sweep.faultcounts import Result
-from tests.sweep.faults import SCENARIOS, perform, undisturbed
-from tests.sweep.faulttable import HEAD, rows_of, write_row
+from benchmarks.faults.bed import References
+from benchmarks.faults.counts import Result
+from benchmarks.faults.perform import perform, undisturbed
+from benchmarks.faults.scenarios import SCENARIOS
+from benchmarks.faults.table import HEAD, rows_of, write_row
 
 IN_CI = ("worker", "driver", "server", "disk-full")
 TABLE = Path(__file__).parents[2] / "docs" / "reliability.md"

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from benchmarks.faults.bed import Bed
 from tests.sweep.clusters import free_port, wait_for
-from tests.sweep.faultbed import Bed
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Server:
 
     @property
     def uri(self) -> str:
+        """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:

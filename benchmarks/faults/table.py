@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.sweep.faultcounts import Result
+from benchmarks.faults.counts import Result
 
 HEAD = "| fault | how it is injected | repetitions | trials | recorded | MLflow runs | twice | lost | same front |"
 

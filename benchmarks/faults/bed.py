@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.faults.counts import Reference, Result, count
 from sweep.storage.reader import read_sweep
-from tests.sweep.faultcounts import Reference, Result, count
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "sweep.cli"]

@@ -1,36 +1,23 @@
-"""Real sweeps with real faults at random moments, and what is left of them: ``python -m tests.sweep.faults --help``.
-
-Every scenario runs the same few hundred short trials through the command line, in a folder of its own, and is compared
-with an undisturbed sweep (see `tests.sweep.faultcounts`). `SCENARIOS` is the table of them.
-"""
+"""The table of faults, and how each is injected into a running sweep."""
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import os
 import signal
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.faults.bed import NAME, Bed, space
+from benchmarks.faults.server import served
 from tests.sweep.clusters import cluster
-from tests.sweep.faultbed import NAME, Bed, MissedError, References, make_bed, space
-from tests.sweep.faultcounts import Result
-from tests.sweep.faultserver import served
-from tests.sweep.faulttable import write_row
 from tests.sweep.hanging_model import PYTHON, C
 
 GRID = space()
 SHORT = space(25)
 HUNG = space(decomposition='["least-squares"]')
 TPE = (*GRID, "--search", "tpe", "--samples", "120", "--seed", "7")
-TRIES = 5
 
 
 @dataclass(frozen=True)
@@ -67,18 +54,22 @@ def kill_workers(bed: Bed, times: int, all_at_once: bool = False) -> None:
 
 
 def worker(bed: Bed) -> None:
+    """A random worker dies."""
     kill_workers(bed, 1)
 
 
 def several_workers(bed: Bed) -> None:
+    """Three workers die, one after the other."""
     kill_workers(bed, 3)
 
 
 def all_workers(bed: Bed) -> None:
+    """All workers die at once."""
     kill_workers(bed, 1, all_at_once=True)
 
 
 def driver(bed: Bed) -> None:
+    """The driver dies at any time, and the sweep is resumed."""
     process = bed.begin()
     bed.any_time(process)
     process.kill()
@@ -87,6 +78,7 @@ def driver(bed: Bed) -> None:
 
 
 def driver_twice(bed: Bed) -> None:
+    """The driver dies, and so does the one that resumes."""
     process = bed.begin()
     bed.middle(process)
     process.kill()
@@ -104,6 +96,7 @@ def driver_twice(bed: Bed) -> None:
 
 
 def control_c(bed: Bed) -> None:
+    """Ctrl-C, and the sweep is resumed."""
     process = bed.begin()
     bed.middle(process)
     process.send_signal(signal.SIGINT)
@@ -112,6 +105,7 @@ def control_c(bed: Bed) -> None:
 
 
 def stop(bed: Bed) -> None:
+    """``sweep stop`` from another process, and the sweep is resumed."""
     process = bed.begin()
     bed.middle(process)
     bed.call("stop", NAME)
@@ -120,11 +114,13 @@ def stop(bed: Bed) -> None:
 
 
 def time_limit(bed: Bed) -> None:
+    """The time is over, and the sweep is resumed with more of it."""
     bed.end(bed.begin("--time-limit", f"{bed.rng.uniform(1.0, 8.0):.2f}s"))
     bed.call("resume", NAME, "--time-limit", "10m")
 
 
 def node(bed: Bed) -> None:
+    """One of two nodes is lost."""
     with cluster(nodes=2) as made:
         bed.environment = made.environment
         process = bed.begin("--address", made.address, before=made.beside_head([]))
@@ -134,6 +130,7 @@ def node(bed: Bed) -> None:
 
 
 def server_away(bed: Bed) -> None:
+    """MLflow's server is killed and comes back after some seconds."""
     with served(bed) as server:
         process = bed.begin("--tracking-uri", server.uri)
         bed.middle(process)
@@ -149,6 +146,7 @@ def server_away(bed: Bed) -> None:
 
 
 def server_gone(bed: Bed) -> None:
+    """MLflow's server comes back after the sweep, which is then synced."""
     with served(bed) as server:
         process = bed.begin("--tracking-uri", server.uri)
         bed.middle(process)
@@ -196,12 +194,14 @@ def hung(bed: Bed) -> list[str]:
 
 
 def two_sweeps(bed: Bed) -> None:
+    """Two sweeps share a results folder."""
     both = [bed.begin("--workers", "1", name=name) for name in (NAME, "other")]
     for process in both:
         bed.end(process)
 
 
 def same_name(bed: Bed) -> None:
+    """A sweep of the same name is begun or resumed while one runs."""
     process = bed.begin()
     bed.middle(process)
     second = bed.rng.choice((bed.begin, lambda: bed.start("resume", NAME)))()
@@ -236,65 +236,3 @@ SCENARIOS = {
     "tpe": Scenario("a TPE search dies", "kill -9; `sweep resume` draws the same trials", driver, TPE),
     "tpe-race": Scenario("a racing TPE search dies", "the same with `--race`", driver, (*TPE, "--race")),
 }
-
-
-def perform(scenario: Scenario, references: References, seed: str) -> Result:
-    """One repetition; where the sweep was over before the fault, another moment is drawn."""
-    for attempt in range(TRIES):
-        started = time.monotonic()
-        with make_bed(references, scenario.words, f"{seed}-{attempt}", scenario.disk) as bed:
-            try:
-                scenario.act(bed)
-            except MissedError:
-                if bed.problems:
-                    raise
-                continue
-            failed = scenario.failed(bed)
-            looks = [bed.look(name, failed) for name in scenario.names]
-            worst = min(looks, key=lambda result: result.perfect)
-            seconds = time.monotonic() - started
-            return dataclasses.replace(worst, problems=tuple(bed.problems), notes=tuple(bed.notes), seconds=seconds)
-    raise MissedError(f"the fault came too late {TRIES} times")
-
-
-@contextmanager
-def undisturbed() -> Iterator[References]:
-    """A place for the sweeps that everything is compared with."""
-    with tempfile.TemporaryDirectory(prefix="ft", dir="/tmp") as folder:
-        yield References(Path(folder))
-
-
-def repeat(name: str, repetitions: int, references: References, seed: int, jobs: int) -> list[Result]:
-    """Repetitions of one scenario, ``jobs`` at a time, each told in a line as it ends."""
-
-    def once(number: int) -> Result:
-        result = perform(SCENARIOS[name], references, f"{name}-{seed + number}")
-        told = "as undisturbed" if result.perfect else str(result)
-        print(f"{name} {number}: {told} ({', '.join([*result.notes, f'{result.seconds:.0f} s'])})", flush=True)
-        return result
-
-    with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(once, range(repetitions)))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the scenarios and, if asked, write their rows; the exit code is 1 when any repetition was not perfect."""
-    parser = argparse.ArgumentParser(prog="python -m tests.sweep.faults", description=__doc__)
-    parser.add_argument("--repetitions", type=int, default=10)
-    parser.add_argument("--only", action="append", choices=list(SCENARIOS), help="repeatable (all of them)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random moments")
-    parser.add_argument("--jobs", type=int, default=1, help="repetitions at the same time")
-    parser.add_argument("--write", type=Path, help="put the rows into this file's table")
-    options = parser.parse_args(arguments)
-    bad = 0
-    with undisturbed() as references:
-        for name in options.only or SCENARIOS:
-            results = repeat(name, options.repetitions, references, options.seed, options.jobs)
-            bad += sum(not result.perfect for result in results)
-            row = write_row(options.write, SCENARIOS[name].title, SCENARIOS[name].how, results)
-            print(row, flush=True)
-    return int(bad > 0)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

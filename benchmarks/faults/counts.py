@@ -90,7 +90,8 @@ def count(results: Path, name: str, database: Path, reference: Reference, failed
     """Count what is left of a sweep.
 
     Args:
-        results: folder of all sweeps; name: of this one.
+        results: folder of all sweeps.
+        name: of this one.
         database: MLflow's SQLite file.
         reference: the undisturbed sweep.
         failed: keys of the trials that should have failed at their time limit.

@@ -1,0 +1,1 @@
+"""Faults in real sweeps, and what is left of them: ``python -m benchmarks.faults --help``."""
