@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from command_line import call, lines_of, started, wait_for
 
+from benchmarks.faults.bed import processes
 from core.pareto import hypervolume, pareto_front
 from sweep.storage.reader import read_sweep
-from tests.sweep.faultbed import processes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")]
 SMALL = ["digits-quick", "--set", "baseline.epochs=2", "--set", "criterion=l1", "--workers", "2"]
