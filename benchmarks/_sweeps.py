@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from core.config import TrialRecord
 from core.models import load_model
+from core.records import TrialRecord
 from sweep.storage.reader import read_sweep
 
 WORKER = re.compile(r"ray::(TrialWorker|ResourceTrainable)")  # idle, and at work

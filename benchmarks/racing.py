@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks._sweeps import run_sweep
-from core.config import TrialRecord
 from core.pareto import hypervolume, pareto_front
 from core.race import SIZES
+from core.records import TrialRecord
 
 SPACE, WORKERS = "lenet-fashion-mnist", 2
 

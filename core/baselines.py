@@ -6,103 +6,26 @@ accuracy and the fingerprint of the data. Weights made from other data, or that 
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from core.checkpoint import load_checkpoint, read_bytes
-from core.config import explain
-from core.datasets import DATASETS, ImageDataset, load_dataset
-from core.errors import CheckpointError, ModelError, UnknownNameError, UsageError
+from core.checkpoint import load_checkpoint
+from core.config import BaselineConfig
+from core.datasets import ImageDataset, load_dataset
+from core.errors import CheckpointError, ModelError
 from core.files import writing
 from core.measure import accuracy_and_loss
-from core.models import MODELS, Recipe, is_pretrained, load_model, recipe_for
+from core.models import is_pretrained, load_model
 from core.training import StepProgress, train
 
-TRAINING_VERSION = 1
-"""Part of every key of a trained baseline: raised when a change to training makes other weights."""
 EVALUATION_BATCH = 250
-
-
-class BaselineConfig(BaseModel):
-    """Which network on which data, and where its weights come from; the training fields default to its recipe.
-
-    Args:
-        model: see `load_model`.
-        dataset: see `load_dataset`.
-        checkpoint: file with the weights; None trains, unless the model's name brings weights along.
-        size: side of the images in pixels; None: the dataset's own.
-        epochs: passes over the training split.
-        batch_size: images per step.
-        lr: peak learning rate.
-        weight_decay: L2 penalty.
-        momentum: of SGD.
-        augment: train on shifted (and, where the dataset allows it, mirrored) images.
-        seed: of weights, order and augmentation.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    dataset: str
-    checkpoint: Path | None = None
-    size: int | None = Field(None, ge=1)
-    epochs: int = Field(Recipe.epochs, ge=1)
-    batch_size: int = Field(Recipe.batch_size, ge=2)
-    lr: float = Field(Recipe.lr, gt=0, allow_inf_nan=False)
-    weight_decay: float = Field(Recipe.weight_decay, ge=0, allow_inf_nan=False)
-    momentum: float = Field(Recipe.momentum, ge=0, lt=1)
-    augment: bool = Recipe.augment
-    seed: int = Field(0, ge=0)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_from_recipe(cls, given: Any) -> Any:
-        if not isinstance(given, dict) or not all(isinstance(given.get(name), str) for name in ("model", "dataset")):
-            return given
-        for registry, name in ((MODELS, given["model"]), (DATASETS, given["dataset"])):
-            if ":" not in name:
-                registry.get(name)
-        return {**dataclasses.asdict(recipe_for(given["model"], given["dataset"])), **given}
-
-    @classmethod
-    def parse(cls, values: dict[str, Any], where: str = "") -> BaselineConfig:
-        """Validate ``values``; every problem becomes a `UsageError` of one sentence, prefixed by ``where``."""
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            raise UsageError(where + explain(error, cls)) from None
-        except UnknownNameError as error:
-            raise UnknownNameError(error.kind, error.name, error.known, where) from None
-
-    @property
-    def recipe(self) -> Recipe:
-        """The training fields."""
-        return Recipe(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)})
-
-    @property
-    def key(self) -> str:
-        """Identity: 16 hex digits of a SHA-256; of a checkpoint its content counts, and no training field does.
-
-        Raises:
-            CheckpointError: the checkpoint cannot be read.
-        """
-        if self.checkpoint is None and not is_pretrained(self.model):
-            identity = {"training": TRAINING_VERSION, **self.model_dump(mode="json")}
-        else:
-            content = None if self.checkpoint is None else hashlib.sha256(read_bytes(self.checkpoint)).hexdigest()
-            identity = {"model": self.model, "dataset": self.dataset, "size": self.size, "checkpoint": content}
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

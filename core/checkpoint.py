@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from core.errors import CheckpointError, first_line, nearest
+from core.files import read_bytes
 from core.weights import COUNTER, quoted, require_finite, require_kind, require_plain
 
 MAGIC = {b"PK": "a torch file", b"\x80": "a torch file of the format before 1.6"}
@@ -59,23 +60,6 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not any(head.startswith(magic) for magic in MAGIC):
         raise CheckpointError(f"checkpoint {path} is neither a safetensors file nor a torch file, or it is damaged")
     return _plain(path, _read_torch(path))
-
-
-def read_bytes(path: Path, count: int = -1) -> bytes:
-    """Read the first ``count`` bytes of a checkpoint, or all.
-
-    Raises:
-        CheckpointError: it is missing, a folder, or unreadable.
-    """
-    try:
-        if not path.exists():
-            raise CheckpointError(f"checkpoint {path} does not exist")
-        if not path.is_file():
-            raise CheckpointError(f"checkpoint {path} is not a file; name the file with the weights in it")
-        with path.open("rb") as file:
-            return file.read(count)
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from None
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -1,30 +1,41 @@
-"""What one trial is (`TrialConfig`, goes down to the worker) and what came of it (`TrialRecord`, comes up).
+"""What is run: one trial (`TrialConfig`), and the original network that it compresses (`BaselineConfig`).
 
-Both are validated once, frozen, and plain JSON inside, so they travel through Ray, a file and MLflow unchanged.
+Both are validated once, frozen, and plain JSON inside, so they travel through Ray, a file and MLflow unchanged. Their
+``key`` identifies them on disk (see `core.identity`). Nothing here imports torch.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
-from typing import Any, Literal
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from core import identity
 from core.allocation import ALLOCATIONS
 from core.calibration import CALIBRATIONS
+from core.complaints import explain
 from core.criteria import CRITERIA
 from core.decompositions import DECOMPOSITIONS
-from core.errors import UnknownNameError, UsageError, nearest, shortened
+from core.errors import UnknownNameError, UsageError
+from core.files import read_bytes
+from core.parts import DATASETS, MODELS, is_pretrained
+from core.recipes import Recipe, recipe_for
 
 Option = bool | int | float | str
+TRAINING_VERSION = 1
+"""Part of every key of a trained network: raised when a change to training makes other weights."""
 
 
 class TrialConfig(BaseModel):
     """One configuration: how much is removed, which channels, and how the rest makes up for them.
 
     Two configurations that do the same thing are equal and share a key: options carry their defaults, and a
-    calibration source is only kept where the decomposition uses it.
+    calibration source is only kept where the configuration uses it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,14 +65,13 @@ class TrialConfig(BaseModel):
             options, dict
         ):
             return values  # of the wrong types, which the fields will say
-        CRITERIA.get(values.get("criterion", "l1"))
-        ALLOCATIONS.get(values.get("allocation", "uniform"))
-        method = make_options(decomposition, options)
-        values["options"] = method.model_dump()
+        CRITERIA.require(values.get("criterion", "l1"))
+        ALLOCATIONS.require(values.get("allocation", "uniform"))
+        values["options"] = make_options(decomposition, options).model_dump()
         source = values.get("calibration")
         if source is not None:
-            CALIBRATIONS.get(source)
-        needed = method.needs_calibration or method.bn_recalibrate
+            CALIBRATIONS.require(source)
+        needed = reads_images({**values, **values["options"]})
         values["calibration"] = (source or "train-subset") if needed else None
         if not needed:
             values.pop("calibration_images", None)
@@ -69,7 +79,11 @@ class TrialConfig(BaseModel):
 
     @classmethod
     def parse(cls, values: dict[str, Any], where: str = "") -> TrialConfig:
-        """Validate ``values``; every problem becomes a `UsageError` of one sentence, prefixed by ``where``."""
+        """Validate ``values``.
+
+        Raises:
+            UsageError: the first thing that is wrong, in one sentence that begins with ``where``.
+        """
         try:
             return cls.model_validate(values)
         except ValidationError as error:
@@ -79,39 +93,105 @@ class TrialConfig(BaseModel):
                 raise
             raise UsageError(where + str(error)) from None
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values, defaults included."""
+        return self.model_dump(mode="json")
+
     @property
     def key(self) -> str:
-        """Identity of the configuration: 16 hex digits of the SHA-256 of its canonical JSON."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Identity of the configuration: 16 hex digits."""
+        values = self.as_json()
+        options = values.pop("options")
+        own = identity.canonical(options, _defaults(self.decomposition), identity.OPTIONS.get(self.decomposition, {}))
+        fields = identity.canonical(values, _field_defaults(), identity.TRIAL)
+        return identity.digest({**fields, "options": own})
 
 
-class TrialRecord(BaseModel):
-    """The outcome of one trial.
+@cache
+def _defaults(decomposition: str) -> Mapping[str, Any]:
+    return make_options(decomposition, {}).model_dump(mode="json")  # type: ignore[no-any-return]
 
-    ``metrics`` of a finished trial: ``accuracy`` (top-1, percent), ``loss`` (mean cross-entropy, nats),
-    ``params``, ``macs`` (per image), ``bytes`` (weights as stored), ``latency_ms`` (one image, one thread of the
-    worker), each of the sizes also as ``<name>_fraction`` of the original network, and ``accuracy_drop``
-    (points below the original). A trial that a race stopped (see `core.race`) has the three sizes that are known
-    without an evaluation and their fractions, and instead of an ``accuracy`` an ``accuracy_upper``, the bound that was
-    too low, and an ``accuracy_estimate``, both in percent. A failed one has none.
+
+@cache
+def _field_defaults() -> Mapping[str, Any]:
+    return TrialConfig().as_json()
+
+
+class BaselineConfig(BaseModel):
+    """Which network on which data, and where its weights come from; the training fields default to its recipe.
+
+    Attributes:
+        model: see `core.models.load_model`.
+        dataset: see `core.datasets.load_dataset`.
+        checkpoint: file with the weights; None trains, unless the model's name brings weights along.
+        size: side of the images in pixels; None: the dataset's own.
+        epochs: passes over the training split.
+        batch_size: images per step.
+        lr: peak learning rate.
+        weight_decay: L2 penalty.
+        momentum: of SGD.
+        augment: train on shifted (and, where the dataset allows it, mirrored) images.
+        seed: of weights, order and augmentation.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    key: str
-    config: TrialConfig
-    status: Literal["finished", "failed", "stopped"]
-    reason: str = ""
-    metrics: dict[str, float] = Field(default_factory=dict)
-    sites: list[dict[str, Any]] = Field(default_factory=list, description="what happened to each channel set")
-    skipped: dict[str, str] = Field(default_factory=dict, description="layer left alone -> reason in words")
-    started_at: float = Field(0.0, description="seconds since the epoch")
-    seconds: float = Field(0.0, description="wall-clock duration of the trial on its worker")
-    evaluate_seconds: float = Field(0.0, description="the part of it spent evaluating")
-    log: str = Field("", description="what it printed and warned, and the traceback of an unexpected failure")
-    images: int = Field(0, description="it was evaluated on; 0: none, or an old record that does not say")
-    provenance: dict[str, str] = Field(default_factory=dict, description="baseline key, package versions, host")
+    model: str
+    dataset: str
+    checkpoint: Path | None = None
+    size: int | None = Field(None, ge=1)
+    epochs: int = Field(Recipe.epochs, ge=1)
+    batch_size: int = Field(Recipe.batch_size, ge=2)
+    lr: float = Field(Recipe.lr, gt=0, allow_inf_nan=False)
+    weight_decay: float = Field(Recipe.weight_decay, ge=0, allow_inf_nan=False)
+    momentum: float = Field(Recipe.momentum, ge=0, lt=1)
+    augment: bool = Recipe.augment
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_recipe(cls, given: Any) -> Any:
+        if not isinstance(given, dict) or not all(isinstance(given.get(name), str) for name in ("model", "dataset")):
+            return given
+        for registry, name in ((MODELS, given["model"]), (DATASETS, given["dataset"])):
+            if ":" not in name:
+                registry.require(name)
+        return {**dataclasses.asdict(recipe_for(given["model"], given["dataset"])), **given}
+
+    @classmethod
+    def parse(cls, values: dict[str, Any], where: str = "") -> BaselineConfig:
+        """Validate ``values``.
+
+        Raises:
+            UsageError: the first thing that is wrong, in one sentence that begins with ``where``.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise UsageError(where + explain(error, cls)) from None
+        except UnknownNameError as error:
+            raise UnknownNameError(error.kind, error.name, error.known, where) from None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The training fields."""
+        return Recipe(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Recipe)})
+
+    @property
+    def key(self) -> str:
+        """Identity: 16 hex digits; of a checkpoint its content counts, and no training field does.
+
+        Raises:
+            CheckpointError: the checkpoint cannot be read.
+        """
+        values = self.model_dump(mode="json")
+        defaults = {name: field.default for name, field in type(self).model_fields.items()}
+        used = identity.canonical(values, defaults, identity.BASELINE)
+        if self.checkpoint is None and not is_pretrained(self.model):
+            return identity.digest({"training": TRAINING_VERSION, **used})
+        content = None if self.checkpoint is None else hashlib.sha256(read_bytes(self.checkpoint)).hexdigest()
+        untrained = {n: v for n, v in used.items() if n not in identity.BASELINE or n == "size"}
+        return identity.digest({**untrained, "checkpoint": content})
 
 
 def make_options(decomposition: str, options: dict[str, Any]) -> Any:
@@ -131,12 +211,18 @@ def make_options(decomposition: str, options: dict[str, Any]) -> Any:
         raise UsageError(f"decomposition {decomposition!r}: {explain(error, part)}") from None
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Turn pydantic's first complaint into one sentence that names the field, the value and the bound."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "configuration"
-    if first["type"] == "extra_forbidden":
-        return f"unknown key {shortened(repr(field))}; {nearest(field, model.model_fields)}"
-    message = first["msg"].removeprefix("Value error, ")
-    why = shortened(f"{message[0].lower()}{message[1:]}", 300)
-    return f"{shortened(field)} = {shortened(repr(first.get('input')))}: {why}"
+@cache
+def image_readers() -> Mapping[str, tuple[Option, ...]]:
+    """Which values of which fields and options make a configuration look at calibration images; one is enough."""
+    needing = tuple(name for name, part in DECOMPOSITIONS.items() if part.needs_calibration)
+    return {"decomposition": needing, "bn_recalibrate": (True,)}
+
+
+def reads_images(values: Mapping[str, Any]) -> bool:
+    """Whether a configuration looks at calibration images.
+
+    Args:
+        values: its fields and options by name, or some of them; what is missing has its default.
+    """
+    defaults = {"decomposition": TrialConfig.model_fields["decomposition"].default, **values}
+    return any(defaults.get(name) in found for name, found in image_readers().items())

@@ -7,6 +7,7 @@
     │   └── UnknownNameError      a name that no registry, space or option knows
     ├── CheckpointError           weights that cannot be read or do not fit the model
     ├── DataError                 a dataset that is missing, corrupt or of the wrong shape
+    ├── DiskFullError             nothing more can be written
     ├── ModelError                a network that cannot be traced, run or compressed
     └── TrialError                one trial that gave no usable result
 """
@@ -49,6 +50,10 @@ class CheckpointError(NeuronMergingError):
 
 class DataError(NeuronMergingError):
     """A dataset that is missing, corrupt, or not of the shape the model takes."""
+
+
+class DiskFullError(NeuronMergingError):
+    """There is no space left where something was to be written."""
 
 
 class ModelError(NeuronMergingError):

@@ -1,14 +1,19 @@
-"""Writing files all or nothing."""
+"""Reading a file with a sentence for what is wrong, and writing one all or nothing."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.errors import UsageError
+from core.errors import CheckpointError, DiskFullError, UsageError
+
+NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+"""What becomes the name of a file: a search space, a sweep."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @contextmanager
@@ -16,7 +21,8 @@ def writing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` and move it there when the block ends well; otherwise leave no trace.
 
     Raises:
-        UsageError: the folder cannot be made or written to, or the disk is full.
+        UsageError: the folder cannot be made or written to.
+        DiskFullError: there is no space left.
     """
     temporary: Path | None = None
     try:
@@ -30,7 +36,26 @@ def writing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
+        if error.errno in FULL:
+            raise DiskFullError(f"{path} cannot be written: {error.strerror}; free some space and try again") from None
         raise UsageError(f"{path} cannot be written: {error.strerror or error}; choose another place") from None
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path, count: int = -1) -> bytes:
+    """Read the first ``count`` bytes of a checkpoint, or all.
+
+    Raises:
+        CheckpointError: it is missing, a folder, or unreadable.
+    """
+    try:
+        if not path.exists():
+            raise CheckpointError(f"checkpoint {path} does not exist")
+        if not path.is_file():
+            raise CheckpointError(f"checkpoint {path} is not a file; name the file with the weights in it")
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from None

@@ -1,13 +1,15 @@
 """Dominance, the accuracy-versus-size front, and its hypervolume.
 
-Inside, both objectives are losses to be minimised: ``size`` as it is and ``-accuracy``; the direction is
-normalised here once (:func:`_loss`) and nowhere else.
+Inside, both objectives are losses to be minimised; the direction that `core.metrics` gives a metric is normalised here
+once (:func:`_loss`) and nowhere else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol, TypeVar
+
+from core.metrics import metric_named
 
 
 class HasMetrics(Protocol):
@@ -22,27 +24,28 @@ class HasMetrics(Protocol):
 R = TypeVar("R", bound=HasMetrics)
 
 
-def _loss(record: HasMetrics, x: str, y: str) -> tuple[float, float]:
-    return record.metrics[x], -record.metrics[y]
+def _loss(record: HasMetrics, name: str) -> float:
+    return metric_named(name).loss(record.metrics[name])
 
 
 def pareto_front(records: Sequence[R], x: str = "params_fraction", y: str = "accuracy") -> list[R]:
-    """Return the records that no other one dominates, by increasing ``x`` (smaller is better).
+    """Return the records that no other one dominates, the best in ``x`` first.
 
-    ``y`` is better when larger. A record dominates another when it is at least as good in both and better in
-    one; of records equal in both, the first given stays. Records without both metrics are left out: failed trials,
-    and those that a race stopped, which have no ``accuracy``.
-    O(n log n).
+    A record dominates another when it is at least as good in both metrics and better in one; of records equal in both,
+    the first given stays. Records without both metrics are left out: failed trials, and those that a race stopped,
+    which have no ``accuracy``. O(n log n).
+
+    Raises:
+        UnknownNameError: ``x`` or ``y`` is no metric.
     """
     usable = [r for r in records if x in r.metrics and y in r.metrics]
-    order = sorted(range(len(usable)), key=lambda i: (*_loss(usable[i], x, y), i))
+    losses = [(_loss(r, x), _loss(r, y)) for r in usable]
     front: list[R] = []
     best = float("inf")
-    for i in order:
-        loss = _loss(usable[i], x, y)[1]
-        if loss < best:
+    for i in sorted(range(len(usable)), key=lambda i: (*losses[i], i)):
+        if losses[i][1] < best:
             front.append(usable[i])
-            best = loss
+            best = losses[i][1]
     return front
 
 
@@ -52,15 +55,19 @@ def hypervolume(
     y: str = "accuracy",
     reference: tuple[float, float] = (1.0, 0.0),
 ) -> float:
-    """Area dominated by the front, bounded by ``reference`` = (largest x, smallest y).
+    """Area dominated by the front, bounded by ``reference`` = (worst x, worst y).
 
     With the defaults (fraction of parameters left, accuracy in percent) the largest possible value is 100.
     Larger is better; points outside the reference add nothing.
+
+    Raises:
+        UnknownNameError: ``x`` or ``y`` is no metric.
     """
-    x_ref, y_ref = reference
-    area, floor = 0.0, y_ref
-    inside = [r for r in pareto_front(records, x, y) if r.metrics[x] < x_ref and r.metrics[y] > y_ref]
-    for record in inside:  # x rises, y rises: each adds the slab above the one before
-        area += (x_ref - record.metrics[x]) * (record.metrics[y] - floor)
-        floor = record.metrics[y]
+    x_worst, y_worst = metric_named(x).loss(reference[0]), metric_named(y).loss(reference[1])
+    area, floor = 0.0, y_worst
+    for record in pareto_front(records, x, y):  # x gets worse, y gets better: each adds the slab beyond the one before
+        x_loss, y_loss = _loss(record, x), _loss(record, y)
+        if x_loss < x_worst and y_loss < floor:
+            area += (x_worst - x_loss) * (floor - y_loss)
+            floor = y_loss
     return area

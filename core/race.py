@@ -40,35 +40,39 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.special import gammaln
 from torch import Tensor
 
-from core.config import TrialRecord
 from core.measure import margins
+from core.metrics import KNOWN_FRACTIONS
+from core.records import TrialRecord
 
 if TYPE_CHECKING:
-    from core.trial import Workbench
+    from core.workbench import Workbench
 
 Counts = np.typing.NDArray[np.int64]
 
-SIZES = ("params_fraction", "macs_fraction", "bytes_fraction")
-"""What a rival may not have more of."""
-
 
 class Rival(BaseModel):
-    """What a fully evaluated trial reached: accuracy in percent, sizes as fractions left of the original."""
+    """What a fully evaluated trial reached.
+
+    Attributes:
+        accuracy: in percent.
+        sizes: fractions left of the original that are known beforehand, in the order of `KNOWN_FRACTIONS`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     accuracy: float
-    params_fraction: float
-    macs_fraction: float
-    bytes_fraction: float
+    sizes: tuple[float, ...]
 
     def no_larger(self, sizes: Mapping[str, float]) -> bool:
-        """Whether none of the three sizes exceeds that of ``sizes``."""
-        return all(getattr(self, name) <= sizes[name] for name in SIZES)
+        """Whether none of the sizes exceeds that of ``sizes``."""
+        return self._within(sizes[name] for name in KNOWN_FRACTIONS)
 
     def covers(self, other: Rival) -> bool:
         """Whether every trial that ``other`` beats is also beaten by this one."""
-        return self.accuracy >= other.accuracy and self.no_larger(dict(other))
+        return self.accuracy >= other.accuracy and self._within(other.sizes)
+
+    def _within(self, sizes: Iterable[float]) -> bool:
+        return all(own <= theirs for own, theirs in zip(self.sizes, sizes, strict=True))
 
 
 class Race(BaseModel):
@@ -83,7 +87,7 @@ class Race(BaseModel):
         """How one trial runs this race.
 
         Args:
-            sizes: of its network, among them `SIZES`.
+            sizes: of its network, among them `KNOWN_FRACTIONS`.
             total: images of a full evaluation.
             probe: so many of the first ones are a random draw from all.
         """
@@ -145,7 +149,8 @@ def add(rivals: tuple[Rival, ...], record: TrialRecord) -> tuple[Rival, ...]:
     """``rivals`` and what ``record`` reached; only a finished record is a rival, and only the best ones stay."""
     if record.status != "finished":
         return rivals
-    return merge(rivals, [Rival(**{name: record.metrics[name] for name in Rival.model_fields})])
+    sizes = tuple(record.metrics[name] for name in KNOWN_FRACTIONS)
+    return merge(rivals, [Rival(accuracy=record.metrics["accuracy"], sizes=sizes)])
 
 
 def merge(rivals: tuple[Rival, ...], others: Iterable[Rival]) -> tuple[Rival, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import plotly.graph_objects as go
 from matplotlib.figure import Figure
 
-from core.config import TrialRecord
+from core.records import TrialRecord
 from core.registry import Registry
 
 Info = TypeVar("Info")
@@ -20,14 +20,21 @@ class GetInfo(Protocol[InfoOut]):
     """Turns records into everything that the picture shows, as frozen data."""
 
     def __call__(
-        self, records: Sequence[TrialRecord], original: Mapping[str, float], *, x: str = ..., title: str = ...
+        self,
+        records: Sequence[TrialRecord],
+        original: Mapping[str, float],
+        *,
+        x: str = ...,
+        y: str = ...,
+        title: str = ...,
     ) -> InfoOut:
         """Build the data.
 
         Args:
             records: of one sweep, failed ones and those that a race stopped included.
             original: metrics of the original network.
-            x: which size is compared: params, macs, bytes or latency. A plot whose x is something else ignores it.
+            x: what is on the x axis: params, macs, bytes, latency or any metric. A plot with its own ignores it.
+            y: what is on the y axis.
             title: the picture's first line.
         """
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.files import writing
+from core.metrics import METRICS, Metric, fraction_of, metric_named
 from dashboards.pareto_info import ParetoInfo
 from dashboards.points import Point, show
 
@@ -21,22 +22,41 @@ def front_table(info: ParetoInfo) -> str:
     """Return the front as a plain table, the most accurate network first; one line when there is no front."""
     if not info.front:
         return info.subtitle
-    sizes = tuple(dict.fromkeys(("params", "macs", info.x)))
-    left = [f"{'MACs' if size == 'macs' else size} left %" for size in sizes]
-    header = ("rank", "accuracy %", *left, "criterion", "decomposition", "ratio", "options", "key")
-    rows = [header, *(_row(rank, point, sizes) for rank, point in enumerate(reversed(info.front), 1))]
+    columns = _columns(info)
+    header = ("rank", *columns, "criterion", "decomposition", "ratio", "options", "key")
+    shown = list(columns.values())
+    rows = [header, *(_row(rank, point, shown) for rank, point in enumerate(reversed(info.front), 1))]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, tuple("-" * width for width in widths))
     right = [name not in WORDS for name in header]
     return "\n".join(_line(row, widths, right) for row in rows)
 
 
-def _row(rank: int, point: Point, sizes: Sequence[str]) -> tuple[str, ...]:
-    left = [point.metrics.get(f"{size}_fraction") for size in sizes]
+def _columns(info: ParetoInfo) -> dict[str, Metric]:
+    """The metrics that the table shows, by the heads of their columns."""
+    accuracy, tested = METRICS["accuracy"], metric_named("test_accuracy")
+    columns = {"accuracy %": accuracy}
+    if any(tested.name in point.metrics for point in info.front):
+        columns["test accuracy %"] = tested
+    for size in ("params", "macs"):
+        columns[_head(METRICS[fraction_of(size)])] = METRICS[fraction_of(size)]
+    for metric in (info.x_metric, info.y_metric):
+        if metric not in columns.values():
+            columns[_head(metric)] = metric
+    return columns
+
+
+def _head(metric: Metric) -> str:
+    size = metric.name.removesuffix("_fraction")
+    if size != metric.name:
+        return f"{'MACs' if size == 'macs' else size} left %"
+    return f"{metric.name.replace('_', ' ')} {metric.unit}".rstrip()
+
+
+def _row(rank: int, point: Point, metrics: Sequence[Metric]) -> tuple[str, ...]:
     return (
         str(rank),
-        f"{point.accuracy:.2f}",
-        *("-" if fraction is None else f"{100 * fraction:.1f}" for fraction in left),
+        *(metric.show(point.metrics[metric.name]) if metric.name in point.metrics else "-" for metric in metrics),
         point.criterion,
         point.decomposition,
         f"{point.ratio:.3g}",
@@ -77,12 +97,15 @@ def write_front_json(info: ParetoInfo, path: str | Path) -> Path:
     """Write the front, the most accurate network first, with what it was measured against."""
     document = {
         "title": info.title,
-        "x": f"{info.x}_fraction",
+        "x": info.x_metric.name,
+        "y": info.y_metric.name,
         "hypervolume": info.hypervolume,
         "original_accuracy": info.original_accuracy,
         "failed": info.failed,
         "stopped": info.stopped,
-        "front": [{"key": p.key, "metrics": p.metrics, "config": p.config} for p in reversed(info.front)],
+        "front": [
+            {"key": p.key, "split": p.split, "metrics": p.metrics, "config": p.config} for p in reversed(info.front)
+        ],
     }
     return _write(path, json.dumps(document, indent=2) + "\n")
 

@@ -5,18 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from core.config import TrialRecord
-from core.errors import UnknownNameError
+from core.metrics import Metric, axis_named
 from core.pareto import hypervolume, pareto_front
+from core.records import TrialRecord
 from dashboards.points import Point, make_points
-
-SIZES = {
-    "params": "parameters",
-    "macs": "multiply-accumulates (MACs)",
-    "bytes": "bytes of weights",
-    "latency": "latency of one image",
-}
-"""What can stand on the x axis, in words."""
 
 DROPS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """For each of these, the smallest network that loses at most so many points of accuracy is labelled."""
@@ -26,62 +18,87 @@ DROPS = (0.5, 1.0, 2.0, 5.0, 10.0)
 class ParetoInfo:
     """All that the Pareto plot shows.
 
-    Args:
+    Attributes:
         title: first line.
         subtitle: counts and hypervolume, in words.
-        x: the size compared: params, macs, bytes or latency.
-        x_label: of the axis, with unit.
-        y_label: of the axis, with unit.
+        x: what is compared, as it was asked for: params, macs, bytes, latency or any metric.
+        x_metric: that of the x axis.
+        y_metric: that of the y axis.
         points: every finished trial, in the records' order.
-        front: those that no other dominates, by increasing size.
+        front: those that no other dominates, the best in x first.
         labelled: those of the front that get a label, with its text.
-        original_accuracy: of the uncompressed network, percent; its x is 1.
-        hypervolume: area under the front, fraction × percent; at most 100.
+        original: (x, y) of the uncompressed network.
+        original_accuracy: of the uncompressed network, percent.
+        hypervolume: area that the front dominates (fraction × percent: at most 100); None where it has no corner.
         failed: number of trials that gave no result.
         stopped: number of trials that a race stopped early; they have no accuracy, and nothing here shows them.
-        left_out: number of finished trials without the metric on the x axis.
+        left_out: number of finished trials without the metrics on the axes.
     """
 
     title: str
     subtitle: str
     x: str
-    x_label: str
-    y_label: str
+    x_metric: Metric
+    y_metric: Metric
     points: tuple[Point, ...]
     front: tuple[Point, ...]
     labelled: tuple[tuple[Point, str], ...]
+    original: tuple[float, float]
     original_accuracy: float
-    hypervolume: float
+    hypervolume: float | None
     failed: int
     stopped: int
     left_out: int
 
+    @property
+    def x_label(self) -> str:
+        """Of the axis, with its unit."""
+        return self.x_metric.title
+
+    @property
+    def y_label(self) -> str:
+        """Of the axis, with its unit."""
+        return self.y_metric.title
+
+    def place(self, x: float, y: float) -> tuple[float, float]:
+        """Values of the two metrics in the units of the axes."""
+        return x * self.x_metric.scale, y * self.y_metric.scale
+
+    @property
+    def original_place(self) -> tuple[float, float]:
+        """The uncompressed network in the units of the axes."""
+        return self.place(*self.original)
+
 
 def get_pareto_info(
-    records: Sequence[TrialRecord], original: Mapping[str, float], *, x: str = "params", title: str = "Pareto front"
+    records: Sequence[TrialRecord],
+    original: Mapping[str, float],
+    *,
+    x: str = "params",
+    y: str = "accuracy",
+    title: str = "Pareto front",
 ) -> ParetoInfo:
     """Gather what the Pareto plot shows; ``original`` are the metrics of the uncompressed network.
 
     Raises:
-        UnknownNameError: ``x`` is none of params, macs, bytes, latency.
+        UnknownNameError: ``x`` or ``y`` is none of params, macs, bytes, latency, and no metric.
     """
-    if x not in SIZES:
-        raise UnknownNameError("x axis", x, SIZES)
-    metric = f"{x}_fraction"
-    points = make_points(records, metric)
-    front = tuple(pareto_front(points, metric))
+    x_metric, y_metric = axis_named(x, "x axis"), axis_named(y, "y axis")
+    points = make_points(records, x_metric.name, y_metric.name)
+    front = tuple(pareto_front(points, x_metric.name, y_metric.name))
     failed, stopped = (sum(record.status == status for record in records) for status in ("failed", "stopped"))
     left_out = len(records) - failed - stopped - len(points)
-    volume = hypervolume(points, metric)
+    volume = _volume(points, x_metric, y_metric)
     return ParetoInfo(
         title=title,
-        subtitle=_subtitle(x, len(records), failed, stopped, left_out, len(front), volume),
+        subtitle=_subtitle(x_metric, len(records), failed, stopped, left_out, len(front), volume),
         x=x,
-        x_label=f"{SIZES[x]} left (% of the original)",
-        y_label="top-1 accuracy (%)",
+        x_metric=x_metric,
+        y_metric=y_metric,
         points=points,
         front=front,
-        labelled=_labelled(front, original["accuracy"]),
+        labelled=_labelled(front, x_metric, y_metric, original["accuracy"]),
+        original=(_of_original(x_metric, original), _of_original(y_metric, original)),
         original_accuracy=original["accuracy"],
         hypervolume=volume,
         failed=failed,
@@ -90,25 +107,52 @@ def get_pareto_info(
     )
 
 
-def _subtitle(x: str, trials: int, failed: int, stopped: int, left_out: int, front: int, volume: float) -> str:
-    early = "stopped early" + ", whatever their latency" * (x == "latency")
-    counts = ((failed, "failed"), (stopped, early), (left_out, "without this size"))
+def _of_original(metric: Metric, original: Mapping[str, float]) -> float:
+    """The original network's own value; of a fraction it is the whole, and it has lost no accuracy."""
+    if metric.name in original:
+        return original[metric.name]
+    return 1.0 if metric.name.endswith("_fraction") else 0.0 if metric.name == "accuracy_drop" else float("nan")
+
+
+def _volume(points: Sequence[Point], x: Metric, y: Metric) -> float | None:
+    if x.worst is None or y.worst is None:
+        return None
+    return hypervolume(points, x.name, y.name, (x.worst, y.worst))
+
+
+def _subtitle(
+    x: Metric, trials: int, failed: int, stopped: int, left_out: int, front: int, volume: float | None
+) -> str:
+    early = "stopped early" + ", whatever their latency" * x.name.startswith("latency")
+    lacking = "without this size" if x.known or x.name.startswith("latency") else "without these metrics"
+    counts = ((failed, "failed"), (stopped, early), (left_out, lacking))
     asides = [f"{n} {what}" for n, what in counts if n]
     counted = f"{trials} trial{'s' * (trials != 1)}" + (f" ({', '.join(asides)})" if asides else "")
-    return f"{counted}, {front} on the front, hypervolume {volume:.2f}" if front else f"{counted}: no front"
+    area = "" if volume is None else f", hypervolume {volume:.2f}"
+    return f"{counted}, {front} on the front{area}" if front else f"{counted}: no front"
 
 
-def _labelled(front: Sequence[Point], accuracy: float) -> tuple[tuple[Point, str], ...]:
-    within = [next((p for p in front if p.accuracy >= accuracy - drop), None) for drop in DROPS]
-    chosen = {p.key: p for p in within if p is not None} or {p.key: p for p in front[-1:]}
-    return tuple((p, f"{p.accuracy:.1f} % at {100 * p.x:.0f} %") for p in chosen.values())
+def _labelled(front: Sequence[Point], x: Metric, y: Metric, accuracy: float) -> tuple[tuple[Point, str], ...]:
+    if y.name != "accuracy":
+        chosen = {p.key: p for p in (*front[:1], *front[-1:])}
+    else:
+        within = [next((p for p in front if p.y >= accuracy - drop), None) for drop in DROPS]
+        chosen = {p.key: p for p in within if p is not None} or {p.key: p for p in front[-1:]}
+    return tuple((p, f"{_short(y, p.y)} at {_short(x, p.x)}") for p in chosen.values())
 
 
-def step_line(front: Sequence[Point]) -> list[tuple[float, float]]:
-    """Return the corners (x in percent, accuracy) of the border that the front draws: to the right, then up."""
+def _short(metric: Metric, value: float) -> str:
+    if metric.unit.startswith("%"):
+        return f"{metric.scale * value:.{1 if metric.scale == 1 else 0}f} %"
+    return f"{metric.show(value)} {metric.unit}".rstrip()
+
+
+def step_line(info: ParetoInfo) -> list[tuple[float, float]]:
+    """Return the corners, in the units of the axes, of the border that the front draws: along x, then along y."""
     corners: list[tuple[float, float]] = []
-    for point in front:
+    for point in info.front:
+        x, y = info.place(point.x, point.y)
         if corners:
-            corners.append((100 * point.x, corners[-1][1]))
-        corners.append((100 * point.x, point.accuracy))
+            corners.append((x, corners[-1][1]))
+        corners.append((x, y))
     return corners

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from core.config import TrialConfig, TrialRecord
+from core.config import TrialConfig
 from core.decompositions import DECOMPOSITIONS
+from core.metrics import METRICS, SIZES, TEST, fraction_of, metric_named
+from core.records import TrialRecord
 
 HEADLINE = ("ratio", "criterion", "decomposition")
 """Fields that every picture and table shows on their own."""
@@ -17,91 +20,109 @@ HEADLINE = ("ratio", "criterion", "decomposition")
 class Point:
     """One finished trial.
 
-    Args:
+    Attributes:
         key: identity of its configuration.
-        x: the fraction left of the original's size, 0 to 1.
-        accuracy: top-1, percent.
+        x: its value on the x axis, such as the fraction left of the original's size.
+        y: its value on the y axis.
         ratio: share of channels removed per set.
         criterion: which channels stayed.
         decomposition: what made up for the others.
         settings: everything else that was varied or is not the default, such as ``threshold=0.45``.
-        metrics: all that was measured; names and units as in `TrialRecord`.
+        metrics: all that was measured; names and units as in `core.metrics`.
         config: the full configuration, plain JSON.
+        split: what it was evaluated on.
         hover: what the interactive plot shows, line by line.
     """
 
     key: str
     x: float
-    accuracy: float
+    y: float
     ratio: float
     criterion: str
     decomposition: str
     settings: str
     metrics: dict[str, float]
     config: dict[str, Any]
+    split: str
     hover: tuple[str, ...]
 
-
-def make_points(records: Sequence[TrialRecord], x: str) -> tuple[Point, ...]:
-    """Return a point for each finished record that has an accuracy and the metric ``x``, in the given order."""
-    usable = [r for r in records if r.status == "finished" and x in r.metrics and "accuracy" in r.metrics]
-    notable = _notable(r.config for r in usable)
-    return tuple(_point(record, x, notable[record.config.decomposition]) for record in usable)
+    @property
+    def accuracy(self) -> float:
+        """Top-1 in percent, on ``split``."""
+        return self.metrics["accuracy"]
 
 
-def _point(record: TrialRecord, x: str, notable: set[str]) -> Point:
-    config = record.config
-    settings = {name: value for name, value in flat(config).items() if name in notable}
+def make_points(records: Sequence[TrialRecord], x: str, y: str = "accuracy") -> tuple[Point, ...]:
+    """Return a point for each finished record that has an accuracy and both metrics, in the given order."""
+    usable = [r for r in records if r.status == "finished" and {x, y, "accuracy"} <= r.metrics.keys()]
+    notable = _notable(usable)
+    return tuple(_point(record, x, y, notable[record.decomposition]) for record in usable)
+
+
+def _point(record: TrialRecord, x: str, y: str, notable: set[str]) -> Point:
+    settings = {name: value for name, value in flat(record).items() if name in notable}
     return Point(
         key=record.key,
         x=record.metrics[x],
-        accuracy=record.metrics["accuracy"],
-        ratio=config.ratio,
-        criterion=config.criterion,
-        decomposition=config.decomposition,
+        y=record.metrics[y],
+        ratio=record.ratio,
+        criterion=record.criterion,
+        decomposition=record.decomposition,
         settings=" ".join(f"{name}={show(value)}" for name, value in settings.items()),
         metrics=record.metrics,
-        config=config.model_dump(mode="json"),
+        config=record.config,
+        split=record.split,
         hover=_hover(record),
     )
 
 
-def flat(config: TrialConfig) -> dict[str, Any]:
+def flat(record: TrialRecord) -> dict[str, Any]:
     """Return the options and then the fields of a configuration, in one dict."""
-    fields = config.model_dump()
-    return {**fields.pop("options"), **fields}
+    return {**record.options, **{name: value for name, value in record.config.items() if name != "options"}}
 
 
-def _notable(configs: Iterable[TrialConfig]) -> dict[str, set[str]]:
+def _notable(records: Iterable[TrialRecord]) -> dict[str, set[str]]:
     """Per decomposition: the options and fields that differ between its trials, or from the default."""
     seen: dict[str, dict[str, set[str]]] = {}
-    for config in configs:
-        names = seen.setdefault(config.decomposition, {})
-        for name, value in flat(config).items():
-            names.setdefault(name, {_default(config.decomposition, name)}).add(repr(value))
+    for record in records:
+        names = seen.setdefault(record.decomposition, {})
+        for name, value in flat(record).items():
+            default = repr(_defaults(record.decomposition).get(name))
+            names.setdefault(name, {default}).add(repr(value))
     return {
         decomposition: {name for name, values in names.items() if len(values) > 1 and name not in HEADLINE}
         for decomposition, names in seen.items()
     }
 
 
-def _default(decomposition: str, name: str) -> str:
-    plain = TrialConfig(decomposition=decomposition) if decomposition in DECOMPOSITIONS else None
-    return repr(flat(plain).get(name)) if plain else ""
+@cache
+def _defaults(decomposition: str) -> Mapping[str, Any]:
+    """What a configuration says where nothing is set; nothing for a decomposition that is not known (any more)."""
+    if decomposition not in DECOMPOSITIONS:
+        return {}
+    values = TrialConfig(decomposition=decomposition).as_json()
+    return {**values.pop("options"), **values}
 
 
 def _hover(record: TrialRecord) -> tuple[str, ...]:
-    config, metrics = record.config, record.metrics
+    metrics = record.metrics
     left = ", ".join(
-        f"{name} {100 * metrics[f'{name}_fraction']:.1f} %"
-        for name in ("params", "macs", "bytes", "latency")
-        if f"{name}_fraction" in metrics
+        f"{size.removesuffix('_ms')} {METRICS[name].show(metrics[name])} %"
+        for size in SIZES
+        if (name := fraction_of(size)) in metrics
     )
     drop = f" ({-metrics['accuracy_drop']:+.2f})" if "accuracy_drop" in metrics else ""
-    rest = {name: value for name, value in flat(config).items() if name not in HEADLINE and value not in (None, {})}
+    tested = [
+        f"{name.replace('_', ' ')} {metric.show(metrics[name])} {metric.unit}"
+        for name in sorted(metrics)
+        if name.startswith(TEST) and (metric := metric_named(name))
+    ]
+    split = f" on {record.split}" if record.split != "test" else ""
+    rest = {name: value for name, value in flat(record).items() if name not in HEADLINE and value not in (None, {})}
     return (
-        f"{config.decomposition}, {config.criterion}, ratio {config.ratio:g}",
-        f"accuracy {metrics['accuracy']:.2f} %{drop}",
+        f"{record.decomposition}, {record.criterion}, ratio {record.ratio:g}",
+        f"accuracy {metrics['accuracy']:.2f} %{split}{drop}",
+        *tested,
         f"left: {left}",
         *(f"{name} = {show(value)}" for name, value in rest.items()),
         f"trial {record.key}",

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
+from core.complaints import show
+
 Value = bool | int | float | str | tuple[str, ...]
 """What a name of a configuration can be set to; a tuple is a list of glob patterns (``sites``)."""
 
@@ -149,12 +151,3 @@ def label(value: Value) -> bool | int | float | str:
 def exact(number: float) -> Decimal:
     """Return the decimal number that ``number`` is written as."""
     return Decimal(repr(number))
-
-
-def show(value: object) -> str:
-    """Write a value as a person would in a table: ``true``, ``0.45``, ``layer*.conv1``."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, tuple | list):
-        return "[" + ", ".join(map(show, value)) + "]"
-    return str(value) if str(value).isprintable() else repr(value)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from core.complaints import show
+from core.config import image_readers
 from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError, nearest, shortened
-from search_spaces.axis import Axis, Choices, Value, show
+from search_spaces.axis import Axis, Choices, Value
 from search_spaces.names import PER_SITE, default, is_option, knowers, within
 
 Condition = dict[str, tuple[Value, ...]]
@@ -20,10 +22,20 @@ IMAGE_FIELDS = ("calibration", "calibration_images")
 """Fields that only count where a configuration reads calibration images."""
 
 
-def needs_images(values: Mapping[str, Value]) -> bool:
-    """Whether a configuration of these values reads calibration images, so that a source of them counts."""
-    part = DECOMPOSITIONS.get(str(values.get("decomposition", default("decomposition"))))
-    return part.needs_calibration or bool(values.get("bn_recalibrate", False))
+Takes = Callable[[str, Value], bool]
+"""Whether a field or option can have a value somewhere in a space."""
+
+
+def implied(name: str) -> Condition:
+    """What goes without saying: an option needs a decomposition that has it, and ``ratios.PATTERN`` per-site."""
+    if is_option(name):
+        return {"decomposition": tuple(knowers(name))}
+    return {"allocation": (PER_SITE_ALLOCATION,)} if name.startswith(PER_SITE) else {}
+
+
+def may_read_images(takes: Takes) -> bool:
+    """Whether some configuration of a space looks at calibration images."""
+    return any(takes(name, value) for name, values in image_readers().items() for value in values)
 
 
 def owners_of(option: str, named: Sequence[Any] | None, decompositions: Axis, where: str) -> list[str]:
@@ -58,9 +70,7 @@ def owners_of(option: str, named: Sequence[Any] | None, decompositions: Axis, wh
 def condition_of(
     name: str, when: Mapping[str, Sequence[Any]], fixed: Mapping[str, Value], axes: Mapping[str, Axis], where: str
 ) -> Condition:
-    """Check the condition ``when`` of axis ``name`` and add what goes without saying.
-
-    That is: an option needs a decomposition that has it, and ``ratios.PATTERN`` needs the allocation per-site.
+    """Check the condition ``when`` of axis ``name`` and add what goes without saying (see `implied`).
 
     Raises:
         UsageError: it names something that is no axis (nor fixed), or a value that axis never takes.
@@ -71,10 +81,9 @@ def condition_of(
         if parent not in axes and parent not in fixed:
             raise UsageError(f"{at}there is no axis {parent!r}; {nearest(parent, {*axes, *fixed} - {name})}")
         condition[parent] = _reachable(given, axes[parent] if parent in axes else Choices((fixed[parent],)), at)
-    if is_option(name) and "decomposition" in axes and "decomposition" not in condition:
-        condition["decomposition"] = tuple(owners_of(name, None, axes["decomposition"], where))
-    if name.startswith(PER_SITE):
-        condition.setdefault("allocation", (PER_SITE_ALLOCATION,))
+    for parent, needed in implied(name).items():
+        if parent in axes:
+            condition.setdefault(parent, tuple(value for value in needed if value in axes[parent]))
     return {parent: values for parent, values in condition.items() if parent in axes}
 
 
@@ -95,28 +104,16 @@ def _reachable(given: Sequence[Any], parent: Axis, where: str) -> tuple[Value, .
 def require_effect(names: Sequence[str], fixed: Mapping[str, Value], axes: Mapping[str, Axis], source: str) -> None:
     """Raise a `UsageError` when one of ``names`` is set where nothing of the space would ever read it."""
 
-    def can_be(field: str, value: Value) -> bool:
+    def takes(field: str, value: Value) -> bool:
         return value in axes[field] if field in axes else fixed.get(field, default(field)) == value
 
     for name in names:
         where = f"{source}: {'axes' if name in axes else 'fixed'}.{name}: "
-        if name.startswith(PER_SITE) and not can_be("allocation", PER_SITE_ALLOCATION):
+        if name.startswith(PER_SITE) and not takes("allocation", PER_SITE_ALLOCATION):
             raise UsageError(f"{where}only allocation = {PER_SITE_ALLOCATION!r} reads ratios; set it or remove them")
-        if name in IMAGE_FIELDS and not _may_need_images(fixed, axes):
-            needing = [n for n, part in DECOMPOSITIONS.items() if part.needs_calibration]
-            hint = f"{' and '.join(needing)} would, or bn_recalibrate = true"
+        if name in IMAGE_FIELDS and not may_read_images(takes):
+            hint = f"{' and '.join(map(str, image_readers()['decomposition']))} would, or bn_recalibrate = true"
             raise UsageError(f"{where}no configuration of this space reads calibration images; {hint}")
-
-
-def _may_need_images(fixed: Mapping[str, Value], axes: Mapping[str, Axis]) -> bool:
-    recalibrates = "bn_recalibrate" in axes and True in axes["bn_recalibrate"]
-    chosen = (
-        axes["decomposition"]
-        if "decomposition" in axes
-        else Choices((fixed.get("decomposition", default("decomposition")),))
-    )
-    tried = [name for name in DECOMPOSITIONS.names() if name in chosen]
-    return recalibrates or any(needs_images({**fixed, "decomposition": name}) for name in tried)
 
 
 def flatten(conditions: Mapping[str, Condition], source: str) -> dict[str, Condition]:

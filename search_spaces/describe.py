@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from search_spaces.axis import show
-
-if TYPE_CHECKING:
-    from search_spaces.schema import SearchSpace
+from core.complaints import show
+from search_spaces.axis import Axis
+from search_spaces.conditions import Condition
 
 
 @dataclass(frozen=True)
 class AxisInfo:
     """One axis in words.
 
-    Args:
+    Attributes:
         name: what is varied.
         values: the values, or the range.
         count: how many values; None: continuous.
@@ -32,11 +31,12 @@ class AxisInfo:
 class SpaceInfo:
     """A search space in words.
 
-    Args:
+    Attributes:
         name: of the space.
         description: one line.
         baseline: the fields of the original network's configuration that are set.
         algorithm: how it is searched by default.
+        split: what trials are evaluated on.
         objectives: metric -> "max" or "min".
         size: number of grid configurations; None: continuous.
         trials: how many configurations a sweep tries by default.
@@ -48,6 +48,7 @@ class SpaceInfo:
     description: str
     baseline: dict[str, Any]
     algorithm: str
+    split: str
     objectives: dict[str, str]
     size: int | None
     trials: int
@@ -55,23 +56,7 @@ class SpaceInfo:
     axes: tuple[AxisInfo, ...]
 
 
-def describe(space: SearchSpace) -> SpaceInfo:
-    """Put ``space`` into words."""
-    return SpaceInfo(
-        name=space.name,
-        description=space.description,
-        baseline=space.baseline.model_dump(mode="json", exclude_none=True),
-        algorithm=space.search.algorithm,
-        objectives={str(metric): str(way) for metric, way in space.search.objectives.items()},
-        size=space.size(),
-        trials=space.planned(),
-        fixed={name: show(value) for name, value in space.fixed.items()},
-        axes=tuple(_axis(space, name) for name in space.axes),
-    )
-
-
-def _axis(space: SearchSpace, name: str) -> AxisInfo:
-    axis = space.axes[name]
-    conditions = space.conditions[name].items()
-    when = " and ".join(f"{parent} = {' or '.join(map(show, values))}" for parent, values in conditions)
+def axis_info(name: str, axis: Axis, condition: Condition) -> AxisInfo:
+    """Put one axis into words."""
+    when = " and ".join(f"{parent} = {' or '.join(map(show, values))}" for parent, values in condition.items())
     return AxisInfo(name, axis.describe(), axis.count, when)

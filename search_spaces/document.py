@@ -1,36 +1,22 @@
-"""The shape of a search-space file: its tables and keys. What the values mean is checked in `search_spaces.resolve`."""
+"""The shape of a search-space file: its tables and keys. What the values mean is checked in `search_spaces.build`."""
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Collection
 from importlib.resources.abc import Traversable
-from inspect import isclass
-from typing import Any, Literal, get_args, get_origin
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
+from core.complaints import complaint
 from core.errors import UsageError, nearest, shortened
-from search_spaces.axis import show
+from core.files import NAME
+from core.metrics import METRICS, Direction
+from core.records import Split
+from search_spaces.algorithms import ALGORITHMS, GRID
 
-Algorithm = Literal["grid", "random", "tpe", "nsga2"]
-Metric = Literal[
-    "accuracy",
-    "loss",
-    "accuracy_drop",
-    "params",
-    "macs",
-    "bytes",
-    "latency_ms",
-    "params_fraction",
-    "macs_fraction",
-    "bytes_fraction",
-    "latency_fraction",
-]
-"""What a trial measures (see `core.config.TrialRecord`)."""
-
-Direction = Literal["max", "min"]
-
-DEFAULT_OBJECTIVES: dict[Metric, Direction] = {"accuracy": "max", "params_fraction": "min"}
+DEFAULT_OBJECTIVES: dict[str, Direction] = {"accuracy": "max", "params_fraction": "min"}
 
 DEFAULT_SAMPLES = 100
 """How many configurations random, tpe and nsga2 try when the space does not say."""
@@ -50,11 +36,17 @@ class _Table(BaseModel):
 class SearchDefaults(_Table):
     """How a sweep searches the space unless its command line says otherwise."""
 
-    algorithm: Algorithm = "grid"
+    algorithm: StrictStr = GRID
     samples: StrictInt | None = Field(
         None, ge=1, le=1_000_000, description="configurations to try; None: the whole grid"
     )
-    objectives: dict[Metric, Direction] = Field(DEFAULT_OBJECTIVES, min_length=1)
+    objectives: dict[str, Direction] = Field(DEFAULT_OBJECTIVES, min_length=1)
+
+
+class Evaluation(_Table):
+    """What trials are evaluated on; the test split is left to the front, unless a space says otherwise."""
+
+    split: Split = "validation"
 
 
 class AxisTable(_Table):
@@ -71,20 +63,34 @@ class AxisTable(_Table):
 class SpaceTable(_Table):
     """The whole file."""
 
-    name: StrictStr = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)
+    name: StrictStr = Field(pattern=f"^{NAME}$", max_length=200)
     description: StrictStr = ""
     baseline: dict[str, Any]
     search: SearchDefaults = SearchDefaults()
+    evaluation: Evaluation = Evaluation()
     fixed: dict[str, Any] = Field(default_factory=dict)
     axes: dict[str, AxisTable] = Field(default_factory=dict)
 
     @classmethod
     def parse(cls, document: dict[str, Any], source: str) -> SpaceTable:
-        """Check the tables and keys of ``document``; the first problem becomes a `UsageError` naming ``source``."""
+        """Check the tables and keys of ``document``.
+
+        Raises:
+            UsageError: the first thing that is wrong, with ``source`` and the key.
+        """
         try:
-            return cls.model_validate(document)
+            table = cls.model_validate(document)
         except ValidationError as error:
             raise UsageError(f"{source}: {complaint(error, cls)}") from None
+        _require(table.search.algorithm, ALGORITHMS.names(), f"{source}: search.algorithm: ")
+        for name in table.search.objectives:
+            _require(name, METRICS, f"{source}: search.objectives.{shortened(name)}: ")
+        return table
+
+
+def _require(word: str, known: Collection[str], where: str) -> None:
+    if word not in known:
+        raise UsageError(f"{where}{shortened(repr(word), 80)} is not known; {nearest(word, known)}")
 
 
 def read_toml(path: Traversable, source: str) -> dict[str, Any]:
@@ -135,69 +141,3 @@ def _too_deep(where: str) -> UsageError:
 
 def _too_large(where: str) -> UsageError:
     return UsageError(f"{where}a whole number does not fit into 64 bits; give a smaller one")
-
-
-def complaint(error: ValidationError, model: type[BaseModel]) -> str:
-    """Turn pydantic's first complaint about a ``model`` into ``key: what is wrong``, with the nearest known word."""
-    errors = error.errors(include_url=False)
-    # a misspelt key is also a missing one: the misspelling is what helps
-    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
-    loc = tuple(part for part in first["loc"] if part != "[key]")
-    key, given = shortened(".".join(map(str, loc))), first.get("input")
-    match first["type"]:
-        case "extra_forbidden":
-            parent = _at(model, loc[:-1])
-            return f"{key}: unknown key {loc[-1]!r}; {nearest(str(loc[-1]), parent.model_fields)}"
-        case "literal_error":
-            return f"{key}: {_quote(given)} is not known; {nearest(str(given), words(_at(model, loc)))}"
-        case "missing":
-            return f"{key}: is missing; every search space needs it"
-    return f"{key}: {sentence(first['type'], first['msg'], given)}"
-
-
-_MUST_BE = {
-    "dict_type": "a table",
-    "model_type": "a table, such as { values = [0.1, 0.2] }",
-    "string_type": "text in quotes",
-    "bool_type": "true or false",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_pattern_mismatch": "made of letters, digits, dots, dashes and underscores only",
-}
-
-
-def sentence(kind: str, message: str, given: object) -> str:
-    """Say what is wrong with the value ``given``, from the ``kind`` and ``message`` of a pydantic error."""
-    if kind in _MUST_BE:
-        return f"{_quote(given)} is not {_MUST_BE[kind]}"
-    if kind == "tuple_type":
-        return f"{_quote(given)} is not a list; write [{_quote(given)}]"
-    if kind == "too_short":
-        return "is empty; name at least one"
-    if message.startswith("Input should "):
-        return f"{_quote(given)} {message.removeprefix('Input ')}"
-    message = message.removeprefix("Value error, ")
-    return f"{_quote(given)} is refused: {message[0].lower()}{message[1:]}"
-
-
-def _quote(value: object, most: int = 80) -> str:
-    return shortened(repr(value) if isinstance(value, str) else show(value), most)
-
-
-def words(annotation: Any) -> list[str]:
-    """Return the words of a ``Literal``, also where it stands in a dict's keys or an optional."""
-    if get_origin(annotation) is Literal:
-        return [str(word) for word in get_args(annotation)]
-    return [word for part in get_args(annotation) for word in words(part)]
-
-
-def _at(model: Any, loc: tuple[int | str, ...]) -> Any:
-    """Follow ``loc`` down from ``model``: a field of a model, a value of a dict."""
-    for part in loc:
-        if isclass(model) and issubclass(model, BaseModel):
-            model = model.model_fields[str(part)].annotation
-        elif get_origin(model) is dict:
-            keys, values = get_args(model)
-            model = values if get_origin(keys) is not Literal or part in get_args(keys) else keys
-    return model

@@ -15,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from core.allocation import ALLOCATIONS
 from core.calibration import CALIBRATIONS
+from core.complaints import sentence, words
 from core.config import TrialConfig
 from core.criteria import CRITERIA
 from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError, nearest, shortened
 from core.registry import Registry
 from search_spaces.axis import Value
-from search_spaces.document import sentence, words
 
 REGISTRIES: dict[str, Registry[Any]] = {
     "criterion": CRITERIA,
@@ -38,8 +38,8 @@ FIELDS = frozenset(TrialConfig.model_fields) - {"options"}
 
 
 def default(field: str) -> Any:
-    """Return what `TrialConfig` takes for ``field`` when it is not given."""
-    return TrialConfig.model_fields[field].get_default(call_default_factory=True)
+    """Return what `TrialConfig` takes for ``field`` when it is not given; None for an option."""
+    return None if is_option(field) else TrialConfig.model_fields[field].get_default(call_default_factory=True)
 
 
 def is_option(name: str) -> bool:

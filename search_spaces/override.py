@@ -6,17 +6,24 @@ import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
-from core.baselines import BaselineConfig
-from core.decompositions import DECOMPOSITIONS
+from pydantic import BaseModel
+
+from core.config import BaselineConfig
 from core.errors import UnknownNameError, UsageError, shortened
-from search_spaces.conditions import IMAGE_FIELDS, PER_SITE_ALLOCATION
-from search_spaces.document import SearchDefaults, parse_toml
-from search_spaces.names import PER_SITE, checked, default, is_known, is_option, knowers, known_names
-from search_spaces.tables import flat_ratios
+from search_spaces.build import flat_ratios
+from search_spaces.conditions import IMAGE_FIELDS, implied, may_read_images
+from search_spaces.document import Evaluation, SearchDefaults, parse_toml
+from search_spaces.names import PER_SITE, checked, default, is_known, is_option, known_names
 
 Document = dict[str, Any]
+TABLES: Mapping[str, type[BaseModel]] = {
+    "baseline": BaselineConfig,
+    "search": SearchDefaults,
+    "evaluation": Evaluation,
+}
 BARE_WORD = re.compile(r"[\w.:/*+~-]+")
 
 
@@ -57,13 +64,11 @@ def parse_value(text: str, where: str = "") -> Any:
 
 def _change(document: Document, key: str, value: Any, where: str) -> None:
     head, dot, rest = key.partition(".")
-    if dot and head in ("baseline", "search"):
+    if dot and head in TABLES:
         document[head] = {**document.get(head, {}), rest: value}
         return
     if not is_known(key):
-        keys = {f"baseline.{f}" for f in BaselineConfig.model_fields} | {
-            f"search.{f}" for f in SearchDefaults.model_fields
-        }
+        keys = {f"{table}.{field}" for table, model in TABLES.items() for field in model.model_fields}
         raise UnknownNameError("key", key, keys | known_names(), where)
     fixed, axes = document["fixed"], document["axes"]
     if key == "ratios":  # replaces them all
@@ -94,26 +99,17 @@ def _impossible(document: Document) -> Iterator[tuple[str, str]]:
     for table in ("axes", "fixed"):
         for name, entry in document[table].items():
             when = entry.get("when", {}) if table == "axes" else {}
-            needs = [(parent, tuple(values)) for parent, values in when.items()]
-            if is_option(name):
-                needs.append(("decomposition", tuple(knowers(name))))
-            if name.startswith(PER_SITE):
-                needs.append(("allocation", (PER_SITE_ALLOCATION,)))
-            unread = name in IMAGE_FIELDS and not _reads_images(document)
+            needs = [*when.items(), *implied(name).items()]
+            unread = name in IMAGE_FIELDS and not may_read_images(partial(_takes, document))
             if unread or not all(any(_takes(document, p, v) for v in values) for p, values in needs):
                 yield table, name
-
-
-def _reads_images(document: Document) -> bool:
-    needing = [name for name, part in DECOMPOSITIONS.items() if part.needs_calibration]
-    return _takes(document, "bn_recalibrate", True) or any(_takes(document, "decomposition", n) for n in needing)
 
 
 def _takes(document: Document, name: str, value: Any) -> bool:
     """Whether ``name`` can be ``value``; a malformed axis may, so that the check of the tables gets to see it."""
     axis, fixed = document["axes"].get(name), document["fixed"]
     if axis is None:
-        return bool(value == (fixed[name] if name in fixed else None if is_option(name) else default(name)))
+        return bool(value == (fixed[name] if name in fixed else default(name)))
     return value in axis["values"] if isinstance(axis.get("values"), list) else True
 
 

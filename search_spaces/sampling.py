@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from math import prod
-from typing import TYPE_CHECKING
 
+from core.config import TrialConfig, image_readers, reads_images
 from core.errors import UsageError
-from search_spaces.axis import Choices, SuggestingTrial, Value
-from search_spaces.conditions import IMAGE_FIELDS, needs_images
+from search_spaces.axis import Axis, Choices, SuggestingTrial, Value
+from search_spaces.conditions import IMAGE_FIELDS, Condition
 from search_spaces.document import MOST_TRIALS
 from search_spaces.names import PER_SITE, is_option
-
-if TYPE_CHECKING:
-    from core.config import TrialConfig
-    from search_spaces.schema import SearchSpace
 
 Assignment = dict[str, Value]
 
@@ -28,14 +26,44 @@ PATIENCE = 1000
 """Draws in a row without a new assignment after which a finite space is enumerated instead."""
 
 
-def counts(space: SearchSpace, name: str, assignment: Mapping[str, Value]) -> bool:
+@dataclass(frozen=True)
+class Axes:
+    """What varies in a space, and when.
+
+    Attributes:
+        name: how the space is called.
+        fixed: name -> the one value it has. Options count where the decomposition has them.
+        axes: name -> the values it takes, in the file's order.
+        conditions: axis -> the values of other axes under which it counts, transitively complete.
+    """
+
+    name: str
+    fixed: dict[str, Value]
+    axes: dict[str, Axis]
+    conditions: dict[str, Condition]
+
+    @cached_property
+    def order(self) -> list[str]:
+        """The axes, each after those that decide whether it counts."""
+        return walking_order(self)
+
+    def size(self) -> int | None:
+        """Return the number of grid configurations; None when an axis is continuous."""
+        return self._size
+
+    @cached_property
+    def _size(self) -> int | None:
+        return size(self)
+
+
+def counts(space: Axes, name: str, assignment: Mapping[str, Value]) -> bool:
     """Whether axis ``name`` counts, given the values of the axes before it."""
-    if name in IMAGE_FIELDS and not needs_images({**space.fixed, **assignment}):
+    if name in IMAGE_FIELDS and not reads_images({**space.fixed, **assignment}):
         return False
     return all(parent in assignment and assignment[parent] in v for parent, v in space.conditions[name].items())
 
 
-def walking_order(space: SearchSpace) -> list[str]:
+def walking_order(space: Axes) -> list[str]:
     """Return the axes in the file's order, but each after the ones that decide whether it counts."""
     left, order = list(space.axes), list[str]()
     while left:
@@ -45,12 +73,12 @@ def walking_order(space: SearchSpace) -> list[str]:
     return order
 
 
-def _deciding(space: SearchSpace, name: str) -> set[str]:
-    images = {"decomposition", "bn_recalibrate"} if name in IMAGE_FIELDS else set()
-    return {*space.conditions[name], *(images & set(space.axes))}
+def _deciding(space: Axes, name: str) -> set[str]:
+    images = image_readers().keys() if name in IMAGE_FIELDS else set()
+    return {*space.conditions[name], *(set(images) & set(space.axes))}
 
 
-def assignments(space: SearchSpace, names: Sequence[str], begun: Assignment | None = None) -> Iterator[Assignment]:
+def assignments(space: Axes, names: Sequence[str], begun: Assignment | None = None) -> Iterator[Assignment]:
     """Enumerate the assignments of the axes ``names`` (in walking order), the last one changing fastest."""
     begun = begun or {}
     if not names:
@@ -70,7 +98,7 @@ def assignments(space: SearchSpace, names: Sequence[str], begun: Assignment | No
         yield from assignments(space, rest, {**begun, name: axis.at(index)})
 
 
-def size(space: SearchSpace) -> int | None:
+def size(space: Axes) -> int | None:
     """Count the assignments; values of an axis that decide about others alike are counted as one; None: continuous."""
     order = walking_order(space)
     deciding = set[str]().union(*(_deciding(space, name) for name in order))
@@ -84,7 +112,7 @@ def size(space: SearchSpace) -> int | None:
     return total
 
 
-def _classes(space: SearchSpace, names: Sequence[str], begun: Assignment) -> Iterator[tuple[Assignment, int]]:
+def _classes(space: Axes, names: Sequence[str], begun: Assignment) -> Iterator[tuple[Assignment, int]]:
     """Assignments of the axes ``names``, each with how many there are that differ from it in no condition."""
     if not names:
         yield begun, 1
@@ -98,14 +126,14 @@ def _classes(space: SearchSpace, names: Sequence[str], begun: Assignment) -> Ite
             yield assignment, times * others
 
 
-def _kinds(space: SearchSpace, name: str) -> Iterator[tuple[Value, int]]:
+def _kinds(space: Axes, name: str) -> Iterator[tuple[Value, int]]:
     """Values of an axis that decide about others differently, each with how many there are of its kind."""
     axis = space.axes[name]
     conditions = [condition[name] for condition in space.conditions.values() if name in condition]
     named = axis.values if isinstance(axis, Choices) else {value for values in conditions for value in values}
     kinds: dict[object, list[Value]] = {}
     for value in named:
-        itself = value if name in ("decomposition", "bn_recalibrate") else None  # which images depend on
+        itself = value if name in image_readers() else None  # which images depend on
         kinds.setdefault((itself, *(value in values for values in conditions)), []).append(value)
     yield from ((values[0], len(values)) for values in kinds.values())
     left = (axis.count or 0) - len(named)
@@ -113,7 +141,7 @@ def _kinds(space: SearchSpace, name: str) -> Iterator[tuple[Value, int]]:
         yield next(value for value in map(axis.at, range(len(named) + 1)) if value not in named), left
 
 
-def draw(space: SearchSpace, rng: random.Random) -> Assignment:
+def draw(space: Axes, rng: random.Random) -> Assignment:
     """Draw one assignment, axis by axis in walking order."""
     drawn: Assignment = {}
     for name in space.order:
@@ -122,7 +150,7 @@ def draw(space: SearchSpace, rng: random.Random) -> Assignment:
     return drawn
 
 
-def distinct_draws(space: SearchSpace, seed: int) -> Iterator[Assignment]:
+def distinct_draws(space: Axes, seed: int) -> Iterator[Assignment]:
     """Draw without repetition until a finite space is exhausted; a seed always gives the same sequence."""
     rng = random.Random(seed)  # noqa: S311  reproducible draws, no secret
     seen: set[frozenset[tuple[str, Value]]] = set()
@@ -143,7 +171,7 @@ def distinct_draws(space: SearchSpace, seed: int) -> Iterator[Assignment]:
     yield from mixed
 
 
-def suggest(space: SearchSpace, trial: SuggestingTrial) -> Assignment:
+def suggest(space: Axes, trial: SuggestingTrial) -> Assignment:
     """Let ``trial`` pick an assignment, asking only for axes that count."""
     picked: Assignment = {}
     for name in space.order:
@@ -152,8 +180,8 @@ def suggest(space: SearchSpace, trial: SuggestingTrial) -> Assignment:
     return picked
 
 
-def assignment_of(space: SearchSpace, config: TrialConfig) -> Assignment | None:
-    """Undo `SearchSpace.config`: the assignment that gives ``config``; None where the space does not hold it."""
+def place_of(space: Axes, config: TrialConfig) -> Assignment | None:
+    """The values of the axes that may make up ``config``; None where one of them never has its value."""
     found: Assignment = {}
     for name in space.order:
         if counts(space, name, found):
@@ -161,7 +189,7 @@ def assignment_of(space: SearchSpace, config: TrialConfig) -> Assignment | None:
             if value is None or value not in space.axes[name]:
                 return None
             found[name] = value
-    return found if space.config(found).key == config.key else None
+    return found
 
 
 def value_in(config: TrialConfig, name: str) -> Value | None:

@@ -1,9 +1,10 @@
 """`SearchSpace`: what a sweep varies, read from TOML and checked before anything starts.
 
 A file has a ``name`` and ``description``, the tables ``[baseline]`` (the original network, a `BaselineConfig`),
-``[search]`` (defaults: algorithm, samples, objectives), ``[fixed]`` (one value each) and ``[axes.NAME]``. A name
-is a field of `TrialConfig` or an option of a decomposition; an option only counts where the chosen decomposition
-has it. An axis may have a condition: ``when = { decomposition = ["nmf"], rows = ["fixed"] }``, all of which must hold.
+``[search]`` (defaults: algorithm, samples, objectives), ``[evaluation]`` (on which split), ``[fixed]`` (one value each)
+and ``[axes.NAME]``. A name is a field of `TrialConfig` or an option of a decomposition; an option only counts where the
+chosen decomposition has it. An axis may have a condition: ``when = { decomposition = ["nmf"], rows = ["fixed"] }``, all
+of which must hold.
 """
 
 from __future__ import annotations
@@ -11,69 +12,50 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import resources
 from importlib.resources.abc import Traversable
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from core.baselines import BaselineConfig
-from core.config import TrialConfig
+from core.complaints import show
+from core.config import BaselineConfig, TrialConfig
 from core.errors import UnknownNameError, UsageError, shortened
 from search_spaces import sampling
-from search_spaces.axis import Axis, SuggestingTrial, Value, label
-from search_spaces.conditions import PER_SITE_ALLOCATION, Condition
-from search_spaces.describe import SpaceInfo, describe
-from search_spaces.document import DEFAULT_SAMPLES, MOST_TRIALS, SearchDefaults, SpaceTable, read_toml
+from search_spaces.algorithms import GRID
+from search_spaces.axis import SuggestingTrial, Value, label
+from search_spaces.build import resolve, resolve_baseline
+from search_spaces.conditions import PER_SITE_ALLOCATION
+from search_spaces.describe import SpaceInfo, axis_info
+from search_spaces.document import DEFAULT_SAMPLES, MOST_TRIALS, Evaluation, SearchDefaults, SpaceTable, read_toml
 from search_spaces.names import PER_SITE, default, is_option, knowers
 from search_spaces.override import overridden
-from search_spaces.resolve import resolve, resolve_baseline
-from search_spaces.sampling import Assignment
+from search_spaces.sampling import Assignment, Axes
 
 
 @dataclass(frozen=True)
-class SearchSpace:
+class SearchSpace(Axes):
     """A checked search space. Build one with `load_space` or `parse_space`.
 
-    Args:
-        name: how it is called on the command line and in results.
+    Attributes:
         description: one line for people.
         baseline: the original network that every trial compresses.
         search: how it is searched by default.
-        fixed: name -> the one value it has. Options count where the decomposition has them.
-        axes: name -> the values it takes, in the file's order.
-        conditions: axis -> the values of other axes under which it counts, transitively complete.
+        evaluation: what trials are evaluated on.
         document: the file's tables, as plain JSON, from which `parse_space` builds the same space.
     """
 
-    name: str
     description: str
     baseline: BaselineConfig
     search: SearchDefaults
-    fixed: dict[str, Value]
-    axes: dict[str, Axis]
-    conditions: dict[str, Condition]
+    evaluation: Evaluation
     document: dict[str, Any] = field(compare=False, repr=False)
-
-    @cached_property
-    def order(self) -> list[str]:
-        """The axes, each after those that decide whether it counts."""
-        return sampling.walking_order(self)
-
-    def size(self) -> int | None:
-        """Return the number of grid configurations; None when an axis is continuous."""
-        return self._size
-
-    @cached_property
-    def _size(self) -> int | None:
-        return sampling.size(self)
 
     def planned(self) -> int:
         """Return how many trials a sweep with the space's own defaults runs."""
         size = self.size()
         wanted = self.search.samples
-        if self.search.algorithm != "grid":
+        if self.search.algorithm != GRID:
             wanted = wanted or DEFAULT_SAMPLES
         given = [number for number in (size, wanted) if number is not None]
         return min(given)
@@ -106,7 +88,8 @@ class SearchSpace:
 
     def assignment(self, config: TrialConfig) -> Assignment | None:
         """Return the values of the axes that make up ``config``, or None where this space does not hold it."""
-        return sampling.assignment_of(self, config)
+        found = sampling.place_of(self, config)
+        return found if found is not None and self.config(found).key == config.key else None
 
     def labels(self, assignment: Assignment) -> dict[str, bool | int | float | str]:
         """Return ``assignment`` as an Optuna trial stores it (see `suggest`)."""
@@ -128,7 +111,18 @@ class SearchSpace:
 
     def describe(self) -> SpaceInfo:
         """Return what `sweep show` prints."""
-        return describe(self)
+        return SpaceInfo(
+            name=self.name,
+            description=self.description,
+            baseline=self.baseline.model_dump(mode="json", exclude_none=True),
+            algorithm=self.search.algorithm,
+            split=self.evaluation.split,
+            objectives={str(metric): str(way) for metric, way in self.search.objectives.items()},
+            size=self.size(),
+            trials=self.planned(),
+            fixed={name: show(value) for name, value in self.fixed.items()},
+            axes=tuple(axis_info(name, axis, self.conditions[name]) for name, axis in self.axes.items()),
+        )
 
 
 def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
@@ -137,11 +131,21 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
     baseline = resolve_baseline(table.baseline, source)
     fixed, axes, conditions = resolve(table, source)
     endless = [name for name, axis in axes.items() if axis.count is None]
-    if endless and table.search.algorithm == "grid":
+    if endless and table.search.algorithm == GRID:
         hint = "give it a step or values, or set search.algorithm to random, tpe or nsga2"
         raise UsageError(f"{source}: axes.{endless[0]}: is continuous, so it has no grid; {hint}")
-    space = SearchSpace(table.name, table.description, baseline, table.search, fixed, axes, conditions, document)
-    if table.search.algorithm == "grid" and space.planned() > MOST_TRIALS:
+    space = SearchSpace(
+        name=table.name,
+        fixed=fixed,
+        axes=axes,
+        conditions=conditions,
+        description=table.description,
+        baseline=baseline,
+        search=table.search,
+        evaluation=table.evaluation,
+        document=document,
+    )
+    if table.search.algorithm == GRID and space.planned() > MOST_TRIALS:
         hint = "take larger steps, set search.samples, or search.algorithm to random, tpe or nsga2"
         raise UsageError(f"{source}: axes: the grid has {space.size():,} configurations, over {MOST_TRIALS:,}: {hint}")
     return space

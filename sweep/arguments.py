@@ -13,12 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from core.errors import UsageError, nearest
 
 if TYPE_CHECKING:
-    from sweep.backend.cluster import ClusterRequest
-    from sweep.storage.info import Limits
+    from sweep.storage.info import ClusterRequest, Limits
 
 RESULTS = Path("results")
-MIRRORED = ".mirror.json"
-"""In a folder that is the local copy of one in object storage (see `sweep.storage.mirror`)."""
 
 
 class HelpShown(Exception):  # noqa: N818  no error: the way out of argparse after --help

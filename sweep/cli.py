@@ -16,9 +16,10 @@ from typing import Any
 
 from core.errors import NeuronMergingError, UnknownNameError
 from sweep import __version__
-from sweep.arguments import MIRRORED, Parser, parse
+from sweep.arguments import Parser, parse
 from sweep.errors import masked
 from sweep.quiet import silence
+from sweep.storage.layout import MIRRORED
 
 VERBS = {
     "spaces": "the search spaces, a line each",

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from core.config import TrialRecord
+from core.config import TrialConfig
+from core.errors import UsageError
+from core.metrics import KNOWN_FRACTIONS, TEST
+from core.records import Record, TrialRecord
 from sweep.backend.stopping import FAILED, StopRequest
 from sweep.limits import Front, Plateau
+from sweep.reporting.meter import Meter
 from sweep.reporting.progress import Reporter
 from sweep.reporting.telemetry import Telemetry
-from sweep.storage.info import Meter
+from sweep.storage.reader import slim
 from sweep.storage.writer import Store
 from sweep.tracking import Tracker
 
@@ -40,25 +44,64 @@ class Filing:
     ) -> None:
         self._store, self._tracker, self._stop = store, tracker, stop
         self._reporter, self._telemetry = reporter, telemetry
-        self._meter, self._front = Meter(total), Front(known)
+        self._meter = Meter(total)
+        self._fronts = fronts_of(known)
         for record in known:
             self._meter.add(record)
-        patience = store.info.limits.plateau
-        self._plateau = Plateau(patience, self._front.volume) if patience else None
+        patience = store.info.request.limits.plateau
+        self._plateau = Plateau(patience, self._volume) if patience else None
 
-    def __call__(self, record: TrialRecord) -> None:
+    @property
+    def _volume(self) -> float:
+        return self._fronts["params_fraction"].volume
+
+    def __call__(self, record: Record) -> None:
         """File a new record."""
         self._store.append(record)
         self._tracker.put(record)
-        self._meter.add(record)
-        self._front.add(record)
-        self._show()
+        if isinstance(record, TrialRecord):
+            self._count(slim(record))
         if self._store.trouble:
             self._stop.ask(self._store.trouble, FAILED)
-        if self._plateau and self._plateau.reached(self._front.volume):
+
+    def _count(self, record: TrialRecord) -> None:
+        self._meter.add(record)
+        for front in self._fronts.values():
+            front.add(record)
+        self._show()
+        if self._plateau and self._plateau.reached(self._volume):
             self._stop.ask(f"the front has not grown for {self._plateau.patience} trials")
+
+    def untested(self, tested: frozenset[str]) -> list[TrialConfig]:
+        """The trials on the front (over any size that is known beforehand) that lack figures of the test split.
+
+        Args:
+            tested: keys of those that have been evaluated there, well or not.
+        """
+        return lacking_test(self._fronts, tested)
 
     def _show(self) -> None:
         progress = self._meter.progress(time.time())
         self._reporter.trials(progress)
-        self._telemetry.update(progress, lambda: self._front.volume, last=progress.done >= progress.total)
+        self._telemetry.update(progress, lambda: self._volume, last=progress.done >= progress.total)
+
+
+def fronts_of(records: Sequence[TrialRecord]) -> dict[str, Front]:
+    """The front over each size that is known beforehand."""
+    return {size: Front(records, size) for size in KNOWN_FRACTIONS}
+
+
+def lacking_test(fronts: Mapping[str, Front], tested: frozenset[str]) -> list[TrialConfig]:
+    """The members of ``fronts`` without figures of the test split; ``tested`` are keys that have been there."""
+    members = {record.key: record for front in fronts.values() for record in front.members}
+    lacking = [r for key, r in members.items() if key not in tested and f"{TEST}accuracy" not in r.metrics]
+    return [config for record in lacking if (config := _parsed(record)) is not None]
+
+
+def _parsed(record: TrialRecord) -> TrialConfig | None:
+    """The configuration of a record; None where it names something that is not known any more, or has another key."""
+    try:
+        config = TrialConfig.parse(record.config)
+    except UsageError:
+        return None
+    return config if config.key == record.key else None

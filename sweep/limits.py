@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.config import TrialRecord
 from core.pareto import hypervolume, pareto_front
+from core.records import TrialRecord
 from sweep.backend.stopping import StopRequest
-from sweep.reporting.progress import duration
+from sweep.reporting.outcome import in_fixed_order
 from sweep.storage.info import Limits
+from sweep.text import duration
 
 GROWTH = 1e-3
 LOOK_SECONDS = 0.5
@@ -44,23 +45,29 @@ def somebody_asked(stop: StopRequest, file: Path) -> Callable[[], None]:
         if now - looked_at >= LOOK_SECONDS:
             looked_at = now
             if file.exists():
-                stop.ask("'sweep stop'")
+                stop.ask("'sweep stop'", at_once=True)
 
     return watch
 
 
 class Front:
-    """The front so far, kept up record by record; one that does not join it costs next to nothing."""
+    """The front so far, kept up record by record; one that does not join it costs next to nothing.
 
-    def __init__(self, known: Sequence[TrialRecord] = ()) -> None:
-        self._members = pareto_front(known)
-        self.volume = hypervolume(self._members)
+    Args:
+        known: records so far.
+        x: the size that is compared.
+    """
+
+    def __init__(self, known: Sequence[TrialRecord] = (), x: str = "params_fraction") -> None:
+        self._x = x
+        self.members = pareto_front(in_fixed_order(known), x)
+        self.volume = hypervolume(self.members, x)
 
     def add(self, record: TrialRecord) -> None:
         """Take one record into account."""
-        members = pareto_front([*self._members, record])
-        if members != self._members:
-            self._members, self.volume = members, hypervolume(members)
+        members = pareto_front(in_fixed_order([*self.members, record]), self._x)
+        if members != self.members:
+            self.members, self.volume = members, hypervolume(members, self._x)
 
 
 class Plateau:

@@ -5,19 +5,30 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from core.errors import UsageError
+from core.identity import KEY_VERSION
 from search_spaces import SearchSpace, parse_space
-from sweep.backend.cluster import ClusterRequest, check_request
+from sweep.backend.cluster import check_request
 from sweep.backend.stopping import Stopped
 from sweep.errors import first_line
+from sweep.reporting.finished import Finished
 from sweep.reporting.progress import Reporter
 from sweep.search.racing import check_race
 from sweep.search.warmstart import WarmStart
-from sweep.session import Finished, Session
-from sweep.storage.info import Limits, SweepInfo
+from sweep.session import Session
+from sweep.storage.info import (
+    ClusterRequest,
+    Limits,
+    Status,
+    SweepInfo,
+    SweepRequest,
+    SweepState,
+    require_key_version,
+)
 from sweep.storage.writer import Store, create_store, open_store, remove_empty
 from sweep.tracking import check_tracking, default_uri, redact
 from sweep.tracking.uri import SERVERS, uri_of
@@ -87,7 +98,7 @@ def run_sweep(request: RunRequest, reporter: Reporter) -> Finished:
         check_tracking(uri)
     warm = WarmStart.read(request.space, request.results, request.warm_start)
     store = create_store(request.results, request.name, lambda name: first_info(request, name, uri), request.space.name)
-    with closing(store):
+    with left_in_order(store):
         return Session(store, request.space, uri, reporter).run(warm)
 
 
@@ -98,62 +109,69 @@ def resume_sweep(request: ResumeRequest, reporter: Reporter) -> Finished:
         NeuronMergingError: there is no such sweep, it is running, or it cannot start.
     """
     store = open_store(request.results, request.name)
-    with closing(store):
-        info = store.info
-        changes = {"cluster": request.cluster, "limits": request.limits}
-        document = resampled(info, request.samples)
-        space = parse_space(document, info.name)
-        uri = request.tracking_uri or uri_of(info.tracking_uri, request.results)
-        store.update(
-            **{name: value for name, value in changes.items() if value is not None},
-            resolved=document,
-            samples=space.search.samples,
-            tracking_uri=redact(uri),
+    with left_in_order(store):
+        before = store.info.request
+        require_key_version(store.info)
+        document = resampled(before, request.samples)
+        space = parse_space(document, before.name)
+        uri = request.tracking_uri or uri_of(before.tracking_uri, request.results)
+        store.save(
+            request=replace(
+                before,
+                cluster=request.cluster or before.cluster,
+                limits=request.limits or before.limits,
+                resolved=document,
+                samples=space.search.samples,
+                tracking_uri=redact(uri),
+            )
         )
-        check_request(store.info.cluster)
+        check_request(store.info.request.cluster)
         if uri.startswith(SERVERS):
             check_tracking(uri)
         return Session(store, space, uri, reporter).run()
 
 
 @contextlib.contextmanager
-def closing(store: Store) -> Iterator[None]:
+def left_in_order(store: Store) -> Iterator[None]:
     """Leave the store in order, whatever happens; one without any trial is taken away."""
     try:
         yield
     except BaseException as error:
         if not remove_empty(store) and store.info.status == "running":
             broken_off = isinstance(error, KeyboardInterrupt | Stopped)
-            store.update(
-                status="interrupted" if broken_off else "failed", message=first_line(error), ended_at=time.time()
-            )
+            status: Status = "interrupted" if broken_off else "failed"
+            store.save(replace(store.state, status=status, message=first_line(error), ended_at=time.time()))
         raise
     finally:
         store.close()
 
 
-def resampled(info: SweepInfo, samples: int | None) -> dict[str, object]:
-    """The resolved space of a sweep, with another number of configurations."""
-    if samples is None:
-        return info.resolved
-    search = info.resolved.get("search", {})
-    return {**info.resolved, "search": {**search, "samples": samples} if isinstance(search, dict) else search}
+def resampled(request: SweepRequest, samples: int | None) -> dict[str, Any]:
+    """The resolved space of a sweep, with another number of configurations.
+
+    A sweep that was begun before spaces could say on which split they are evaluated goes on with the test split.
+    """
+    document = {"evaluation": {"split": "test"}, **request.resolved}
+    search = document.get("search", {})
+    if samples is not None and isinstance(search, dict):
+        document["search"] = {**search, "samples": samples}
+    return document
 
 
-def first_info(request: RunRequest, name: str, uri: str) -> SweepInfo:
-    """What is known of a sweep before it starts."""
-    search = request.space.search
-    return SweepInfo(
+def first_info(request: RunRequest, name: str, tracking_uri: str) -> SweepInfo:
+    """What is known of a new sweep before anything has happened; its address is kept without its password."""
+    space = request.space
+    asked = SweepRequest(
         name=name,
-        space=request.space.name,
-        resolved=request.space.document,
-        search=search.algorithm,
-        samples=search.samples,
+        space=space.name,
+        resolved={**space.document, "evaluation": {"split": space.evaluation.split}},
+        search=space.search.algorithm,
+        samples=space.search.samples,
         seed=request.seed,
-        total=request.space.planned(),
         race=request.race,
         limits=request.limits,
         cluster=request.cluster,
-        started_at=time.time(),
-        tracking_uri=redact(uri),
+        tracking_uri=redact(tracking_uri),
+        key_version=KEY_VERSION,
     )
+    return SweepInfo(asked, SweepState(total=space.planned(), started_at=time.time()))

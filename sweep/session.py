@@ -10,56 +10,41 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 
-from core.config import TrialConfig, TrialRecord
+from core.baselines import Baseline
+from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
-from core.trial import run_trial
+from core.records import Split, TrialRecord
 from search_spaces import SearchSpace
 from sweep.backend.cluster import connected
-from sweep.backend.execute import execute
-from sweep.backend.shared import SharedBench
+from sweep.backend.execute import execute, in_store
+from sweep.backend.shared import SharedBench, share
 from sweep.backend.stopping import FAILED, StopRequest, listening
 from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured
+from sweep.backend.worker import Buildable, Work
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
-from sweep.filing import Filing
+from sweep.filing import Filing, fronts_of, lacking_test
 from sweep.limits import watch_limits
-from sweep.reporting.outcome import Outcome, make_outcome
+from sweep.reporting.finished import Finished
+from sweep.reporting.outcome import make_outcome
 from sweep.reporting.progress import Reporter
+from sweep.reporting.status import unread
 from sweep.reporting.telemetry import Telemetry
-from sweep.search.planner import LAG, make_planner
+from sweep.search.base import LAG, Plan, make_planner
+from sweep.search.listed import ListPlanner
 from sweep.search.warmstart import WarmStart
-from sweep.storage.reader import read_sweep, slim
+from sweep.storage.info import SweepRequest
+from sweep.storage.reader import StoredSweep, read_sweep, slim
 from sweep.storage.writer import Store
-from sweep.tracking import Tracker, TrackingReport
-from sweep.tracking.tracker import PATIENCE_SECONDS, Closing
+from sweep.tracking import Tracker
+from sweep.tracking.tracker import PATIENCE_SECONDS, Ending
 from sweep.tracking.uri import artifacts_of
+from sweep.tracking.view import RUN_STATUS, DatasetCard
 
-RUN_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 PACKAGES = ("neuron-merging-sweep", "torch", "ray", "mlflow", "optuna")
-
-
-@dataclass(frozen=True)
-class Finished:
-    """How a sweep ended.
-
-    Args:
-        outcome: the front, its files, the failures.
-        tracking: what came of logging to MLflow.
-        stop: its reason is not empty when the sweep ended early.
-    """
-
-    outcome: Outcome
-    tracking: TrackingReport
-    stop: StopRequest
-
-    @property
-    def exit_code(self) -> int:
-        """0, unless the sweep was broken off or no trial gave a result."""
-        nothing = bool(self.outcome.sweep.records) and not self.outcome.info.points
-        return self.stop.exit_code or (FAILED if nothing else 0)
 
 
 class Session:
@@ -77,74 +62,121 @@ class Session:
         self._stop = StopRequest()
         self._results = store.folder.parent
 
+    @property
+    def _request(self) -> SweepRequest:
+        return self._store.info.request
+
     def run(self, warm: WarmStart | None = None) -> Finished:
         """Run what is left of the sweep.
 
         Args:
             warm: results of earlier sweeps that a new one takes over.
+
+        Raises:
+            NeuronMergingError: it cannot start, or nothing can be stored.
         """
         before = read_sweep(self._results, self._store.info.name)
         known = before.records
         self._begin(known)
-        if before.torn_lines:
-            torn = f"{before.torn_lines} damaged lines in trials.jsonl"
-            self._reporter.line(f"{torn} are left out; their trials run again")
+        for line in left_out(before):
+            self._reporter.line(line)
         baseline = load_baseline(self._space.baseline, self._results, self._reporter)
-        self._require_same(baseline.key)
-        card, key = dataset_card(baseline), baseline.key
-        self._shared, trial_seconds = measured(make_bench(baseline, hardest=self._store.info.race))
+        split = self._space.evaluation.split
+        card = dataset_card(baseline, split)
+        self._require_same(baseline.key, card)
+        for line in remarks(baseline, split):
+            self._reporter.line(line)
+        bench, trial_seconds = measured(make_bench(baseline, split, hardest=self._request.race))
+        key = baseline.key
         del baseline  # the driver needs no copy of the data while trials run
-        original = dict(self._store.info.original or self._shared.original)
-        self._shared = self._shared.with_original(original)
-        self._store.update(baseline_key=key, original=original, dataset=asdict(card))
-        self._reporter.line(f"{self._space.baseline.model} on {card.name}: {original['accuracy']:.2f} %")
+        original = {**bench.original, **self._store.state.original}
+        self._shared = share(replace(bench, original=original))
+        self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
+        self._reporter.line(f"{self._space.baseline.model} on {card.name}: {original['accuracy']:.2f} % on {split}")
         if warm:
-            known += self._take_over(warm, key)
+            known += self._take_over(warm, key, split)
         tracker = Tracker(self._uri, artifacts_of(self._uri, self._results), self._store.info, card)
         for record in known:
             tracker.put(record)
-        self._trials(known, trial_seconds, tracker)
+        self._trials(known, before.tested, trial_seconds, tracker)
         return self._finish(tracker)
 
     def _begin(self, known: Sequence[TrialRecord]) -> None:
-        info, now, found = self._store.info, time.time(), versions()
-        again = info.pid != 0
-        ended = info.ended_at or max((record.started_at + record.seconds for record in known), default=0.0)
-        before = info.model_copy(update={"ended_at": ended}).seconds if again else 0.0
-        self._store.update(
-            status="running",
-            message="",
-            pid=os.getpid(),
-            host=platform.node(),
-            resumed_at=now if again else 0.0,
-            ended_at=0.0,
-            earlier_seconds=before,
-            versions=found,
+        state, now, found = self._store.state, time.time(), versions()
+        again = state.pid != 0
+        ended = state.ended_at or max((record.started_at + record.seconds for record in known), default=0.0)
+        self._store.save(
+            replace(
+                state,
+                status="running",
+                message="",
+                pid=os.getpid(),
+                host=platform.node(),
+                resumed_at=now if again else 0.0,
+                ended_at=0.0,
+                earlier_seconds=replace(state, ended_at=ended).seconds if again else 0.0,
+                versions=found,
+            )
         )
         verb = f"{len(known)} trials are there" if again else "new"
-        self._reporter.line(f"sweep {info.name!r} in {self._store.folder} ({verb})")
-        changed = [name for name, text in found.items() if again and info.versions.get(name, text) != text]
+        self._reporter.line(f"sweep {self._request.name!r} in {self._store.folder} ({verb})")
+        changed = [name for name, text in found.items() if again and state.versions.get(name, text) != text]
         if changed:
             self._reporter.line(f"other versions than before: {', '.join(changed)}; results may differ a little")
 
-    def _require_same(self, baseline_key: str) -> None:
-        before = self._store.info.baseline_key
-        if before and before != baseline_key:
+    def _require_same(self, baseline_key: str, card: DatasetCard) -> None:
+        state = self._store.state
+        before = (state.baseline_key or baseline_key, state.dataset.get("digest", card.digest))
+        if before != (baseline_key, card.digest):
             raise UsageError(
-                f"sweep {self._store.info.name!r} compresses another network: its checkpoint or data have changed since"
+                f"sweep {self._request.name!r} compresses another network: its checkpoint or data have changed since"
                 " it began; bring them back, or start a new sweep"
             )
 
-    def _take_over(self, warm: WarmStart, baseline_key: str) -> list[TrialRecord]:
-        taken, hints = warm.records_for(baseline_key), warm.hints_for(baseline_key)
+    def _take_over(self, warm: WarmStart, baseline_key: str, split: Split) -> list[TrialRecord]:
+        taken, hints = warm.records_for(baseline_key, split), warm.hints_for(baseline_key, split)
         for record in taken:
             self._store.append(record)
-        self._store.update(hints=[config.model_dump(mode="json") for config in hints])
+        self._store.save(replace(self._store.state, hints=[config.as_json() for config in hints]))
         if taken:
             self._reporter.line(f"{len(taken)} results are taken over from {', '.join(warm.names)}")
         if hints:
             self._reporter.line(f"{len(hints)} configurations from the fronts of other networks are tried first")
         return list(map(slim, taken))
+
+    def _trials(
+        self, known: Sequence[TrialRecord], tested: frozenset[str], trial_seconds: float, tracker: Tracker
+    ) -> None:
+        request, state, stop, tell = self._request, self._store.state, self._stop, self._reporter.line
+        lag = state.lag or max(LAG, 2 * (request.cluster.workers or os.cpu_count() or 1))
+        hints = [TrialConfig.parse(values) for values in state.hints]
+        planner = make_planner(Plan(self._space, request.seed, known, lag, hints, request.race))
+        self._store.save(replace(state, total=planner.total, lag=lag))
+        has_test = self._shared.test is not None
+        if planner.exhausted and not (has_test and lacking_test(fronts_of(known), tested)):
+            tell("every trial is there already")
+            return
+        code = (self._space.baseline.model, self._space.baseline.dataset)
+        with connected(request.cluster, self._shared.nbytes, code, tell) as workers, listening(stop, tell):
+            self._store.save(replace(self._store.state, workers=workers))
+            tell(f"{planner.total - len(known)} trials ({request.search}) on {workers} workers")
+            telemetry = Telemetry(request.name, workers, enabled=request.cluster.address is not None)
+            filing = Filing(self._store, tracker, self._reporter, telemetry, stop, planner.total, known)
+            watch_limits(stop, request.limits, self._store.stop_file)
+            queue = WorkQueue(
+                planner,
+                workers,
+                filing,
+                trial_seconds,
+                race=request.race,
+                limit=request.limits.trial_seconds,
+                known=len(known),
+                last=lambda: filing.untested(tested) if has_test else [],
+            )
+            shared = in_store(self._hand_over())
+            execute(queue, shared, Work(), workers, stop, request.cluster.gpus_per_trial, self._store.live)
+            if stop.in_good_order and has_test:
+                self._test_front(filing, tested, shared, workers, trial_seconds)
 
     def _hand_over(self) -> SharedBench:
         """What workers share; Ray's object store gets it, and this process keeps none of it."""
@@ -152,45 +184,25 @@ class Session:
         del self._shared
         return shared
 
-    def _trials(self, known: Sequence[TrialRecord], trial_seconds: float, tracker: Tracker) -> None:
-        info, stop = self._store.info, self._stop
-        lag = info.lag or max(LAG, 2 * (info.cluster.workers or os.cpu_count() or 1))
-        hints = [TrialConfig.parse(values) for values in info.hints]
-        planner = make_planner(self._space, info.seed, known, lag, hints, info.race)
-        self._store.update(total=planner.total, lag=lag)
-        if len(known) >= planner.total:
-            self._reporter.line("every trial is there already")
+    def _test_front(
+        self, filing: Filing, tested: frozenset[str], shared: Buildable, workers: int, trial_seconds: float
+    ) -> None:
+        """Evaluate the front on the test split although a limit has ended the search; Ctrl-C leaves it at that."""
+        left = filing.untested(tested)
+        if not left:
             return
-        code = (self._space.baseline.model, self._space.baseline.dataset)
-        tell = self._reporter.line
-        with connected(info.cluster, self._shared.nbytes, code, tell) as workers, listening(stop, tell):
-            self._store.update(workers=workers)
-            self._reporter.line(f"{planner.total - len(known)} trials ({info.search}) on {workers} workers")
-            telemetry = Telemetry(info.name, workers, enabled=info.cluster.address is not None)
-            watch_limits(stop, info.limits, self._store.stop_file)
-            queue = WorkQueue(
-                planner,
-                workers,
-                Filing(self._store, tracker, self._reporter, telemetry, stop, planner.total, known),
-                trial_seconds,
-                race=info.race,
-                limit=info.limits.trial_seconds,
-                known=len(known),
-            )
-            execute(
-                queue,
-                self._hand_over(),
-                run_trial,
-                workers,
-                stop,
-                info.cluster.gpus_per_trial,
-                self._store.live,
-            )
+        stop, request = StopRequest(), self._request
+        self._reporter.line(f"evaluating the front ({len(left)} trials) on the test split")
+        queue = WorkQueue(
+            ListPlanner([]), workers, filing, trial_seconds, limit=request.limits.trial_seconds, last=lambda: left
+        )
+        with listening(stop, self._reporter.line):
+            execute(queue, shared, Work(), workers, stop, request.cluster.gpus_per_trial, self._store.live)
 
     def _finish(self, tracker: Tracker) -> Finished:
         """Close the books: status, front, MLflow, in the order of their importance."""
         store, stop = self._store, self._stop
-        store.update(status=stop.status, message=stop.reason, ended_at=time.time())
+        store.save(replace(store.state, status=stop.status, message=stop.reason, ended_at=time.time()))
         sweep = read_sweep(self._results, store.info.name)
         try:
             outcome = make_outcome(sweep)
@@ -199,10 +211,24 @@ class Session:
             outcome = make_outcome(sweep, formats=())
         self._reporter.line("writing the last runs to MLflow")
         patience = PATIENCE_SECONDS / 10 if store.trouble else PATIENCE_SECONDS  # a full disk is MLflow's too, mostly
-        ending = Closing(RUN_STATUS[store.info.status], outcome.metrics, outcome.files)
+        ending = Ending(RUN_STATUS[store.info.status], outcome.metrics, outcome.files)
         report = tracker.finish(ending, patience)
-        store.update(run_id=report.run_id)
-        return Finished(outcome, report, stop)
+        store.save(replace(store.state, run_id=report.run_id))
+        return Finished(outcome, report, stop.reason, stop.exit_code)
+
+
+def left_out(sweep: StoredSweep) -> list[str]:
+    """What of ``trials.jsonl`` is not used, in sentences."""
+    return [f"{line}; their trials run again" if "damaged" in line else line for line in unread(sweep)]
+
+
+def remarks(baseline: Baseline, split: Split) -> list[str]:
+    """What a reader of the figures must know of the data."""
+    dataset = baseline.dataset
+    note = [dataset.note] if dataset.note else []
+    if split == "validation" and not dataset.has_own_test:
+        note.append(f"{dataset.name} has no test split of its own: the front gets no test accuracy")
+    return note
 
 
 def versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sweep.reporting.telemetry import METRICS
+from sweep.reporting.telemetry import GAUGES
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = ROOT / "docker-compose.yml"
@@ -176,7 +176,7 @@ def test_every_panel_of_the_dashboard_can_be_drawn():
 
 def test_the_dashboard_shows_all_our_metrics_and_only_known_ones():
     named = set(re.findall(r"ray_\w+", " ".join(expressions())))
-    assert named == RAY_METRICS | {f"ray_{name}" for name in METRICS}
+    assert named == RAY_METRICS | {f"ray_{name}" for name in GAUGES}
     [variable] = dashboard()["templating"]["list"]
     assert variable["name"] == "sweep"
     assert all('sweep=~"$sweep"' in text for text in expressions() if "ray_sweep" in text)

@@ -45,11 +45,12 @@ class ImageDataset:
         name: what it is called in results.
         train: what networks are trained and calibrated on.
         validation: a tenth of the training files that no training sees.
-        test: what accuracies are reported on.
+        test: what accuracies are reported on; the validation split itself where there is no other.
         mean: per channel, of pixels in [0, 1].
         std: per channel, of pixels in [0, 1].
         classes: the classes' names, in the order of the labels.
         mirror: whether a mirror image keeps its label.
+        note: what a reader of its figures must know, such as that it has no test split of its own.
     """
 
     name: str
@@ -60,6 +61,7 @@ class ImageDataset:
     std: tuple[float, ...]
     classes: tuple[str, ...]
     mirror: bool = False
+    note: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -70,11 +72,21 @@ class ImageDataset:
     @property
     def fingerprint(self) -> str:
         """16 hex digits that change with the training or test data (all labels, and every 97th image)."""
-        digest = hashlib.sha256()
-        for split in (self.train, self.test):
-            digest.update(split.labels.contiguous().numpy().tobytes())
-            digest.update(split.images[::97].contiguous().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return _digest(self.train, self.test)
+
+    def digest(self, split: SplitName) -> str:
+        """16 hex digits that change with what trials on ``split`` depend on."""
+        return self.fingerprint if split == "test" else _digest(self.train, self.test, self.part(split))
+
+    @property
+    def has_own_test(self) -> bool:
+        """Whether the test split is another one than the validation split."""
+        return self.test is not self.validation
+
+    def part(self, split: SplitName) -> Split:
+        """One of the splits by its name."""
+        found: Split = getattr(self, split)
+        return found
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return (pixel − mean) / std as a new float32 tensor; ``images`` are uint8 or float in [0, 1]."""
@@ -85,8 +97,16 @@ class ImageDataset:
 
     def inputs(self, split: SplitName, limit: int | None = None) -> tuple[Tensor, Tensor]:
         """Return the normalised images float32 (N, C, H, W) of a split and its labels (N,), or its first ``limit``."""
-        part: Split = getattr(self, split)
+        part = self.part(split)
         return self.normalise(part.images[:limit]), part.labels[:limit]
+
+
+def _digest(*splits: Split) -> str:
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update(split.labels.contiguous().numpy().tobytes())
+        digest.update(split.images[::97].contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

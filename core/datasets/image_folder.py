@@ -84,7 +84,9 @@ def image_folder(name: str, size: int | None, progress: Progress) -> ImageDatase
     fitting, validation = (Split(*train), Split(*read("val"))) if len(held) == 2 else hold_out(*train)
     test = Split(*read(held[0]))
     title = PREFIX + root.resolve().name
-    return ImageDataset(title, fitting, validation, test, MEAN, STD, tuple(classes), mirror=True)
+    alone = "'val' is its test split, and a tenth of 'train' its validation split" if held == ["val"] else ""
+    note = f"{title} has no folder 'test': {alone}" if alone else ""
+    return ImageDataset(title, fitting, validation, test, MEAN, STD, tuple(classes), mirror=True, note=note)
 
 
 def _limits(name: str, query: str) -> Limits:

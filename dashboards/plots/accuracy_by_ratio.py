@@ -1,7 +1,8 @@
-"""``accuracy-by-ratio``: the best accuracy that each decomposition reaches at each ratio, as papers print it."""
+"""``accuracy-by-ratio``: the best accuracy of each decomposition at each ratio, as papers print it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -11,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from core.config import TrialRecord
+from core.metrics import Metric, axis_named
+from core.records import TrialRecord
 from dashboards.base import Plot, register
 from dashboards.points import Point, make_points
 from dashboards.style import INK, MARKERS, Marker, colours, layout, legend_at, page, side_legends
@@ -34,22 +36,22 @@ class Series:
 class AccuracyByRatioInfo:
     """All that the plot shows.
 
-    Args:
+    Attributes:
         title: first line.
         subtitle: what was counted, in words.
         x_label: of the axis, with unit.
-        y_label: of the axis, with unit.
+        y_metric: that of the y axis.
         series: one per decomposition.
-        original_accuracy: of the uncompressed network, percent.
+        original: of the uncompressed network, on the y axis; NaN where it has none.
         left_out: finished trials that have a ratio per site, and so no single one.
     """
 
     title: str
     subtitle: str
     x_label: str
-    y_label: str
+    y_metric: Metric
     series: tuple[Series, ...]
-    original_accuracy: float
+    original: float
     left_out: int
 
 
@@ -58,11 +60,17 @@ def get_accuracy_by_ratio_info(
     original: Mapping[str, float],
     *,
     x: str = "params",
+    y: str = "accuracy",
     title: str = "By ratio",
 ) -> AccuracyByRatioInfo:
-    """Gather the best accuracy per decomposition and ratio; ``x`` is ignored, since the ratio is on that axis."""
+    """Gather the best ``y`` per decomposition and ratio; ``x`` is ignored, since the ratio is on that axis.
+
+    Raises:
+        UnknownNameError: ``y`` is no metric.
+    """
     del x
-    finished = make_points(records, "accuracy")
+    metric = axis_named(y, "y axis")
+    finished = make_points(records, metric.name, metric.name)
     points = [p for p in finished if not p.config.get("ratios")]
     binned = len({p.ratio for p in points}) > MOST_RATIOS
     left_out = len(finished) - len(points)
@@ -74,18 +82,20 @@ def get_accuracy_by_ratio_info(
         title=title,
         subtitle=", ".join(notes),
         x_label="ratio: channels removed per set (%)",
-        y_label="top-1 accuracy (%)",
-        series=tuple(Series(name, _best(points, name, binned)) for name in colours(p.decomposition for p in points)),
-        original_accuracy=original["accuracy"],
+        y_metric=metric,
+        series=tuple(
+            Series(name, _best(points, name, binned, metric)) for name in colours(p.decomposition for p in points)
+        ),
+        original=original.get(metric.name, math.nan),
         left_out=left_out,
     )
 
 
-def _best(points: Sequence[Point], decomposition: str, binned: bool) -> tuple[tuple[float, Point], ...]:
+def _best(points: Sequence[Point], decomposition: str, binned: bool, metric: Metric) -> tuple[tuple[float, Point], ...]:
     best: dict[float, Point] = {}
     for point in (p for p in points if p.decomposition == decomposition):
         ratio = round(round(point.ratio / BIN) * BIN, 10) if binned else point.ratio
-        if ratio not in best or point.accuracy > best[ratio].accuracy:
+        if ratio not in best or metric.loss(point.y) < metric.loss(best[ratio].y):
             best[ratio] = point
     return tuple(sorted(best.items()))
 
@@ -100,8 +110,9 @@ def draw(info: AccuracyByRatioInfo) -> Figure:
     """Draw the plot for paper."""
     figure, axes = page(info.title, info.subtitle)
     axes.set_xlabel(info.x_label, color=INK)
-    axes.set_ylabel(info.y_label, color=INK)
-    original = axes.axhline(info.original_accuracy, color=INK, linewidth=1, linestyle="--", label="original network")
+    axes.set_ylabel(info.y_metric.title, color=INK)
+    scale = info.y_metric.scale
+    original = axes.axhline(scale * info.original, color=INK, linewidth=1, linestyle="--", label="original network")
     lines = list(_draw_series(axes, info))
     axes.margins(y=0.08)
     side_legends(axes, ("decomposition", [*lines, original]))
@@ -112,7 +123,7 @@ def _draw_series(axes: Axes, info: AccuracyByRatioInfo) -> Iterator[Line2D]:
     for series, colour, marker in _looks(info):
         yield from axes.plot(
             [100 * ratio for ratio, _ in series.best],
-            [point.accuracy for _, point in series.best],
+            [info.y_metric.scale * point.y for _, point in series.best],
             color=colour,
             marker=marker.static,
             markersize=6,
@@ -127,11 +138,11 @@ def draw_interactive(info: AccuracyByRatioInfo) -> go.Figure:
     figure = go.Figure(layout=layout(info.title, info.subtitle))
     figure.update_layout(legend=legend_at("decomposition", 1.0, clickable=True))
     figure.update_xaxes(title=info.x_label)
-    figure.update_yaxes(title=info.y_label)
+    figure.update_yaxes(title=info.y_metric.title)
     for series, colour, marker in _looks(info):
         figure.add_scatter(
             x=[100 * ratio for ratio, _ in series.best],
-            y=[point.accuracy for _, point in series.best],
+            y=[info.y_metric.scale * point.y for _, point in series.best],
             mode="lines+markers",
             name=series.decomposition,
             hovertext=["<br>".join(map(escape, point.hover)) for _, point in series.best],
@@ -142,7 +153,7 @@ def draw_interactive(info: AccuracyByRatioInfo) -> go.Figure:
     ratios = [100 * ratio for series in info.series for ratio, _ in series.best] or [0, 100]
     figure.add_scatter(
         x=[min(ratios), max(ratios)],
-        y=[info.original_accuracy] * 2,
+        y=[info.y_metric.scale * info.original] * 2,
         mode="lines",
         name="original network",
         hoverinfo="name+y",

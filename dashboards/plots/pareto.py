@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise, product
@@ -32,17 +33,26 @@ def draw(info: ParetoInfo) -> Figure:
     axes.set_xlabel(info.x_label, color=INK)
     axes.set_ylabel(info.y_label, color=INK)
     _draw_points(axes, info)
-    corners = step_line(info.front)
+    corners, original = step_line(info), info.original_place
     if corners:
         axes.plot(*zip(*corners, strict=True), color=INK, linewidth=1.3, zorder=4)
-    axes.plot(100, info.original_accuracy, "*", color=INK, markersize=14, markeredgecolor="white", zorder=7)
+    axes.plot(*original, "*", color=INK, markersize=14, markeredgecolor="white", zorder=7)
     x_range, y_range = _limits(info)
     axes.set(xlim=x_range, ylim=y_range)
-    anchors = [(100.0, info.original_accuracy), *((100 * p.x, p.accuracy) for p, _ in info.labelled)]
-    texts = [f"original {info.original_accuracy:.2f} %", *(text for _, text in info.labelled)]
-    place_labels(axes, anchors, texts, list(_along(corners)), [(100 * p.x, p.accuracy) for p in info.points])
+    anchors = [*_originals(info), *(info.place(p.x, p.y) for p, _ in info.labelled)]
+    texts = [_original_text(info)] * len(_originals(info)) + [text for _, text in info.labelled]
+    place_labels(axes, anchors, texts, list(_along(corners)), [info.place(p.x, p.y) for p in info.points])
     _draw_legends(axes, info)
     return figure
+
+
+def _originals(info: ParetoInfo) -> list[tuple[float, float]]:
+    """Where the original network stands: one place, or none where it lacks one of the metrics."""
+    return [info.original_place] if all(map(math.isfinite, info.original_place)) else []
+
+
+def _original_text(info: ParetoInfo) -> str:
+    return f"original {info.y_metric.show(info.original[1])} {info.y_metric.unit}".rstrip()
 
 
 def _draw_points(axes: Axes, info: ParetoInfo) -> None:
@@ -55,8 +65,10 @@ def _draw_points(axes: Axes, info: ParetoInfo) -> None:
     for points, style in layers:
         for criterion, shape in marker.items():
             of = [p for p in points if p.criterion == criterion]
-            xs, ys = [100 * p.x for p in of], [p.accuracy for p in of]
-            axes.scatter(xs, ys, c=[colour[p.decomposition] for p in of], marker=shape.static, **style)
+            places = np.array([info.place(p.x, p.y) for p in of]).reshape(-1, 2)
+            axes.scatter(
+                places[:, 0], places[:, 1], c=[colour[p.decomposition] for p in of], marker=shape.static, **style
+            )
 
 
 def _looks(info: ParetoInfo) -> tuple[dict[str, str], dict[str, Marker]]:
@@ -64,13 +76,17 @@ def _looks(info: ParetoInfo) -> tuple[dict[str, str], dict[str, Marker]]:
 
 
 def _limits(info: ParetoInfo) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the ranges of x (percent) and y that show every point and leave room for labels above."""
-    accuracies = [info.original_accuracy, *(p.accuracy for p in info.points)]
-    high = max(accuracies)
-    low = min([high - LEAST_SPAN, *accuracies])
-    span = high - low
-    right = max([100.0, *(100 * p.x for p in info.points)])
-    return (0.0, 1.05 * right), (low - 0.05 * span, high + 0.1 * span)
+    """Return the ranges of x and y that show every point and leave room for labels."""
+    places = [*_originals(info), *(info.place(p.x, p.y) for p in info.points)] or [(0.0, 0.0)]
+    xs, ys = zip(*places, strict=True)
+    low, high = min(ys), max(ys)
+    if info.y_metric.unit == "%":
+        low = min(low, high - LEAST_SPAN)
+    span = (high - low) or abs(high) or 1.0
+    top, bottom = (0.1, 0.05) if info.y_metric.better == "max" else (0.05, 0.1)
+    right = max([100.0, *xs]) if info.x_metric.scale == 100 else max(xs)
+    left = min(0.0, *xs) if info.x_metric.relative or info.x_metric.scale == 100 else min(xs) - 0.05 * (right - min(xs))
+    return (left, right + 0.05 * ((right - left) or 1.0)), (low - bottom * span, high + top * span)
 
 
 def _along(corners: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
@@ -107,10 +123,10 @@ def draw_interactive(info: ParetoInfo) -> go.Figure:
     front = {p.key for p in info.front}
     others = [p for p in info.points if p.key not in front]
     look = _looks(info)
-    figure.add_traces([*_legend_traces(*look), *_trial_traces(others, *look, {"size": 8, "opacity": 0.5})])
+    figure.add_traces([*_legend_traces(*look), *_trial_traces(info, others, *look, {"size": 8, "opacity": 0.5})])
     figure.add_traces(list(_front_traces(info)))
     outlined = {"size": 11, "line": {"color": INK, "width": 1}}
-    figure.add_traces(list(_trial_traces(info.front, *look, outlined)))
+    figure.add_traces(list(_trial_traces(info, info.front, *look, outlined)))
     return figure
 
 
@@ -125,7 +141,11 @@ def _legend_traces(colour: Mapping[str, str], marker: Mapping[str, Marker]) -> I
 
 
 def _trial_traces(
-    points: Sequence[Point], colour: Mapping[str, str], marker: Mapping[str, Marker], look: Mapping[str, Any]
+    info: ParetoInfo,
+    points: Sequence[Point],
+    colour: Mapping[str, str],
+    marker: Mapping[str, Marker],
+    look: Mapping[str, Any],
 ) -> Iterator[go.Scatter]:
     """One trace for each decomposition and criterion of ``points``."""
     for decomposition, criterion in product(colour, marker):
@@ -133,8 +153,8 @@ def _trial_traces(
         if not of:
             continue
         yield go.Scatter(
-            x=[100 * p.x for p in of],
-            y=[p.accuracy for p in of],
+            x=[info.place(p.x, p.y)[0] for p in of],
+            y=[info.place(p.x, p.y)[1] for p in of],
             mode="markers",
             name=decomposition,
             legendgroup=decomposition,
@@ -146,18 +166,18 @@ def _trial_traces(
 
 
 def _front_traces(info: ParetoInfo) -> Iterator[go.Scatter]:
-    corners = step_line(info.front)
+    corners = step_line(info)
     common = {"legend": "legend2", "hoverinfo": "skip"}
     if corners:
         x, y = zip(*corners, strict=True)
         yield go.Scatter(x=x, y=y, mode="lines", name="Pareto front", line={"color": INK, "width": 1.6}, **common)
     star = {"symbol": "star", "size": 15, "color": INK}
     yield go.Scatter(
-        x=[100],
-        y=[info.original_accuracy],
+        x=[x for x, _ in _originals(info)],
+        y=[y for _, y in _originals(info)],
         mode="markers+text",
         name="original network",
-        text=[f"original {info.original_accuracy:.2f} %"],
+        text=[_original_text(info)],
         textposition="top left",
         marker=star,
         **common,

@@ -13,7 +13,6 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,25 +20,11 @@ from core.errors import UsageError
 from sweep.backend.nodes import alive_nodes, describe_mismatch, require_usable, room
 from sweep.backend.shipping import pack_code
 from sweep.errors import ClusterError, first_line
+from sweep.storage.info import ClusterRequest
 from sweep.storage.locks import hold
 
 OBJECT_STORE_SPARE = 256 * 2**20
 REMAINS, REMAINS_SECONDS = "sweep-ray-", 180.0
-
-
-@dataclass(frozen=True)
-class ClusterRequest:
-    """What a sweep asks of Ray.
-
-    Args:
-        workers: how many at once; None: one per CPU.
-        gpus_per_trial: GPUs (or a fraction) for each worker.
-        address: ``host:port`` of a cluster's head, ``auto`` for one on this machine, None: start a private one.
-    """
-
-    workers: int | None = None
-    gpus_per_trial: float = 0.0
-    address: str | None = None
 
 
 def check_request(request: ClusterRequest) -> None:

@@ -6,20 +6,22 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray import tune
 
 from sweep.backend.raytune import PatientScheduler, QueueCallback, QueueSearcher
 from sweep.backend.stopping import Stopped, StopRequest
-from sweep.backend.worker import Buildable, TrialWorker
+from sweep.backend.worker import Buildable, TrialWorker, Work
 from sweep.backend.workqueue import WorkQueue
 
 
 def execute(
     queue: WorkQueue,
     shared: Buildable,
-    run: Callable[..., Any],
+    work: Work,
     workers: int,
     stop: StopRequest,
     gpus_per_trial: float = 0.0,
@@ -30,14 +32,14 @@ def execute(
     Args:
         queue: hands out configurations and takes records.
         shared: what every worker builds its workbench from; put into the object store once.
-        run: ``run_trial`` or a stand-in: (config, workbench, and the race if there is one) -> record.
+        work: what workers do with a task.
         workers: how many run at once.
         stop: its reason ends the sweep early; what runs at that moment is given up.
         gpus_per_trial: GPUs reserved for each worker.
         live: hears, about ten times a second, how many trials are under way.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
-    trainable = make_trainable(queue, shared, run, gpus_per_trial)
+    trainable = make_trainable(queue, shared, work, gpus_per_trial)
     del shared
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, contextlib.suppress(Stopped):
         tune.Tuner(
@@ -61,13 +63,29 @@ def execute(
         ).fit()
 
 
-def make_trainable(queue: WorkQueue, shared: Buildable, run: Callable[..., Any], gpus_per_trial: float) -> Any:
+@dataclass(frozen=True)
+class InStore:
+    """Something that lies in Ray's object store, once, for several runs of workers."""
+
+    reference: Any
+
+    def build(self, device: str) -> Any:
+        """Make a worker's own workbench."""
+        return ray.get(self.reference).build(device)
+
+
+def in_store(shared: Buildable) -> InStore:
+    """Put what workers share into Ray's object store."""
+    return InStore(ray.put(shared))
+
+
+def make_trainable(queue: WorkQueue, shared: Buildable, work: Work, gpus_per_trial: float) -> Any:
     """`TrialWorker` with what it needs in the object store, and what it needs of a node."""
     return tune.with_resources(
         tune.with_parameters(
             TrialWorker,
             shared=shared,
-            run=run,
+            work=work,
             gpu=gpus_per_trial > 0,
             trial_seconds=queue.limit,
             own_rivals=queue.own_rivals,

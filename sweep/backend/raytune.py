@@ -12,9 +12,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from core.config import TrialRecord
+from core.records import parse_record
 from sweep.backend.stopping import FAILED, StopRequest
-from sweep.backend.worker import BATCH, RECORDS, pack
+from sweep.backend.worker import RECORDS_KEY, TASKS_KEY, pack
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
 
@@ -30,7 +30,7 @@ class QueueSearcher(Searcher):
         """The next batch, None for nothing now, or `FINISHED`."""
         tasks = self._queue.next_batch(trial_id)
         if tasks is not None:
-            return {BATCH: pack(tasks)}
+            return {TASKS_KEY: pack(tasks)}
         return Searcher.FINISHED if self._queue.finished else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -66,7 +66,7 @@ class QueueCallback(tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         """Take the records out of the result: Tune would keep every trial's last result in memory."""
-        self._queue.returned(trial.trial_id, [TrialRecord.model_validate_json(text) for text in result.pop(RECORDS)])
+        self._queue.returned(trial.trial_id, [parse_record(text) for text in result.pop(RECORDS_KEY)])
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A batch's worker died or raised; when no worker ever lives, the sweep is hopeless."""

@@ -17,20 +17,25 @@ import torch
 from torch import Tensor, nn
 
 from core.measure import latency_ms
-from core.trial import Workbench
+from core.records import Split
+from core.workbench import Labelled, Workbench
 
 
 @dataclass(frozen=True)
 class SharedBench:
     """A `Workbench` taken apart.
 
-    Args:
+    Attributes:
         skeleton: the original network with its tensors on the meta device (no data).
         tensors: every parameter and buffer by name.
-        images: evaluation inputs (N, C, H, W); labels: (N,); train_images: (M, C, H, W).
+        images: evaluation inputs (N, C, H, W).
+        labels: (N,) of them.
+        train_images: (M, C, H, W).
         original: metrics of the original network, measured once.
         baseline_key: identity of the original network.
         probe: how many of the first images are a random draw, for racing (`core.race`).
+        split: which part of the dataset ``images`` are.
+        test: images and labels of the test split, where ``images`` are another one.
     """
 
     skeleton: nn.Module
@@ -41,11 +46,13 @@ class SharedBench:
     original: Mapping[str, float]
     baseline_key: str
     probe: int = 0
+    split: Split = "test"
+    test: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
-        arrays = (*self.tensors.values(), self.images, self.labels, self.train_images)
+        arrays = (*self.tensors.values(), self.images, self.labels, self.train_images, *(self.test or ()))
         return sum(array.nbytes for array in arrays)
 
     def with_original(self, original: Mapping[str, float]) -> SharedBench:
@@ -54,22 +61,24 @@ class SharedBench:
 
     def build(self, device: str = "cpu") -> Workbench:
         """Put the workbench together again, on read-only memory where the device is the CPU."""
-        bench = Workbench(
-            model=join(self.skeleton, self.tensors).to(device).eval(),
-            images=as_tensor(self.images),
+        model, images = join(self.skeleton, self.tensors).to(device).eval(), as_tensor(self.images)
+        latency = latency_ms(model, images[:1].to(device))
+        return Workbench(
+            model=model,
+            images=images,
             labels=as_tensor(self.labels),
             train_images=as_tensor(self.train_images),
+            original={**self.original, "latency_ms": latency},
             baseline_key=self.baseline_key,
             device=device,
             probe=self.probe,
+            split=self.split,
+            test=None if self.test is None else Labelled(*map(as_tensor, self.test)),
         )
-        example = bench.images[:1].to(device)
-        bench.original = {**self.original, "latency_ms": latency_ms(bench.model, example)}
-        return bench
 
 
 def share(bench: Workbench) -> SharedBench:
-    """Take ``bench`` apart; its original network is measured if it was not yet."""
+    """Take ``bench`` apart."""
     skeleton, tensors = split(bench.model)
     return SharedBench(
         skeleton=skeleton,
@@ -80,6 +89,8 @@ def share(bench: Workbench) -> SharedBench:
         original=dict(bench.original),
         baseline_key=bench.baseline_key,
         probe=bench.probe,
+        split=bench.split,
+        test=None if bench.test is None else (bench.test.images.numpy(), bench.test.labels.numpy()),
     )
 
 

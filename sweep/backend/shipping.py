@@ -19,7 +19,7 @@ from pathlib import Path
 
 from core.datasets.image_folder import PREFIX as IMAGE_FOLDER
 from core.errors import UsageError
-from core.models import TORCHVISION
+from core.parts import TORCHVISION
 from core.plugins import import_callable
 from sweep.backend.manifest import Manifest, manifest_of
 

@@ -24,13 +24,24 @@ class StopRequest:
     """Why a sweep should end early; empty while it should not. Each check calls the ``watches``, which may ask."""
 
     def __init__(self) -> None:
-        self.reason, self.exit_code = "", 0
+        self.reason, self.exit_code, self._at_once = "", 0, False
         self.watches: list[Callable[[], None]] = []
 
-    def ask(self, reason: str, exit_code: int = 0) -> None:
-        """Ask for the end; the first reason stays. The code is 0 where a limit or a person asked in good order."""
+    def ask(self, reason: str, exit_code: int = 0, *, at_once: bool = False) -> None:
+        """Ask for the end; the first reason stays.
+
+        Args:
+            reason: in words.
+            exit_code: 0 where a limit or a person asked in good order.
+            at_once: somebody waits for the end: nothing more is to be begun.
+        """
         if not self.reason:
-            self.reason, self.exit_code = reason, exit_code
+            self.reason, self.exit_code, self._at_once = reason, exit_code, at_once
+
+    @property
+    def in_good_order(self) -> bool:
+        """Whether a limit has ended the search, and there is time to evaluate its front."""
+        return bool(self.reason) and self.exit_code == 0 and not self._at_once
 
     def check(self) -> None:
         """Raise `Stopped` when the end was asked for."""

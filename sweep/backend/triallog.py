@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
-LIMIT = 8_000
+from sweep.text import abridged
 
 
 @contextmanager
@@ -15,7 +15,7 @@ def captured() -> Iterator[Callable[[], str]]:
     """Collect what Python code in the block writes to stdout, stderr, warnings and logging.
 
     Yields:
-        A function that returns the text so far, its middle left out beyond `LIMIT` characters.
+        A function that returns the text so far, its middle left out where it is long.
     """
     buffer = io.StringIO()
     handler = logging.StreamHandler(buffer)
@@ -24,13 +24,6 @@ def captured() -> Iterator[Callable[[], str]]:
     root.addHandler(handler)
     try:
         with redirect_stdout(buffer), redirect_stderr(buffer):
-            yield lambda: shortened(buffer.getvalue())
+            yield lambda: abridged(buffer.getvalue())
     finally:
         root.removeHandler(handler)
-
-
-def shortened(text: str, limit: int = LIMIT) -> str:
-    """``text``, or its beginning and end where it is longer than ``limit`` characters."""
-    if len(text) <= limit:
-        return text
-    return f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[-limit // 2 :]}"

@@ -9,24 +9,32 @@ from pathlib import Path
 
 import torch
 
-from core.baselines import Baseline, BaselineConfig, prepare_baseline
+from core.baselines import Baseline, prepare_baseline
+from core.config import BaselineConfig
+from core.errors import DataError
 from core.race import hardest_first
-from core.trial import Workbench
-from sweep.backend.shared import SharedBench, share
+from core.records import Split
+from core.workbench import Labelled, Workbench
 from sweep.reporting.progress import Reporter
+from sweep.storage.layout import BASELINES
 from sweep.storage.reader import unwritable
 from sweep.tracking.view import DatasetCard
 
-CACHE = ".baselines"
 POOL = 10_000
+"""Training images at most that calibration draws from."""
 
 
 def load_baseline(config: BaselineConfig, results: Path, reporter: Reporter) -> Baseline:
-    """Train, load or fetch from the cache the original network; sweeps with the same ``results`` share the cache."""
+    """Train, load or fetch from the cache the original network; sweeps with the same ``results`` share the cache.
+
+    Raises:
+        StoreError: the cache cannot be written.
+        NeuronMergingError: see `core.baselines.prepare_baseline`.
+    """
     try:
-        return prepare_baseline(config, results / CACHE, progress=reporter.step)
+        return prepare_baseline(config, results / BASELINES, progress=reporter.step)
     except OSError as error:
-        raise unwritable(results / CACHE, error) from None
+        raise unwritable(results / BASELINES, error) from error
 
 
 @contextmanager
@@ -40,32 +48,48 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def make_bench(baseline: Baseline, hardest: bool = False) -> Workbench:
-    """The workbench on the test split, with a fixed random part of the training images to draw calibrations from.
+def make_bench(baseline: Baseline, split: Split = "test", *, hardest: bool = False) -> Workbench:
+    """The workbench on a split, with a fixed random part of the training images to draw calibrations from.
 
-    ``hardest`` puts the test images that the original network is least sure of first, for racing.
+    Args:
+        baseline: the original network and its data.
+        split: what trials are evaluated on; with another one than the test split comes that one too, where the
+            dataset has one of its own.
+        hardest: put the images that the original network is least sure of first, for racing.
+
+    Raises:
+        DataError: the dataset has no image in that split.
     """
-    images, labels = baseline.dataset.inputs("test")
-    train = baseline.dataset.train.images
+    dataset = baseline.dataset
+    images, labels = dataset.inputs(split)
+    if not len(labels):
+        raise DataError(f"dataset {dataset.name!r} has no {split} images: evaluate on the other split")
+    train = dataset.train.images
     pool = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
     bench = Workbench(
         model=baseline.model.eval(),
         images=images,
         labels=labels,
-        train_images=baseline.dataset.normalise(train[pool]),
+        train_images=dataset.normalise(train[pool]),
         baseline_key=baseline.key,
+        split=split,
+        test=Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None,
     )
     return hardest_first(bench) if hardest else bench
 
 
-def measured(bench: Workbench) -> tuple[SharedBench, float]:
-    """Take the bench apart for sharing; with the seconds that evaluating the original network takes one thread."""
-    started = time.perf_counter()
+def measured(bench: Workbench) -> tuple[Workbench, float]:
+    """The bench with its original network measured on one thread; and the seconds that one evaluation takes."""
     with one_thread():
-        return share(bench), time.perf_counter() - started
+        started = time.perf_counter()
+        bench = bench.with_original()
+        seconds = time.perf_counter() - started
+    seen = len(bench.labels) + (len(bench.test.labels) if bench.test is not None else 0)
+    return bench, seconds * len(bench.labels) / seen
 
 
-def dataset_card(baseline: Baseline) -> DatasetCard:
+def dataset_card(baseline: Baseline, split: Split) -> DatasetCard:
     """What trials are evaluated on, for MLflow."""
     dataset = baseline.dataset
-    return DatasetCard(dataset.name, dataset.fingerprint, len(dataset.test), dataset.shape)
+    count = len(dataset.part(split))
+    return DatasetCard(dataset.name, dataset.digest(split), count, dataset.shape, split)

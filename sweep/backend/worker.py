@@ -13,12 +13,15 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter
 from ray import tune
 
-from core.config import TrialConfig, TrialRecord
+from core.config import TrialConfig
 from core.race import Race, Rival, add, merge
+from core.records import Record, SplitRecord, TrialRecord
+from core.trial import run_test, run_trial
 from sweep.backend.deadline import TrialTimeoutError, deadline
 from sweep.backend.triallog import captured
 
-BATCH, RECORDS = "batch", "records"
+TASKS_KEY, RECORDS_KEY = "batch", "records"
+"""Under these names a batch goes to Tune and its records come back."""
 SLICE_SECONDS = 4.0
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc, malloc.h
 
@@ -32,10 +35,40 @@ class Buildable(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """One trial to run: its configuration, and what it is raced against, if it is."""
+    """One thing to do.
+
+    Attributes:
+        config: of the trial.
+        race: what it is raced against, if it is.
+        test: the trial is over; evaluate it on the test split.
+    """
 
     config: TrialConfig
     race: Race | None = None
+    test: bool = False
+
+    @property
+    def id(self) -> str:
+        """Identity of what comes of it (see `id_of`)."""
+        return f"{self.config.key}/test" if self.test else self.config.key
+
+
+def id_of(record: Record) -> str:
+    """Identity of what a task gave."""
+    return f"{record.key}/test" if isinstance(record, SplitRecord) else record.key
+
+
+@dataclass(frozen=True)
+class Work:
+    """What workers do with a task, given their workbench.
+
+    Attributes:
+        trial: makes a record of a configuration, the workbench and, if there is one, the race.
+        test: evaluates a configuration on the test split.
+    """
+
+    trial: Callable[..., TrialRecord] = run_trial
+    test: Callable[..., SplitRecord] = run_test
 
 
 TASKS: TypeAdapter[list[Task]] = TypeAdapter(list[Task])
@@ -52,7 +85,7 @@ class TrialWorker(tune.Trainable):
         self,
         config: dict[str, Any],
         shared: Buildable,
-        run: Callable[..., TrialRecord],
+        work: Work,
         gpu: bool,
         trial_seconds: float | None,
         own_rivals: bool,
@@ -62,7 +95,7 @@ class TrialWorker(tune.Trainable):
         Args:
             config: the first batch.
             shared: makes the workbench.
-            run: makes a record of a configuration, the workbench and, if there is one, the race.
+            work: what is done with a task.
             gpu: whether each worker has a share of a GPU.
             trial_seconds: how long a trial may take; None: any time.
             own_rivals: what this worker has finished joins the rivals that come with a batch, which are a little older.
@@ -72,22 +105,33 @@ class TrialWorker(tune.Trainable):
         torch.set_num_threads(1)
         keep_freed_memory()
         self._bench = shared.build("cuda" if gpu and torch.cuda.is_available() else "cpu")
-        self._run, self._trial_seconds = run, trial_seconds
+        self._work, self._trial_seconds = work, trial_seconds
         self._own_rivals, self._rivals = own_rivals, tuple[Rival, ...]()
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take the next batch."""
-        self._waiting = deque(unpack(new_config[BATCH]))
+        self._waiting = deque(unpack(new_config[TASKS_KEY]))
         return True
 
     def step(self) -> dict[str, Any]:
         """Run configurations until the time slice or the batch is over, and return their records."""
         until = time.perf_counter() + SLICE_SECONDS
-        records: list[TrialRecord] = []
+        records: list[Record] = []
         while self._waiting and (not records or time.perf_counter() < until):
-            records.append(self._trial(self._waiting.popleft()))
-        return {RECORDS: [record.model_dump_json() for record in records], "done": not self._waiting}
+            records.append(self._do(self._waiting.popleft()))
+        return {RECORDS_KEY: [record.model_dump_json() for record in records], "done": not self._waiting}
+
+    def _do(self, task: Task) -> Record:
+        return self._test(task) if task.test else self._trial(task)
+
+    def _test(self, task: Task) -> SplitRecord:
+        started = time.time()
+        try:
+            with captured(), deadline(self._trial_seconds):
+                return self._work.test(task.config, self._bench)
+        except TrialTimeoutError as error:
+            return failed_test(task.config, str(error), started_at=started)
 
     def _trial(self, task: Task) -> TrialRecord:
         started, clock = time.time(), time.perf_counter()
@@ -95,7 +139,7 @@ class TrialWorker(tune.Trainable):
         with captured() as log:
             try:
                 with deadline(self._trial_seconds):
-                    record = self._run(task.config, self._bench, *race)
+                    record = self._work.trial(task.config, self._bench, *race)
             except TrialTimeoutError as error:  # the alarm rang where the trial itself could not hear it
                 seconds = time.perf_counter() - clock
                 record = failed_record(task.config, str(error), started_at=started, seconds=seconds)
@@ -120,8 +164,18 @@ def keep_freed_memory() -> None:
 def failed_record(config: TrialConfig, reason: str, started_at: float, seconds: float = 0.0) -> TrialRecord:
     """The record of a trial that could not make its own."""
     return TrialRecord(
-        key=config.key, config=config, status="failed", reason=reason, started_at=started_at, seconds=seconds
+        key=config.key, config=config.as_json(), status="failed", reason=reason, started_at=started_at, seconds=seconds
     )
+
+
+def failed_test(config: TrialConfig, reason: str, started_at: float) -> SplitRecord:
+    """What an evaluation on the test split gives that could not be made."""
+    return SplitRecord(key=config.key, split="test", status="failed", reason=reason, started_at=started_at)
+
+
+def failed(task: Task, reason: str, started_at: float) -> Record:
+    """The record of a task that was given up."""
+    return (failed_test if task.test else failed_record)(task.config, reason, started_at)
 
 
 def pack(tasks: Sequence[Task]) -> str:

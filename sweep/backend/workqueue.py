@@ -11,11 +11,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from core.config import TrialRecord
+from core.config import TrialConfig
 from core.race import Race
+from core.records import Record, TrialRecord
 from sweep.backend.deadline import hard_limit
-from sweep.backend.worker import Task, failed_record
-from sweep.search.planner import Planner
+from sweep.backend.worker import Task, failed, id_of
+from sweep.search.base import Planner
 
 BATCH_SECONDS = 8.0
 BATCH_LIMIT = 32
@@ -37,11 +38,13 @@ class WorkQueue:
     Args:
         planner: where configurations come from.
         workers: how many batches run at once.
-        on_record: called once for every configuration, in the order of their ends.
+        on_record: called once for every task, in the order of their ends.
         trial_seconds: first guess at a trial's duration; later the running mean is used.
         race: trials race against the front that the planner knows; otherwise all are evaluated in full.
         limit: how many seconds a trial may take (see `sweep.backend.deadline`); None: any.
         known: how many of the planner's configurations have a record already.
+        last: called when the planner is exhausted and nothing runs: which configurations are evaluated on the test
+            split at the end.
 
     A worker that dies takes down what it had not returned; these configurations run again, each alone, so that one
     that kills its worker harms no other. After `ATTEMPTS` attempts it is recorded as failed with the reason; after one,
@@ -52,11 +55,12 @@ class WorkQueue:
         self,
         planner: Planner,
         workers: int,
-        on_record: Callable[[TrialRecord], None],
+        on_record: Callable[[Record], None],
         trial_seconds: float,
         race: bool = False,
         limit: float | None = None,
         known: int = 0,
+        last: Callable[[], Sequence[TrialConfig]] = tuple,
     ) -> None:
         self._planner, self._workers, self._on_record = planner, workers, on_record
         self._seconds = max(trial_seconds, 1e-4)
@@ -67,6 +71,9 @@ class WorkQueue:
         self._filed: set[str] = set()
         self._deaths_in_a_row = 0
         self._left = planner.total - known
+        self._last = last
+        self._tests: deque[Task] | None = None
+        """What is left to do at the end; None: that is not known yet."""
 
     @property
     def own_rivals(self) -> bool:
@@ -80,8 +87,19 @@ class WorkQueue:
 
     @property
     def finished(self) -> bool:
-        """True when nothing waits, nothing runs, and the planner has no more."""
+        """True when nothing waits, nothing runs, the planner has no more, and nothing is left to test."""
+        return self._searched and not self._to_test()
+
+    @property
+    def _searched(self) -> bool:
         return not self._running and not self._again and self._planner.exhausted
+
+    def _to_test(self) -> deque[Task]:
+        """What is left to evaluate on the test split, once the search is over."""
+        if self._tests is None and self._searched:
+            self._tests = deque(Task(config, test=True) for config in self._last())
+            self._left += len(self._tests)
+        return deque() if self._tests is None else self._tests
 
     @property
     def hopeless(self) -> bool:
@@ -98,17 +116,17 @@ class WorkQueue:
             tasks, alone = self._draw(self._batch_size()), False
         if not tasks:
             return None
-        self._running[name] = _Batch({task.config.key: task for task in tasks}, alone)
+        self._running[name] = _Batch({task.id: task for task in tasks}, alone)
         return tasks
 
-    def returned(self, name: str, records: Sequence[TrialRecord]) -> None:
+    def returned(self, name: str, records: Sequence[Record]) -> None:
         """Records of batch ``name`` came back."""
         batch = self._running.get(name)
         if batch is not None:
             batch.heard_at = time.monotonic()
         for record in records:
             if batch is not None:
-                batch.waiting.pop(record.key, None)
+                batch.waiting.pop(id_of(record), None)
             self._seconds += 0.2 * (max(record.seconds, 1e-4) - self._seconds)
             self._deaths_in_a_row = 0
             self._file(record)
@@ -124,30 +142,32 @@ class WorkQueue:
         if guilty and self.limit is not None and time.monotonic() - batch.heard_at > hard_limit(self.limit):
             for task in batch.waiting.values():
                 reason = f"it took longer than {self.limit:g} s (--trial-timeout) and its worker had to be killed"
-                self._file(failed_record(task.config, reason, time.time()))
+                self._file(failed(task, reason, time.time()))
             return
         for task in batch.waiting.values():
             self._retry(task, error or "the worker returned no record", guilty)
 
     def _retry(self, task: Task, reason: str, guilty: bool) -> None:
-        key = task.config.key
-        attempts = self._attempts[key] = self._attempts.get(key, 0) + guilty
+        attempts = self._attempts[task.id] = self._attempts.get(task.id, 0) + guilty
         if attempts < ATTEMPTS:
             self._again.append(task)
             return
-        self._file(failed_record(task.config, f"{reason} ({attempts} attempts)", time.time()))
+        self._file(failed(task, f"{reason} ({attempts} attempts)", time.time()))
 
-    def _file(self, record: TrialRecord) -> None:
-        if record.key in self._filed:
+    def _file(self, record: Record) -> None:
+        if id_of(record) in self._filed:
             return
-        self._filed.add(record.key)
-        self._planner.tell(record)
+        self._filed.add(id_of(record))
+        if isinstance(record, TrialRecord):
+            self._planner.tell(record)
         self._on_record(record)
 
     def _draw(self, count: int) -> list[Task]:
         drawn: list[Task] = []
         while len(drawn) < count and (config := self._planner.ask()) is not None:
             drawn.append(Task(config, Race(rivals=self._planner.rivals) if self._race else None))
+        while len(drawn) < count and (tests := self._to_test()):
+            drawn.append(tests.popleft())
         return drawn
 
     def _batch_size(self) -> int:

@@ -1,4 +1,4 @@
-"""Compress one network with one configuration, evaluate it on the test split, and optionally save it."""
+"""Compress one network with one configuration, evaluate it (on the test split), and optionally save it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import json
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from core.errors import UnknownNameError
+from core.metrics import METRICS
+from core.records import Split
 from sweep.arguments import Parser, pairs
 
 EXAMPLE = (
     "sweep compress --model lenet-300-100 --dataset fashion-mnist --ratio 0.8 --criterion l1"
     " --decomposition most-similar --option threshold=0.45 --out small.safetensors"
-)
-SHOWN = (
-    ("accuracy", "accuracy (%)", "{:.2f}"),
-    ("loss", "loss (nats)", "{:.4f}"),
-    ("params", "parameters", "{:,.0f}"),
-    ("macs", "MACs per image", "{:,.0f}"),
-    ("bytes", "bytes of weights", "{:,.0f}"),
-    ("latency_ms", "latency (ms, one image)", "{:.3f}"),
 )
 
 
@@ -36,6 +31,7 @@ def add_arguments(parser: Parser) -> None:
     add("--option", action="append", default=[], metavar="K=V", help="of the decomposition, e.g. threshold=0.45")
     add("--calibration", metavar="SRC", help="source of unlabelled images, for the methods that need some")
     add("--sites", action="append", metavar="PATTERN", help="only channel sets with such a producer, e.g. 'layer*'")
+    add("--split", default="test", metavar="S", help="evaluate on the validation or the test split (test)")
     add("--out", type=Path, metavar="FILE", help="save the compressed network here")
     parser.results()
     parser.json()
@@ -43,22 +39,25 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Compress, evaluate, print."""
-    config = chosen_config(options)
-    from core.baselines import BaselineConfig
+    config, split = chosen_config(options), chosen_split(options.split)
+    from core.config import BaselineConfig
     from core.measure import latency_ms
     from core.trial import compress_trial, relative, require_finite
     from sweep.backend.workbench import load_baseline, make_bench, one_thread
     from sweep.reporting.progress import make_reporter
 
     given = {"model": options.model, "dataset": options.dataset, "checkpoint": options.checkpoint}
-    baseline_config = BaselineConfig.model_validate({k: v for k, v in given.items() if v is not None})
+    baseline_config = BaselineConfig.parse({k: v for k, v in given.items() if v is not None})
     with make_reporter(sys.stderr) as reporter:
-        bench = make_bench(load_baseline(baseline_config, options.results, reporter))
+        baseline = load_baseline(baseline_config, options.results, reporter)
+        if baseline.dataset.note:
+            reporter.line(baseline.dataset.note)
+        bench = make_bench(baseline, split)
     result = compress_trial(config, bench)
-    original, measured = bench.original, bench.measure(result.model)
+    original, measured = bench.measure(bench.model), bench.measure(result.model)
     with one_thread():
-        original["latency_ms"] = latency_ms(bench.model, bench.images[:1])
-        measured["latency_ms"] = latency_ms(result.model, bench.images[:1])
+        original["latency_ms"] = latency_ms(bench.model, bench.example)
+        measured["latency_ms"] = latency_ms(result.model, bench.example)
     metrics = relative(measured, original)
     require_finite(metrics)
     if options.out is not None:
@@ -67,7 +66,8 @@ def run(options: Namespace) -> int:
         save(result.model, options.out)
     report = {
         "key": config.key,
-        "config": config.model_dump(mode="json"),
+        "split": split,
+        "config": config.as_json(),
         "metrics": rounded(metrics),
         "original": rounded(original),
         "sites": [site.as_dict() for site in result.sites],
@@ -78,6 +78,18 @@ def run(options: Namespace) -> int:
         json.dumps({"accuracy": report["metrics"]["accuracy"], **report}, indent=2) if options.json else table(report)
     )
     return 0
+
+
+def chosen_split(name: str) -> Split:
+    """The split that ``--split`` names.
+
+    Raises:
+        UnknownNameError: there is no such split.
+    """
+    for split in get_args(Split):
+        if name == split:
+            return split  # type: ignore[no-any-return]
+    raise UnknownNameError("split", name, get_args(Split), where="--split: ")
 
 
 def chosen_config(options: Namespace) -> Any:
@@ -104,8 +116,9 @@ def rounded(metrics: dict[str, float]) -> dict[str, float]:
 def table(report: dict[str, Any]) -> str:
     """The report for people: metrics before and after, channels per set, what was left alone."""
     before, after = report["original"], report["metrics"]
-    rows = [("", "original", "compressed")]
-    rows += [(label, form.format(before[name]), form.format(after[name])) for name, label, form in SHOWN]
+    rows = [(f"on the {report['split']} split", "original", "compressed")]
+    shown = {name: metric for name, metric in METRICS.items() if name in before}
+    rows += [(metric.title, metric.show(before[name]), metric.show(after[name])) for name, metric in shown.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     out = ["  ".join((row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]))) for row in rows]
     out.append("")

@@ -49,11 +49,11 @@ def row(sweep: Any) -> dict[str, Any]:
         "name": info.name,
         "status": info.status,
         "trials": len(sweep.records),
-        "total": info.total,
+        "total": info.state.total,
         "best": max((record.metrics["accuracy"] for record in finished), default=None),
         "hypervolume": round(hypervolume(finished), 3),
-        "started_at": info.started_at,
-        "space": info.space,
+        "started_at": info.state.started_at,
+        "space": info.request.space,
     }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from core.config import TrialRecord
 from core.errors import UnknownNameError
+from core.records import TrialRecord
 from sweep.arguments import Parser
 
 EXAMPLE = "sweep logs lenet-fashion-mnist --trial 3f2a"
@@ -38,8 +38,7 @@ def run(options: Namespace) -> int:
 
 def lines(record: TrialRecord) -> list[str]:
     """What one trial has to tell."""
-    config = record.config
-    head = f"{record.key}  {config.decomposition} {config.criterion} {config.ratio:g}: {record.status}"
+    head = f"{record.key}  {record.title}: {record.status}"
     where = f", {record.seconds:.2f} s on {record.provenance['host']}" if "host" in record.provenance else ""
     reason = [f"  {record.reason}"] if record.reason else []
     return [head + where, *reason, *(f"  | {line}" for line in record.log.splitlines())]

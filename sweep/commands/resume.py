@@ -28,13 +28,13 @@ def run(options: Namespace) -> int:
     from sweep.runner import ResumeRequest, resume_sweep
     from sweep.storage.reader import read_sweep
 
-    info = read_sweep(options.results, options.name).info
+    before = read_sweep(options.results, options.name).info.request
     request = ResumeRequest(
         results=options.results,
         name=options.name,
-        cluster=chosen_cluster(options, info.cluster),
+        cluster=chosen_cluster(options, before.cluster),
         tracking_uri=options.tracking_uri,
-        limits=chosen_limits(options, info.limits),
+        limits=chosen_limits(options, before.limits),
         samples=options.samples,
     )
     with make_reporter(sys.stderr) as reporter:

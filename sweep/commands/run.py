@@ -11,7 +11,7 @@ from sweep.arguments import Parser, chosen_cluster, chosen_limits, pairs
 
 if TYPE_CHECKING:
     from search_spaces import SearchSpace
-    from sweep.session import Finished
+    from sweep.reporting.finished import Finished
 
 EXAMPLE = "sweep run lenet-fashion-mnist --search tpe --samples 200 --set criterion=l1 --name first"
 
@@ -36,10 +36,9 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Run the sweep and print its front."""
     space = chosen_space(options)
-    from sweep.backend.cluster import ClusterRequest
     from sweep.reporting.progress import make_reporter
     from sweep.runner import RunRequest, run_sweep
-    from sweep.storage.info import Limits
+    from sweep.storage.info import ClusterRequest, Limits
 
     request = RunRequest(
         space=space,

@@ -77,5 +77,5 @@ def picture(sweep: StoredSweep, as_data: bool, in_place: bool, whole: bool) -> s
     if as_data:
         return json.dumps(as_json(sweep))
     clear = "\033[H\033[2J" if in_place else ""
-    front = front_text(sweep) if (in_place or whole) and sweep.info.original else []
+    front = front_text(sweep) if (in_place or whole) and sweep.info.state.original else []
     return clear + "\n".join([*as_text(sweep), *front])

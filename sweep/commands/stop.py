@@ -20,7 +20,8 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Leave word for the sweep's process, and wait until it is gone."""
     from sweep.errors import StoreError
-    from sweep.storage.reader import STOP, is_locked, read_sweep, unwritable
+    from sweep.storage.layout import STOP
+    from sweep.storage.reader import is_locked, read_sweep, unwritable
     from sweep.storage.writer import require_own_files
 
     sweep = read_sweep(options.results, options.name)
@@ -37,12 +38,12 @@ def run(options: Namespace) -> int:
         if time.monotonic() > deadline:
             raise StoreError(
                 f"sweep {options.name!r} has been told to stop and has not ended yet; it prepares its network or writes"
-                f" to MLflow, else end process {sweep.info.pid} on {sweep.info.host} yourself"
+                f" to MLflow, else end process {sweep.info.state.pid} on {sweep.info.state.host} yourself"
             )
         time.sleep(0.1)
     sweep = read_sweep(options.results, options.name)
     print(
-        f"sweep {options.name!r} {sweep.info.status}, {len(sweep.records)} of {sweep.info.total} trials are kept;"
+        f"sweep {options.name!r} {sweep.info.status}, {len(sweep.records)} of {sweep.info.state.total} trials are kept;"
         f" 'sweep resume {options.name}' goes on"
     )
     return 0

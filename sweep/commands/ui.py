@@ -57,7 +57,8 @@ def server_command(results: Path, port: int) -> list[str]:
     Raises:
         TrackingError: there is nothing to show.
     """
-    from sweep.tracking.uri import ARTIFACTS, DATABASE, default_uri
+    from sweep.storage.layout import ARTIFACTS, DATABASE
+    from sweep.tracking.uri import default_uri
 
     if not (results / DATABASE).is_file():
         raise TrackingError(

@@ -1,30 +1,57 @@
-"""What ``sweep run`` prints at its end."""
+"""How a sweep ended (`Finished`), and what ``sweep run`` prints of it."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sweep.reporting.outcome import lines
-from sweep.reporting.progress import duration
-from sweep.session import Finished
+from sweep.reporting.outcome import Outcome, lines
+from sweep.storage.layout import TRIALS
+from sweep.text import duration
+from sweep.tracking import TrackingReport
 from sweep.tracking.uri import SERVERS
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a sweep ended.
+
+    Attributes:
+        outcome: the front, its files, the failures.
+        tracking: what came of logging to MLflow.
+        reason: why the sweep ended early; empty when it did not.
+        ended_with: exit code of what ended it: 0 where it was in good order.
+    """
+
+    outcome: Outcome
+    tracking: TrackingReport
+    reason: str = ""
+    ended_with: int = 0
+
+    @property
+    def exit_code(self) -> int:
+        """0, unless the sweep was broken off or no trial gave a result."""
+        nothing = bool(self.outcome.sweep.records) and not self.outcome.info.points
+        return self.ended_with or int(nothing)
 
 
 def as_text(finished: Finished, results: Path) -> list[str]:
     """The front as a table, the plot, the failures, what was not logged, and how to go on."""
-    outcome, info = finished.outcome, finished.outcome.sweep.info
+    outcome, state = finished.outcome, finished.outcome.sweep.info.state
+    name = outcome.sweep.info.name
     option = "" if results == Path("results") else f" --results {results}"
-    took = duration(info.seconds)
-    done = f"{len(outcome.sweep.records)} of {info.total} trials"
-    out = [f"sweep {info.name!r} {info.status}: {done} in {took}", "", outcome.table, ""]
-    if finished.stop.reason:
-        out.append(f"ended early: {finished.stop.reason}; 'sweep resume {info.name}{option}' goes on")
+    took = duration(state.seconds)
+    done = f"{len(outcome.sweep.records)} of {state.total} trials"
+    out = [f"sweep {name!r} {state.status}: {done} in {took}", "", outcome.table, ""]
+    if finished.reason:
+        out.append(f"ended early: {finished.reason}; 'sweep resume {name}{option}' goes on")
     out += lines(outcome.reasons)
     out += not_logged(finished)
     out += [f"plot   {path}" for path in outcome.files if path.suffix in (".png", ".html")]
-    out.append(f"trials {outcome.sweep.folder / 'trials.jsonl'}")
-    where = info.tracking_uri if info.tracking_uri.startswith(SERVERS) else f"sweep ui{option}"
+    out.append(f"trials {outcome.sweep.folder / TRIALS}")
+    uri = outcome.sweep.info.request.tracking_uri
+    where = uri if uri.startswith(SERVERS) else f"sweep ui{option}"
     return [*out, f"look at every trial:  {where}"]
 
 
@@ -39,16 +66,19 @@ def not_logged(finished: Finished) -> list[str]:
 
 def as_json(finished: Finished) -> dict[str, Any]:
     """The same as data."""
-    outcome, info, report = finished.outcome, finished.outcome.sweep.info, finished.tracking
+    outcome, state, report = finished.outcome, finished.outcome.sweep.info.state, finished.tracking
     return {
-        "name": info.name,
-        "status": info.status,
-        "message": info.message,
-        "seconds": round(info.seconds, 2),
+        "name": outcome.sweep.info.name,
+        "status": state.status,
+        "message": state.message,
+        "seconds": round(state.seconds, 2),
         "metrics": outcome.metrics,
-        "original": info.original,
+        "original": state.original,
         "reasons": outcome.reasons,
         "files": [str(path) for path in outcome.files],
         "mlflow": {"run_id": report.run_id, "logged": report.logged, "missing": report.missing},
-        "front": [{"key": p.key, "metrics": dict(p.metrics), "config": dict(p.config)} for p in outcome.info.front],
+        "front": [
+            {"key": p.key, "split": p.split, "metrics": dict(p.metrics), "config": dict(p.config)}
+            for p in outcome.info.front
+        ],
     }

@@ -6,29 +6,24 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from core.config import TrialRecord
 from core.errors import UsageError
-from dashboards import (
-    PLOTS,
-    ParetoInfo,
-    front_table,
-    get_pareto_info,
-    save_plot,
-    write_front_csv,
-    write_front_json,
-)
+from core.records import TrialRecord
+from dashboards import ParetoInfo, front_table, get_pareto_info, write_front_csv, write_front_json
+from sweep.storage.layout import TRIALS
 from sweep.storage.reader import StoredSweep
 
 FORMATS = ("png", "svg", "html", "csv", "json")
 AT_THE_END = ("png", "html", "csv", "json")
+PARETO = "pareto"
 
 
 @dataclass(frozen=True)
 class Outcome:
     """A sweep's result.
 
-    Args:
+    Attributes:
         sweep: as it is on disk.
         info: everything the Pareto plot shows.
         files: that were written.
@@ -50,8 +45,9 @@ class Outcome:
         """The sweep in numbers."""
         accuracies = [point.accuracy for point in self.info.points]
         best = {"best_accuracy": max(accuracies)} if accuracies else {}
+        area = {} if self.info.hypervolume is None else {"hypervolume": self.info.hypervolume}
         return {
-            "hypervolume": self.info.hypervolume,
+            **area,
             "trials_finished": float(len(accuracies)),
             "trials_failed": float(self.info.failed),
             "front_size": float(len(self.info.front)),
@@ -60,7 +56,12 @@ class Outcome:
 
 
 def make_outcome(
-    sweep: StoredSweep, formats: Sequence[str] = AT_THE_END, folder: Path | None = None, x: str = "params"
+    sweep: StoredSweep,
+    formats: Sequence[str] = AT_THE_END,
+    folder: Path | None = None,
+    x: str = "params",
+    y: str = "accuracy",
+    plot: str = PARETO,
 ) -> Outcome:
     """Find the front of ``sweep`` and write it.
 
@@ -68,23 +69,35 @@ def make_outcome(
         sweep: as read from the store.
         formats: of `FORMATS`; png, svg and html are the plot, csv and json the front.
         folder: where the files go; None: the sweep's own folder.
-        x: the size compared: params, macs, bytes or latency.
+        x: what is compared: params, macs, bytes, latency or any metric.
+        y: with what.
+        plot: which of `dashboards.PLOTS`.
 
     Raises:
-        UsageError: the sweep has no original network yet (it is still being trained).
+        UsageError: the sweep has no original network yet (it is still being trained), or a name is not known.
+        NeuronMergingError: a file cannot be written.
     """
-    info = pareto_info(sweep, x)
+    info = pareto_info(sweep, x, y)
     folder = folder or sweep.folder
-    suffix = "" if x == "params" else f"-{x}"
-    files = tuple(_write(info, folder, form, suffix) for form in formats)
+    axes = [name for name, usual in ((x, "params"), (y, "accuracy")) if name != usual]
+    suffix = "".join(f"-{name}" for name in axes)
+    files = tuple(_write(sweep, info, folder, form, suffix, plot) for form in formats)
     return Outcome(sweep, info, files, reasons_of(sweep))
 
 
-def pareto_info(sweep: StoredSweep, x: str = "params") -> ParetoInfo:
-    """What the Pareto plot of ``sweep`` shows."""
-    if "accuracy" not in sweep.info.original:
+def pareto_info(sweep: StoredSweep, x: str = "params", y: str = "accuracy") -> ParetoInfo:
+    """What the Pareto plot of ``sweep`` shows.
+
+    Raises:
+        UsageError: the sweep has no original network yet, or a name is not known.
+    """
+    return get_pareto_info(in_fixed_order(sweep.records), _original(sweep), x=x, y=y, title=sweep.info.name)
+
+
+def _original(sweep: StoredSweep) -> dict[str, float]:
+    if "accuracy" not in sweep.info.state.original:
         raise UsageError(f"sweep {sweep.info.name!r} has no trial yet: its original network is still being prepared")
-    return get_pareto_info(in_fixed_order(sweep.records), sweep.info.original, x=x, title=sweep.info.name)
+    return sweep.info.state.original
 
 
 def in_fixed_order(records: Sequence[TrialRecord]) -> list[TrialRecord]:
@@ -92,12 +105,21 @@ def in_fixed_order(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted(records, key=lambda record: record.key)
 
 
-def _write(info: ParetoInfo, folder: Path, form: str, suffix: str) -> Path:
+def _write(sweep: StoredSweep, info: ParetoInfo, folder: Path, form: str, suffix: str, plot: str) -> Path:
     if form == "csv":
         return write_front_csv(info, folder / f"front{suffix}.csv")
     if form == "json":
         return write_front_json(info, folder / f"front{suffix}.json")
-    return save_plot(PLOTS.get("pareto"), info, folder / f"pareto{suffix}.{form}")
+    from dashboards import PLOTS, save_plot  # they draw, which takes a second to load
+
+    chosen = PLOTS.get(plot)
+    shown = info if plot == PARETO else _info_of(chosen, sweep, info)
+    return save_plot(chosen, shown, folder / f"{plot}{suffix}.{form}")
+
+
+def _info_of(plot: Any, sweep: StoredSweep, info: ParetoInfo) -> Any:
+    records, title = in_fixed_order(sweep.records), sweep.info.name
+    return plot.get_info(records, _original(sweep), x=info.x, y=info.y_metric.name, title=title)
 
 
 def reasons_of(sweep: StoredSweep) -> dict[str, int]:
@@ -110,4 +132,4 @@ def lines(reasons: dict[str, int], most: int = 5) -> Iterable[str]:
     for reason, count in list(reasons.items())[:most]:
         yield f"{count} failed: {reason}"
     if len(reasons) > most:
-        yield f"and {len(reasons) - most} other reasons; see trials.jsonl"
+        yield f"and {len(reasons) - most} other reasons; see {TRIALS}"

@@ -8,7 +8,9 @@ import time
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
-from sweep.storage.info import Progress
+from core.metrics import METRICS
+from sweep.reporting.meter import Progress
+from sweep.text import duration
 
 PLAIN_SECONDS = 5.0
 
@@ -44,19 +46,10 @@ def describe(progress: Progress) -> str:
     if progress.done < progress.total and math.isfinite(progress.eta_seconds):
         parts.append(f"{duration(progress.eta_seconds)} left")
     if progress.best is not None:
-        metrics = progress.best.metrics
-        parts.append(f"best {metrics['accuracy']:.2f} % at {100 * metrics['params_fraction']:.0f} % of the parameters")
+        metrics, accuracy = progress.best.metrics, METRICS["accuracy"]
+        best = f"{accuracy.show(metrics['accuracy'])} {accuracy.unit}"
+        parts.append(f"best {best} at {100 * metrics['params_fraction']:.0f} % of the parameters")
     return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person writes them: 45 s, 3 min 20 s, 2 h 5 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 class PlainReporter:

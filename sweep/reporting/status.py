@@ -9,15 +9,16 @@ from typing import Any
 
 from core.pareto import pareto_front
 from dashboards import front_table
+from sweep.reporting.meter import Progress, progress_of
 from sweep.reporting.outcome import in_fixed_order, lines, pareto_info, reasons_of
 from sweep.reporting.progress import describe
-from sweep.storage.info import Progress, progress_of
+from sweep.storage.layout import TRIALS
 from sweep.storage.reader import StoredSweep
 
 
 def progress(sweep: StoredSweep) -> Progress:
     """How far it is; a sweep that does not run has no rate."""
-    found = progress_of(sweep.records, sweep.info.total, time.time())
+    found = progress_of(sweep.records, sweep.info.state.total, time.time())
     return found if sweep.info.status == "running" else replace(found, rate=0.0, eta_seconds=math.nan)
 
 
@@ -26,9 +27,9 @@ def as_json(sweep: StoredSweep) -> dict[str, Any]:
     info, found = sweep.info, progress(sweep)
     return {
         "name": info.name,
-        "space": info.space,
+        "space": info.request.space,
         "status": info.status,
-        "message": info.message,
+        "message": info.state.message,
         "finished": found.finished,
         "failed": found.failed,
         "stopped": found.stopped,
@@ -39,21 +40,25 @@ def as_json(sweep: StoredSweep) -> dict[str, Any]:
         "best_accuracy": found.best.metrics["accuracy"] if found.best else None,
         "reasons": reasons_of(sweep),
         "torn_lines": sweep.torn_lines,
+        "foreign_lines": sweep.foreign_lines,
         "front": front_of(sweep),
     }
 
 
 def front_of(sweep: StoredSweep) -> list[dict[str, Any]]:
-    """The front so far: key, accuracy and fraction of parameters, the smallest first."""
-    names = ("accuracy", "params_fraction")
-    front = pareto_front(in_fixed_order(sweep.records))
-    return [{"key": record.key} | {name: record.metrics[name] for name in names} for record in front]
+    """The front so far: key, split, accuracies and fraction of parameters, the smallest first."""
+    names = ("accuracy", "test_accuracy", "params_fraction")
+    return [
+        {"key": record.key, "split": record.split}
+        | {name: record.metrics[name] for name in names if name in record.metrics}
+        for record in pareto_front(in_fixed_order(sweep.records))
+    ]
 
 
 def as_text(sweep: StoredSweep) -> list[str]:
     """The state in a line, with what is wrong below."""
-    why = f" ({sweep.info.message})" if sweep.info.message else ""
-    torn = [f"  {sweep.torn_lines} damaged lines in trials.jsonl are left out"] if sweep.torn_lines else []
+    why = f" ({sweep.info.state.message})" if sweep.info.state.message else ""
+    torn = [f"  {line}" for line in unread(sweep)]
     failed = [f"  {line}" for line in lines(reasons_of(sweep))]
     running = f"{sweep.running} running, " if sweep.running else ""
     go_on = [f"  go on with it: sweep resume {sweep.info.name}"] if resumable(sweep) else []
@@ -61,9 +66,16 @@ def as_text(sweep: StoredSweep) -> list[str]:
     return [head, *torn, *failed, *go_on]
 
 
+def unread(sweep: StoredSweep) -> list[str]:
+    """What of ``trials.jsonl`` is not shown, in sentences."""
+    torn, foreign = sweep.torn_lines, sweep.foreign_lines
+    out = [f"{torn} damaged lines in {TRIALS} are left out"] if torn else []
+    return out + ([f"{foreign} lines in {TRIALS} are of another version and stay as they are"] if foreign else [])
+
+
 def resumable(sweep: StoredSweep) -> bool:
     """True when it ended before all of its trials were done."""
-    return sweep.info.status not in ("running", "finished") and len(sweep.records) < sweep.info.total
+    return sweep.info.status not in ("running", "finished") and len(sweep.records) < sweep.info.state.total
 
 
 def front_text(sweep: StoredSweep) -> list[str]:

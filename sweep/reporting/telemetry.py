@@ -1,7 +1,7 @@
 """How a sweep goes, as metrics of its Ray cluster: Prometheus reads them there, Grafana draws them.
 
 Ray's agents export them with the prefix ``ray_`` on every node's metrics port (``ray start --metrics-export-port``),
-about ten seconds behind. `METRICS` says what each means; each has the tag ``sweep``, the sweep's name.
+about ten seconds behind. `GAUGES` says what each means; each has the tag ``sweep``, the sweep's name.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sweep.storage.info import Progress
+from core.metrics import METRICS
+from sweep.reporting.meter import Progress
 
-METRICS = {
+GAUGES = {
     "sweep_trials": "trials by status: finished, failed, stopped, waiting",
     "sweep_trials_per_second": "trials per second of late",
     "sweep_eta_seconds": "seconds until the last trial ends, at this rate",
     "sweep_hypervolume": "hypervolume of the front so far",
-    "sweep_best_accuracy": "best top-1 accuracy so far, in percent",
+    "sweep_best_accuracy": f"best {METRICS['accuracy'].label} so far, in percent",
     "sweep_workers": "workers that the sweep uses",
 }
 PERIOD = 5.0
@@ -70,4 +71,4 @@ def _gauges() -> dict[str, Any]:
     from ray.util.metrics import Gauge
 
     keys = {"sweep_trials": ("sweep", "status")}
-    return {name: Gauge(name, text, tag_keys=keys.get(name, ("sweep",))) for name, text in METRICS.items()}
+    return {name: Gauge(name, text, tag_keys=keys.get(name, ("sweep",))) for name, text in GAUGES.items()}

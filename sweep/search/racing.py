@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from core.errors import UsageError
+from core.metrics import METRICS
 from search_spaces import SearchDefaults
-
-JUDGED = ("accuracy", "params", "macs", "bytes", "params_fraction", "macs_fraction", "bytes_fraction")
 
 
 def check_race(search: SearchDefaults) -> None:
@@ -15,7 +14,7 @@ def check_race(search: SearchDefaults) -> None:
         UsageError: an objective is neither ``accuracy`` nor a size that is known before the evaluation.
     """
     for name in search.objectives:
-        if name not in JUDGED:
+        if name != "accuracy" and not METRICS[name].known:
             raise UsageError(
                 f"--race stops trials that are beaten in accuracy and size, but this space also optimises {name!r};"
                 " leave --race out, or set search.objectives to others"

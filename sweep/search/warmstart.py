@@ -1,7 +1,7 @@
 """What a new sweep learns from earlier ones.
 
-Results on the same original network are taken over: nothing is evaluated twice, and the optimiser knows them from the
-start. Of a sweep on another network, the configurations on its front are tried first.
+Results on the same original network and the same split of its data are taken over: nothing is evaluated twice, and the
+optimiser knows them from the start. Of any other sweep, the configurations on its front are tried first.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.config import TrialConfig, TrialRecord
+from core.config import TrialConfig
 from core.pareto import pareto_front
+from core.records import Split, TrialRecord
 from search_spaces import SearchSpace
-from sweep.search.planner import TAKEN_FROM
+from sweep.search.base import TAKEN_FROM, placed
 from sweep.storage.reader import StoredSweep, read_sweep
 
 
@@ -38,26 +39,27 @@ class WarmStart:
         """Of the sweeps."""
         return [sweep.info.name for sweep in self.sweeps]
 
-    def records_for(self, baseline_key: str) -> list[TrialRecord]:
-        """Finished records of the same original network that lie in the space, each configuration once."""
+    def records_for(self, baseline_key: str, split: Split) -> list[TrialRecord]:
+        """Finished records of the same original network and split that lie in the space, each configuration once."""
         found: dict[str, TrialRecord] = {}
         for sweep in self.sweeps:
-            if sweep.info.baseline_key == baseline_key:
-                source = {TAKEN_FROM: sweep.info.name}
-                for record in filter(self._usable, sweep.records):
-                    mark = {"provenance": {**record.provenance, **source}}
-                    found.setdefault(record.key, record.model_copy(update=mark))
+            for record in filter(self._usable, sweep.records):
+                if sweep.info.state.baseline_key == baseline_key and record.split == split:
+                    key = TrialConfig.parse(record.config).key
+                    mark = {"key": key, "provenance": {**record.provenance, TAKEN_FROM: sweep.info.name}}
+                    found.setdefault(key, record.model_copy(update=mark))
         return list(found.values())
 
-    def hints_for(self, baseline_key: str) -> list[TrialConfig]:
-        """Configurations of the space on the fronts of other networks, each once."""
+    def hints_for(self, baseline_key: str, split: Split) -> list[TrialConfig]:
+        """Configurations of the space on the fronts of other networks or splits, each once."""
         found: dict[str, TrialConfig] = {}
         for sweep in self.sweeps:
-            if sweep.info.baseline_key != baseline_key:
-                for record in pareto_front(sweep.records):
-                    if self._usable(record):
-                        found.setdefault(record.key, record.config)
+            other = sweep.info.state.baseline_key != baseline_key
+            for record in pareto_front([r for r in sweep.records if other or r.split != split]):
+                if self._usable(record):
+                    config = TrialConfig.parse(record.config)
+                    found.setdefault(config.key, config)
         return list(found.values())
 
     def _usable(self, record: TrialRecord) -> bool:
-        return record.status == "finished" and self.space.assignment(record.config) is not None
+        return record.status == "finished" and placed(self.space, record) is not None

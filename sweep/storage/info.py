@@ -1,28 +1,31 @@
-"""What a sweep is (`SweepInfo`, kept as ``sweep.json``) and how far it is (`Progress`); frozen data, nothing else."""
+"""What a sweep is (`SweepRequest`), how it goes (`SweepState`), and both together as ``sweep.json`` has them.
+
+All are frozen and checked whenever one is made, by ``dataclasses.replace`` too: a misspelt field or a value out of
+bounds never reaches the disk. The file is flat: the fields of the request and of the state beside one another.
+"""
 
 from __future__ import annotations
 
-import bisect
-import math
-from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
+import json
+import re
+from dataclasses import field, fields, replace
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
-from core.config import TrialRecord
-from sweep.backend.cluster import ClusterRequest
+from core.complaints import explain
+from core.errors import UsageError, nearest
+from core.files import NAME
+from core.identity import KEY_VERSION
 
 Status = Literal["running", "finished", "stopped", "interrupted", "failed"]
 """``stopped``: ended early by a limit or by ``sweep stop``; ``interrupted``: by a signal or a crash."""
-
-RATE_WINDOW_SECONDS = 30.0
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-"""What a sweep and its space may be called: both become names of files."""
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Seconds = Annotated[float, Field(ge=0, lt=1e11)]
 """A time span, or a time since the epoch."""
 Count = Annotated[int, Field(ge=0, le=10**9)]
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Limits(BaseModel):
@@ -35,38 +38,93 @@ class Limits(BaseModel):
     trial_seconds: float | None = Field(None, gt=0, description="a trial that takes longer has failed")
 
 
-class SweepInfo(BaseModel):
-    """Everything about a sweep but its records: enough to say what was done and to do it again."""
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class ClusterRequest:
+    """What a sweep asks of Ray.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    Attributes:
+        workers: how many at once; None: one per CPU.
+        gpus_per_trial: GPUs (or a fraction) for each worker.
+        address: ``host:port`` of a cluster's head, ``auto`` for one on this machine, None: start a private one.
+    """
 
-    name: str = Field(pattern=NAME)
-    space: str = Field(pattern=NAME, description="name of the search space")
-    resolved: dict[str, Any] = Field(description="the space after every default and --set")
+    workers: int | None = None
+    gpus_per_trial: float = 0.0
+    address: str | None = None
+
+
+@dataclass(frozen=True, config=STRICT)
+class SweepRequest:
+    """What was asked for; only ``sweep resume`` asks for something else.
+
+    Attributes:
+        name: of the sweep.
+        space: name of the search space.
+        resolved: the space after every default and --set.
+        search: the algorithm.
+        samples: configurations to try; None: as the space says.
+        seed: of the search's random draws.
+        race: stop trials that are beaten.
+        limits: what ends the sweep or a trial early.
+        cluster: workers and where they run.
+        tracking_uri: of MLflow, without passwords.
+        key_version: under which its trials have their keys (see `core.identity`).
+    """
+
+    name: Name
+    space: Name
+    resolved: dict[str, Any]
     search: str
     samples: int | None = None
     seed: int = 0
-    total: Count = Field(description="number of configurations to try")
-    status: Status = "running"
-    message: str = Field("", description="why it ended early")
-    race: bool = Field(False, description="evaluate in slices and stop trials that are beaten")
+    race: bool = False
     limits: Limits = Limits()
     cluster: ClusterRequest = ClusterRequest()
-    lag: Count = Field(0, description="how many configurations an optimiser draws ahead of the results it knows")
-    hints: list[dict[str, Any]] = Field(default_factory=list, description="configurations to try first")
+    tracking_uri: str = ""
+    key_version: Annotated[int, Field(ge=1)] = 1
+
+
+@dataclass(frozen=True, config=STRICT)
+class SweepState:
+    """How a sweep goes.
+
+    Attributes:
+        total: number of configurations to try.
+        status: see `Status`.
+        message: why it ended early.
+        lag: how many configurations an optimiser draws ahead of the results it knows.
+        hints: configurations to try first.
+        pid: process that runs it, or ran it last; 0: none did yet.
+        host: where that process is.
+        workers: how many it uses.
+        started_at: seconds since the epoch.
+        resumed_at: when it was last resumed; 0: never.
+        ended_at: 0: not yet.
+        earlier_seconds: how long it ran before it was last resumed.
+        baseline_key: identity of the original network.
+        original: metrics of the original network.
+        dataset: what trials are evaluated on.
+        versions: of the packages that decide the results.
+        run_id: the MLflow parent run.
+    """
+
+    total: Count
+    status: Status = "running"
+    message: str = ""
+    lag: Count = 0
+    hints: list[dict[str, Any]] = field(default_factory=list)
     pid: int = 0
     host: str = ""
     workers: Count = 0
-    started_at: Seconds = Field(0.0, description="seconds since the epoch")
-    resumed_at: Seconds = Field(0.0, description="when it was last resumed")
+    started_at: Seconds = 0.0
+    resumed_at: Seconds = 0.0
     ended_at: Seconds = 0.0
-    earlier_seconds: Seconds = Field(0.0, description="how long it ran before it was last resumed")
+    earlier_seconds: Seconds = 0.0
     baseline_key: str = ""
-    original: dict[str, float] = Field(default_factory=dict, description="metrics of the original network")
-    dataset: dict[str, Any] = Field(default_factory=dict, description="what trials are evaluated on")
-    versions: dict[str, str] = Field(default_factory=dict)
-    tracking_uri: str = ""
-    run_id: str = Field("", description="the MLflow parent run")
+    original: dict[str, float] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    run_id: str = ""
 
     @property
     def seconds(self) -> float:
@@ -74,68 +132,73 @@ class SweepInfo(BaseModel):
         return self.earlier_seconds + max(0.0, self.ended_at - max(self.started_at, self.resumed_at))
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a sweep is.
+@dataclass(frozen=True, config=STRICT)
+class SweepInfo:
+    """Everything about a sweep but its records: enough to say what was done and to do it again."""
 
-    Args:
-        finished: trials with a result; failed: trials without; stopped: trials that racing gave up early.
-        total: all of them, when the sweep is done.
-        rate: trials per second lately; 0 when unknown.
-        eta_seconds: expected time to the end; NaN when unknown.
-        best: the most accurate record so far.
-    """
-
-    finished: int
-    failed: int
-    stopped: int
-    total: int
-    rate: float
-    eta_seconds: float
-    best: TrialRecord | None
+    request: SweepRequest
+    state: SweepState
 
     @property
-    def done(self) -> int:
-        """Trials that are over, well or not."""
-        return self.finished + self.failed + self.stopped
+    def name(self) -> str:
+        """Of the sweep."""
+        return self.request.name
+
+    @property
+    def status(self) -> Status:
+        """How it goes."""
+        return self.state.status
+
+    def renamed(self, name: str) -> SweepInfo:
+        """The same sweep under another name."""
+        return replace(self, request=replace(self.request, name=name))
+
+    def to_json(self) -> str:
+        """The text of ``sweep.json``."""
+        values = ADAPTER.dump_python(self, mode="json")
+        return json.dumps({**values["request"], **values["state"]}, indent=1)
 
 
-class Meter:
-    """Counts records as they end; the rate is that of the last `RATE_WINDOW_SECONDS`."""
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._counts = {"finished": 0, "failed": 0, "stopped": 0}
-        self._ends: deque[float] = deque()
-        self._started_at = math.inf
-        self._best: TrialRecord | None = None
-
-    def add(self, record: TrialRecord) -> None:
-        """Count one record."""
-        self._counts[record.status] += 1
-        self._started_at = min(self._started_at, record.started_at)
-        bisect.insort(self._ends, record.started_at + record.seconds)
-        if record.status == "finished" and (self._best is None or _accuracy(record) > _accuracy(self._best)):
-            self._best = record
-
-    def progress(self, now: float) -> Progress:
-        """How far it is at the time ``now`` (seconds since the epoch)."""
-        while self._ends and self._ends[0] < now - RATE_WINDOW_SECONDS:
-            self._ends.popleft()
-        window = max(min(RATE_WINDOW_SECONDS, now - self._started_at), 1.0)
-        rate = len(self._ends) / window
-        left = self.total - sum(self._counts.values())
-        eta = left / rate if rate > 0 else math.nan
-        return Progress(**self._counts, total=self.total, rate=rate, eta_seconds=eta, best=self._best)
+ADAPTER: TypeAdapter[SweepInfo] = TypeAdapter(SweepInfo)
+REQUESTED, STATED = ({part.name for part in fields(kind)} for kind in (SweepRequest, SweepState))
 
 
-def progress_of(records: Iterable[TrialRecord], total: int, now: float) -> Progress:
-    """How far a sweep with these ``records`` is at the time ``now``."""
-    meter = Meter(total)
-    for record in records:
-        meter.add(record)
-    return meter.progress(now)
+def parse_info(text: bytes | str) -> SweepInfo:
+    """Read the text of ``sweep.json``.
+
+    Raises:
+        UsageError: it is no JSON, or something in it is unknown or out of bounds; one sentence says what.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UsageError("it is no JSON") from None
+    if not isinstance(values, dict):
+        raise UsageError("it holds no table")
+    for name in values.keys() - REQUESTED - STATED:
+        raise UsageError(f"unknown key {name!r}; {nearest(name, REQUESTED | STATED)}")
+    parts = {"request": {n: v for n, v in values.items() if n in REQUESTED}}
+    parts["state"] = {n: v for n, v in values.items() if n in STATED}
+    try:
+        return ADAPTER.validate_python(parts)
+    except ValidationError as error:
+        raise UsageError(re.sub("^(request|state)[.]", "", explain(error, BaseModel))) from None
 
 
-def _accuracy(record: TrialRecord) -> float:
-    return record.metrics.get("accuracy", -math.inf)
+def require_key_version(info: SweepInfo) -> None:
+    """Look whether the sweep's trials would have the same keys today, so that none of them runs twice.
+
+    Raises:
+        UsageError: its keys are of another version.
+    """
+    found, name = info.request.key_version, info.name
+    if found > KEY_VERSION:
+        raise UsageError(
+            f"sweep {name!r} was written by a newer release (key version {found}, this one knows {KEY_VERSION}):"
+            " upgrade, then go on with it"
+        )
+    if found < KEY_VERSION:
+        raise UsageError(
+            f"sweep {name!r} was written by an older release (key version {found}, now {KEY_VERSION}), whose defaults"
+            " mean something else today, so its trials would run again; begin a new sweep"
+        )

@@ -25,14 +25,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from core.errors import UsageError
-from sweep.arguments import MIRRORED
 from sweep.errors import HIDDEN, StoreError, first_line, masked
-from sweep.storage.reader import LIVE, LOCK, RESERVE, STOP
-from sweep.tracking.uri import ARTIFACTS, DATABASE
+from sweep.storage.layout import ARTIFACTS, DATABASE, LIVE, LOCK, MIRRORED, RESERVE, STOP
 
 PERIOD = 30.0
 LEFT_OUT = {MIRRORED, LIVE, LOCK, RESERVE, STOP, ARTIFACTS}
-CACHE = "SWEEP_CACHE_DIR"
+CACHE_DIR = "SWEEP_CACHE_DIR"
 _addresses: dict[Path, str] = {}
 """Of the folders that this process has fetched; with keys, so never written down."""
 
@@ -43,7 +41,7 @@ def fetch(uri: str) -> Path:
     A file that changed here since it was last pushed stays as it is; if it changed there too, the one from there is
     taken and the local one kept beside it, named ``.kept``.
     """
-    home = Path(os.environ.get(CACHE) or Path.home() / ".cache" / "neuron-merging-sweep")
+    home = Path(os.environ.get(CACHE_DIR) or Path.home() / ".cache" / "neuron-merging-sweep")
     folder = home / hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:16]
     _addresses[folder] = uri
     mirror = Mirror(uri, folder)

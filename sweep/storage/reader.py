@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import math
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
 
 from pydantic import ValidationError
 
-from core.config import TrialRecord, explain
-from core.errors import NeuronMergingError, UnknownNameError, UsageError, shortened
+from core.errors import UnknownNameError, UsageError, shortened
+from core.files import FULL
+from core.records import Record, SplitRecord, TrialRecord, parse_record
 from sweep.errors import StoreError
-from sweep.storage.info import SweepInfo
+from sweep.storage.info import SweepInfo, parse_info
+from sweep.storage.layout import INFO, LIVE, LOCK, TRIALS, is_name
 
-INFO, TRIALS, LOCK, RESERVE, STOP, LIVE = "sweep.json", "trials.jsonl", "lock", "reserve", "stop", "live.json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 LARGEST = 2**26
 """More bytes than any ``sweep.json`` or line of ``trials.jsonl`` has."""
 COMPARED = ("accuracy", "params_fraction")
@@ -33,12 +31,14 @@ LATEST = 1e11
 class StoredSweep:
     """A sweep as read from disk.
 
-    Args:
+    Attributes:
         info: what it is; its status is ``interrupted`` when it says ``running`` but nobody runs it.
-        records: in the order in which they ended.
-        torn_lines: lines that are no records (a crash cut them short).
+        records: in the order in which they ended, each with what it reached on other splits.
+        torn_lines: lines that are no JSON (a crash cut them short, or somebody edited them).
         folder: where it lies.
         running: how many trials are under way, as far as it runs.
+        foreign_lines: lines that are whole and mean nothing to this release; they stay as they are.
+        tested: keys of the trials that were evaluated on the test split as well, well or not.
     """
 
     info: SweepInfo
@@ -46,6 +46,8 @@ class StoredSweep:
     torn_lines: int
     folder: Path
     running: int = 0
+    foreign_lines: int = 0
+    tested: frozenset[str] = frozenset()
 
 
 def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
@@ -64,19 +66,25 @@ def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
     folder = require_sweep(results, name)
     require_files(folder)
     try:
-        info = SweepInfo.model_validate_json(_bounded(folder / INFO))
-        records, torn = _parse(folder / TRIALS, whole)
+        info = parse_info(_bounded(folder / INFO))
+        lines = _parse(folder / TRIALS, whole)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
-    except ValidationError as error:
-        raise StoreError(
-            f"{folder / INFO}: {explain(error, SweepInfo)}; it was damaged or is of another version"
-        ) from None
-    if NAME.fullmatch(name):
-        info = info.model_copy(update={"name": name})  # its folder was given another name
+    except UsageError as error:
+        raise StoreError(f"{folder / INFO}: {error}; it was damaged or is of another version") from None
+    if is_name(name):
+        info = info.renamed(name)  # its folder was given another name
     if info.status == "running" and not is_locked(folder):
-        info = info.model_copy(update={"status": "interrupted", "message": "its process is gone"})
-    return StoredSweep(info, records, torn, folder, _running(folder) if info.status == "running" else 0)
+        info = replace(info, state=replace(info.state, status="interrupted", message="its process is gone"))
+    return StoredSweep(
+        info=info,
+        records=lines.joined(),
+        torn_lines=lines.torn,
+        folder=folder,
+        running=_running(folder) if info.status == "running" else 0,
+        foreign_lines=lines.foreign,
+        tested=frozenset(lines.tests),
+    )
 
 
 def require_sweep(results: Path, name: str) -> Path:
@@ -114,7 +122,7 @@ def is_locked(folder: Path) -> bool:
 
 def unwritable(folder: Path, error: OSError) -> StoreError:
     """The error for a folder that cannot be written, with the remedy."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in FULL
     remedy = "free some space" if full else "check its permissions, or give another folder with --results"
     return StoreError(f"{folder}: cannot be written ({error.strerror or error}); {remedy}")
 
@@ -126,21 +134,51 @@ def _running(folder: Path) -> int:
         return 0  # not yet, or just being replaced
 
 
-def _parse(trials: Path, whole: bool) -> tuple[list[TrialRecord], int]:
-    records: dict[str, TrialRecord] = {}
-    torn = 0
+@dataclass
+class _Lines:
+    """What the lines of ``trials.jsonl`` say."""
+
+    records: dict[str, TrialRecord] = field(default_factory=dict)
+    tests: dict[str, SplitRecord] = field(default_factory=dict)
+    torn: int = 0
+    foreign: int = 0
+
+    def joined(self) -> list[TrialRecord]:
+        """The records, each with what it reached on the test split."""
+        return [self.tests[key].joined(r) if key in self.tests else r for key, r in self.records.items()]
+
+
+def _parse(trials: Path, whole: bool) -> _Lines:
+    found = _Lines()
     with trials.open("rb") as file:
         for line in _lines(file):
-            try:
-                record = TrialRecord.model_validate_json(line)
-            except (ValidationError, NeuronMergingError):
-                torn += bool(line.strip())
+            if not line.strip():
                 continue
-            if _is_sound(record):
-                records.setdefault(record.key, record if whole else slim(record))
+            try:
+                record = _record(line)
+            except (ValueError, RecursionError):  # no JSON
+                found.torn += 1
+                continue
+            if isinstance(record, TrialRecord) and _is_sound(record):
+                found.records.setdefault(record.key, record if whole else slim(record))
+            elif isinstance(record, SplitRecord) and _is_finite(record):
+                found.tests.setdefault(record.key, record)
             else:
-                torn += 1
-    return list(records.values()), torn
+                found.foreign += 1
+    return found
+
+
+def _record(line: bytes) -> Record | None:
+    """The record that a line holds; None: it is JSON, and no record as this release knows them.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return parse_record(line)
+    except ValidationError:
+        json.loads(line)
+        return None
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
@@ -153,13 +191,13 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 def _is_sound(record: TrialRecord) -> bool:
     """Whether a record can be what a trial gave: finite numbers, and what is compared where it has finished."""
-    metrics = record.metrics
-    times = (record.started_at, record.seconds, record.evaluate_seconds)
-    return (
-        all(0 <= value < LATEST for value in times)
-        and 0 <= record.images < LATEST
-        and all(math.isfinite(value) for value in metrics.values())
-        and (record.status != "finished" or all(name in metrics for name in COMPARED))
+    complete = record.status != "finished" or all(name in record.metrics for name in COMPARED)
+    return _is_finite(record) and 0 <= record.evaluate_seconds < LATEST and complete
+
+
+def _is_finite(record: Record) -> bool:
+    return all(0 <= value < LATEST for value in (record.started_at, record.seconds, record.images)) and all(
+        math.isfinite(value) for value in record.metrics.values()
     )
 
 

@@ -1,12 +1,4 @@
-"""The results store: one folder a sweep, the truth about it.
-
-::
-
-    results/NAME/sweep.json     what the sweep is (`SweepInfo`), replaced atomically
-    results/NAME/trials.jsonl   one record a line, only ever appended to
-    results/NAME/lock           held by the process that runs the sweep, free as soon as it is gone
-    results/NAME/live.json      how many trials are under way, while it runs
-    results/NAME/stop           left by ``sweep stop``
+"""The results store: one folder a sweep (see `sweep.storage.layout`), the truth about it.
 
 Every record is handed to the operating system before the next is taken, so a killed process loses none; the file is
 forced to the disk at most once a second, so a power cut loses the records of a second. A line that a crash cut short
@@ -25,25 +17,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from core.config import TrialRecord
 from core.errors import NeuronMergingError, UsageError
+from core.records import Record
 from sweep.errors import StoreError
-from sweep.storage.info import SweepInfo
-from sweep.storage.layout import check_name
+from sweep.storage.info import SweepInfo, SweepRequest, SweepState
+from sweep.storage.layout import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS, check_name
 from sweep.storage.locks import hold
-from sweep.storage.reader import (
-    INFO,
-    LIVE,
-    LOCK,
-    RESERVE,
-    STOP,
-    TRIALS,
-    read_sweep,
-    require_sweep,
-    unwritable,
-)
+from sweep.storage.reader import read_sweep, require_sweep, unwritable
 
 SYNC_SECONDS = LIVE_SECONDS = 1.0
 RESERVE_BYTES = 2**20
@@ -69,7 +51,7 @@ class Store:
             self._trials = (folder / TRIALS).open("ab", buffering=0)
         except OSError as error:
             raise unwritable(folder, error) from None
-        self.update()
+        self.save()
 
     def __enter__(self) -> Store:
         return self
@@ -77,7 +59,7 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def append(self, record: TrialRecord) -> None:
+    def append(self, record: Record) -> None:
         """Add one record. Never raises: what cannot be written is kept, tried again, and told by ``trouble``.
 
         On a full disk the reserve is given up, so that records which are already computed can still be stored; a
@@ -108,13 +90,22 @@ class Store:
             temporary.write_text(json.dumps({"running": running}))
             temporary.replace(self.folder / LIVE)
 
-    def update(self, **changes: Any) -> None:
-        """Change fields of the sweep's info and write it, so that a reader sees the old or the new one."""
-        self.info = self.info.model_copy(update=changes)
+    @property
+    def state(self) -> SweepState:
+        """How the sweep goes, as it was last saved."""
+        return self.info.state
+
+    def save(self, state: SweepState | None = None, request: SweepRequest | None = None) -> None:
+        """Write what the sweep is, with another state or request, so that a reader sees the old or the new one.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self.info = SweepInfo(request or self.info.request, state or self.info.state)
         temporary = self.folder / f"{INFO}.new"
         try:
             with temporary.open("w") as file:
-                file.write(self.info.model_dump_json(indent=1))
+                file.write(self.info.to_json())
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.folder / INFO)
@@ -264,8 +255,8 @@ def _taken(results: Path, name: str) -> UsageError:
 
 
 def _running(results: Path, name: str) -> UsageError:
-    info = read_sweep(results, name).info
+    state = read_sweep(results, name).info.state
     return UsageError(
-        f"sweep {name!r} is running (process {info.pid} on {info.host}); 'sweep status {name}' shows how far it is,"
+        f"sweep {name!r} is running (process {state.pid} on {state.host}); 'sweep status {name}' shows how far it is,"
         f" 'sweep stop {name}' ends it"
     )

@@ -13,8 +13,8 @@ from mlflow.exceptions import MlflowException
 
 from sweep.storage.info import SweepInfo
 from sweep.storage.locks import hold
-from sweep.tracking.sinks import Sink, dataset_input, make_sink
-from sweep.tracking.view import VALUE_LIMIT, DatasetCard
+from sweep.tracking.sinks import Sink, children_of, dataset_input, make_sink
+from sweep.tracking.view import VALUE_LIMIT, Amendment, DatasetCard
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that the UI need not guess, and ask
 
@@ -54,15 +54,23 @@ class SweepRuns:
         with alone(uri):
             self._client = MlflowClient(tracking_uri=uri)
             experiment = self._experiment(artifacts)
-        self.run_id = self._parent(experiment)
-        values = {"search": info.search, "samples": info.samples, "seed": info.seed, "total": info.total}
+        self._experiment_id, self.run_id = experiment, self._parent(experiment)
+        request, state = info.request, info.state
+        values = {"search": request.search, "samples": request.samples, "seed": request.seed, "total": state.total}
         known = self._client.get_run(self.run_id).data.params  # of an earlier session; a parameter never changes
         params = [Param(name, str(value)) for name, value in values.items() if value is not None and name not in known]
-        versions = [RunTag(f"sweep.version.{name}", version) for name, version in info.versions.items()]
-        self._client.log_batch(self.run_id, self._metrics("original_", info.original), params, versions)
+        versions = [RunTag(f"sweep.version.{name}", version) for name, version in state.versions.items()]
+        self._client.log_batch(self.run_id, self._metrics("original_", state.original), params, versions)
         self._client.log_inputs(self.run_id, datasets=[dataset_input(card)])
-        self._client.log_text(self.run_id, json.dumps(info.resolved, indent=1), "space.json")
+        self._client.log_text(self.run_id, json.dumps(request.resolved, indent=1), "space.json")
         self.sink: Sink = make_sink(self._client, uri, experiment, self.run_id, card)
+
+    def amend(self, amendments: Sequence[Amendment]) -> None:
+        """Add metrics to child runs that are there; doing it again changes nothing."""
+        for later in amendments:
+            metrics = [Metric(name, value, later.at, 0) for name, value in later.metrics.items()]
+            for run in children_of(self._client, self._experiment_id, self.run_id, later.key).values():
+                self._client.log_batch(run.info.run_id, metrics)
 
     def close(self, status: str, metrics: Mapping[str, float], artifacts: Sequence[Path]) -> None:
         """End the parent run.
@@ -78,7 +86,7 @@ class SweepRuns:
         self._client.set_terminated(self.run_id, status)
 
     def _experiment(self, artifacts: str | None) -> str:
-        name = self._info.space
+        name = self._info.request.space
         found = self._client.get_experiment_by_name(name)
         if found is None:
             root = f"{artifacts}/{name}" if artifacts else None
@@ -94,8 +102,8 @@ class SweepRuns:
 
     def _parent(self, experiment: str) -> str:
         """The sweep's own run; found again where an earlier attempt, or an earlier process, has made it."""
-        info, start = self._info, round(self._info.started_at * 1e3)
-        tags = {"sweep.name": info.name, "sweep.started": str(start), "sweep.baseline": info.baseline_key}
+        info, start = self._info, round(self._info.state.started_at * 1e3)
+        tags = {"sweep.name": info.name, "sweep.started": str(start), "sweep.baseline": info.state.baseline_key}
         same = f"tags.`sweep.name` = '{info.name}' and tags.`sweep.started` = '{start}'"
         found = self._client.search_runs([experiment], same, max_results=1)
         if not found:
@@ -106,5 +114,5 @@ class SweepRuns:
         return run_id
 
     def _metrics(self, prefix: str, values: Mapping[str, float]) -> list[Metric]:
-        now = round(self._info.started_at * 1e3)
+        now = round(self._info.state.started_at * 1e3)
         return [Metric(f"{prefix}{name}"[:VALUE_LIMIT], value, now, 0) for name, value in values.items()]

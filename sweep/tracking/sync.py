@@ -9,12 +9,12 @@ from pydantic import TypeAdapter, ValidationError
 from core.errors import UsageError
 from sweep.errors import StoreError
 from sweep.reporting.outcome import make_outcome
-from sweep.session import RUN_STATUS
-from sweep.storage.reader import INFO, StoredSweep, read_sweep
+from sweep.storage.layout import INFO
+from sweep.storage.reader import StoredSweep, read_sweep
 from sweep.tracking import Tracker, TrackingReport, check_tracking
-from sweep.tracking.tracker import Closing
+from sweep.tracking.tracker import Ending
 from sweep.tracking.uri import artifacts_of, uri_of
-from sweep.tracking.view import DatasetCard
+from sweep.tracking.view import RUN_STATUS, DatasetCard
 
 
 def sync(results: Path, name: str, tracking_uri: str | None = None) -> TrackingReport:
@@ -32,13 +32,13 @@ def sync(results: Path, name: str, tracking_uri: str | None = None) -> TrackingR
     sweep = read_sweep(results, name)
     if sweep.info.status == "running":
         raise UsageError(f"sweep {name!r} is running and writes to MLflow by itself; wait, or end it with 'sweep stop'")
-    uri = tracking_uri or uri_of(sweep.info.tracking_uri, results)
+    uri = tracking_uri or uri_of(sweep.info.request.tracking_uri, results)
     check_tracking(uri)
     outcome = make_outcome(sweep)
     tracker = Tracker(uri, artifacts_of(uri, results), sweep.info, card_of(sweep))
     for record in sweep.records:
         tracker.put(record)
-    return tracker.finish(Closing(RUN_STATUS[sweep.info.status], outcome.metrics, outcome.files))
+    return tracker.finish(Ending(RUN_STATUS[sweep.info.status], outcome.metrics, outcome.files))
 
 
 def card_of(sweep: StoredSweep) -> DatasetCard:
@@ -48,7 +48,7 @@ def card_of(sweep: StoredSweep) -> DatasetCard:
         StoreError: its info does not say.
     """
     try:
-        return TypeAdapter(DatasetCard).validate_python(sweep.info.dataset)
+        return TypeAdapter(DatasetCard).validate_python(sweep.info.state.dataset)
     except ValidationError:
         raise StoreError(
             f"{sweep.folder / INFO}: 'dataset' does not say what trials were evaluated on; restore it from a copy"

@@ -11,17 +11,17 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from core.config import TrialRecord
+from core.records import Record, TrialRecord
 from sweep.errors import first_line
 from sweep.storage.info import SweepInfo
-from sweep.tracking.view import ChildRun, DatasetCard, child_run
+from sweep.tracking.view import DatasetCard, amendment, child_run
 
 if TYPE_CHECKING:
     from sweep.tracking.runs import SweepRuns
 
 T = TypeVar("T")
 
-BATCH = 100
+RUNS_AT_ONCE = 100
 GATHER_SECONDS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 5.0
 PATIENCE_SECONDS = 45.0  # at the end: several of the longest pauses, so that a server that is back is noticed
@@ -44,7 +44,7 @@ class TrackingReport:
 
 
 @dataclass(frozen=True)
-class Closing:
+class Ending:
     """What the parent run gets at the end: its status, metrics and a folder of artifacts."""
 
     status: str
@@ -67,7 +67,7 @@ class Tracker:
 
     def __init__(self, uri: str, artifacts: str | None, info: SweepInfo, card: DatasetCard) -> None:
         self._uri, self._artifacts, self._info, self._card = uri, artifacts, info, card
-        self._inbox: queue.SimpleQueue[TrialRecord | Closing] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Record | Ending] = queue.SimpleQueue()
         self._keys: set[str] = set()
         self._runs: SweepRuns | None = None
         self._give_up = threading.Event()
@@ -85,14 +85,14 @@ class Tracker:
         """Child runs written so far."""
         return len(self._keys & self._runs.sink.written) if self._runs else 0
 
-    def put(self, record: TrialRecord) -> None:
+    def put(self, record: Record) -> None:
         """Hand over a record; returns at once."""
         self._keys.add(record.key)
         self._inbox.put(record)
 
-    def finish(self, closing: Closing, patience: float = PATIENCE_SECONDS) -> TrackingReport:
+    def finish(self, ending: Ending, patience: float = PATIENCE_SECONDS) -> TrackingReport:
         """Write what is left and end the parent run; gives up after ``patience`` seconds without progress."""
-        self._inbox.put(closing)
+        self._inbox.put(ending)
         before, deadline = self.logged, time.monotonic() + patience
         while self._thread.is_alive() and time.monotonic() < deadline:
             self._thread.join(0.1)
@@ -108,13 +108,17 @@ class Tracker:
         from sweep.tracking.runs import SweepRuns
 
         self._runs = runs = self._insist(partial(SweepRuns, self._uri, self._artifacts, self._info, self._card))
-        closing: Closing | None = None
-        while runs is not None and closing is None and not self._give_up.is_set():
-            children, closing = self._gather()
+        ending: Ending | None = None
+        while runs is not None and ending is None and not self._give_up.is_set():
+            records, ending = self._gather()
+            children = [child_run(record, self.run_id) for record in records if isinstance(record, TrialRecord)]
             if children:
                 self._insist(partial(runs.sink.write, children))
-        if runs is not None and closing is not None:
-            self._insist(partial(runs.close, closing.status, closing.metrics, closing.artifacts))
+            later = [found for record in records if (found := amendment(record)) is not None]
+            if later:
+                self._insist(partial(runs.amend, later))
+        if runs is not None and ending is not None:
+            self._insist(partial(runs.close, ending.status, ending.metrics, ending.artifacts))
 
     def _insist(self, action: Callable[[], T]) -> T | None:
         """Do it until it works; None when told to give up."""
@@ -131,16 +135,16 @@ class Tracker:
                 return result
         return None
 
-    def _gather(self) -> tuple[list[ChildRun], Closing | None]:
+    def _gather(self) -> tuple[list[Record], Ending | None]:
         """Wait for records; what comes within `GATHER_SECONDS` is written together."""
-        children: list[ChildRun] = []
+        records: list[Record] = []
         deadline = time.monotonic() + GATHER_SECONDS
-        while len(children) < BATCH:
+        while len(records) < RUNS_AT_ONCE:
             try:
                 item = self._inbox.get(timeout=max(deadline - time.monotonic(), 0.0))
             except queue.Empty:
                 break
-            if isinstance(item, Closing):
-                return children, item
-            children.append(child_run(item, self.run_id))
-        return children, None
+            if isinstance(item, Ending):
+                return records, item
+            records.append(item)
+        return records, None

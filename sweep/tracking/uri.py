@@ -10,8 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from core.errors import UsageError
 from sweep.errors import CREDENTIALS, TrackingError, masked
+from sweep.storage.layout import ARTIFACTS, DATABASE
 
-DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 SERVERS = ("http", "https")
 LEFT_OUT = "…"
 """Stands in a recorded address for what is not kept of it."""

@@ -5,31 +5,36 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from core.config import TrialConfig, TrialRecord
-from sweep.backend.triallog import shortened
+from core.metrics import TEST
+from core.records import Record, Split, SplitRecord, TrialRecord
+from sweep.text import abridged
 
 TRIAL_KEY = "sweep.trial_key"
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"
 VALUE_LIMIT, NOTE_LIMIT = 500, 4_000
-RUN_STATUS = {"finished": "FINISHED", "failed": "FAILED", "stopped": "KILLED"}
+RUN_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+"""Status of a trial or a sweep -> MLflow's. ``stopped`` is an end in good order, by a race or a limit."""
 
 
 @dataclass(frozen=True)
 class DatasetCard:
     """What trials were evaluated on.
 
-    Args:
-        name: of the dataset; digest: at most 36 characters that change with the data.
-        images: how many; shape: (C, H, W) of one; split: which part of the dataset.
+    Attributes:
+        name: of the dataset.
+        digest: at most 36 characters that change with the data.
+        images: how many.
+        shape: (C, H, W) of one.
+        split: which part of the dataset.
     """
 
     name: str
     digest: str
     images: int
     shape: tuple[int, ...]
-    split: str = "test"
+    split: Split = "test"
 
     @property
     def source(self) -> str:
@@ -61,22 +66,40 @@ class ChildRun:
     tags: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Amendment:
+    """Metrics that a child run gets later: those of the test split, once the front is known."""
+
+    key: str
+    metrics: dict[str, float]
+    at: int
+
+
+def amendment(record: Record) -> Amendment | None:
+    """What ``record`` says of the test split of a trial that was searched on another one; None: nothing."""
+    if isinstance(record, SplitRecord):
+        found = {f"{TEST}{name}": value for name, value in record.metrics.items()}
+    else:
+        found = {name: value for name, value in record.metrics.items() if name.startswith(TEST)}
+    return Amendment(record.key, found, round(record.started_at * 1e3)) if found else None
+
+
 def child_run(record: TrialRecord, parent: str) -> ChildRun:
     """The child run of ``record`` under the run ``parent``."""
-    name = f"{record.config.decomposition} {record.config.criterion} {record.config.ratio:g}"
-    tags = {PARENT: parent, RUN_NAME: name, TRIAL_KEY: record.key, "sweep.status": record.status}
+    tags = {PARENT: parent, RUN_NAME: record.title, TRIAL_KEY: record.key, "sweep.status": record.status}
+    tags["sweep.split"] = record.split
     tags |= {f"sweep.{key}": value for key, value in record.provenance.items()}
     if record.reason:
         tags["sweep.reason"] = record.reason[:VALUE_LIMIT]
     if record.log:
-        tags[NOTE] = f"```\n{shortened(record.log, NOTE_LIMIT)}\n```"  # the run's description in the UI
+        tags[NOTE] = f"```\n{abridged(record.log, NOTE_LIMIT)}\n```"  # the run's description in the UI
     return ChildRun(
         key=record.key,
-        name=name,
+        name=record.title,
         status=RUN_STATUS[record.status],
         start=round(record.started_at * 1e3),
         end=round((record.started_at + record.seconds) * 1e3),
-        params=params_of(record.config),
+        params=params_of(record),
         metrics={
             **record.metrics,
             "seconds": record.seconds,
@@ -87,13 +110,11 @@ def child_run(record: TrialRecord, parent: str) -> ChildRun:
     )
 
 
-def params_of(config: TrialConfig) -> dict[str, str]:
+def params_of(record: TrialRecord) -> dict[str, str]:
     """The configuration flattened: options stand beside the other fields; what is not set is left out."""
-    values = config.model_dump(mode="json")
-    flat = {**values, **values.pop("options")}
-    flat.pop("options", None)
-    if config.calibration is None:
-        flat.pop("calibration_images")
+    flat = {**{name: value for name, value in record.config.items() if name != "options"}, **record.options}
+    if flat.get("calibration") is None:
+        flat.pop("calibration_images", None)
     return {name: as_text(value)[:VALUE_LIMIT] for name, value in flat.items() if value not in (None, {}, [])}
 
 

@@ -11,7 +11,8 @@ from safetensors import safe_open
 from torch import nn
 
 from core import baselines, training
-from core.baselines import Baseline, BaselineConfig, cache_path, prepare_baseline
+from core.baselines import Baseline, cache_path, prepare_baseline
+from core.config import BaselineConfig
 from core.datasets import ImageDataset, Split, load_dataset
 from core.errors import CheckpointError, ModelError, UnknownNameError, UsageError
 from core.measure import accuracy_and_loss

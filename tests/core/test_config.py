@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from core.config import TrialConfig, TrialRecord
+from core.config import TrialConfig
 from core.errors import UsageError
+from core.records import TrialRecord
 
 
 def test_equal_work_has_one_key() -> None:
@@ -30,10 +31,10 @@ def test_methods_that_need_images_get_a_source() -> None:
 
 def test_round_trip_through_json() -> None:
     config = TrialConfig.parse({"ratio": 0.3, "decomposition": "nmf", "sites": ["conv*"], "options": {"hard": True}})
-    record = TrialRecord(key=config.key, config=config, status="finished", metrics={"accuracy": 90.0})
+    record = TrialRecord(key=config.key, config=config.as_json(), status="finished", metrics={"accuracy": 90.0})
     again = TrialRecord.model_validate_json(record.model_dump_json())
     assert again == record
-    assert again.config.key == config.key
+    assert TrialConfig.parse(again.config).key == config.key
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,14 @@ from torch import Tensor, nn
 
 from core import trial
 from core.compress import Result
-from core.config import TrialConfig, TrialRecord
+from core.config import TrialConfig
 from core.measure import evaluate, margins
+from core.metrics import KNOWN_FRACTIONS
 from core.pareto import pareto_front
-from core.race import SIZES, Lane, Race, Rival, add, at_most, hardest_first, image_order, merge, most_right, rivals_of
-from core.trial import Workbench, run_trial
+from core.race import Lane, Race, Rival, add, at_most, hardest_first, image_order, merge, most_right, rivals_of
+from core.records import TrialRecord
+from core.trial import run_trial
+from core.workbench import Workbench
 from tests.core.nets import images, make
 
 POPULATIONS = [(n, total) for total in (1, 2, 7, 13, 24) for n in range(1, total + 1)]
@@ -85,11 +88,11 @@ def test_the_bound_agrees_with_a_figure_of_its_own() -> None:
 
 accuracies = st.integers(0, 6).map(float)
 sizes = st.integers(0, 3).map(lambda n: n / 4)
-rival = st.builds(Rival, accuracy=accuracies, params_fraction=sizes, macs_fraction=sizes, bytes_fraction=sizes)
+rival = st.builds(Rival, accuracy=accuracies, sizes=st.tuples(*[sizes] * len(KNOWN_FRACTIONS)))
 
 
 def goal(rivals: Sequence[Rival], at: Rival) -> float | None:
-    return Race(rivals=tuple(rivals)).lane(dict(at), 100).goal
+    return Race(rivals=tuple(rivals)).lane(dict(zip(KNOWN_FRACTIONS, at.sizes, strict=True)), 100).goal
 
 
 @given(st.lists(rival, max_size=12), rival)
@@ -97,7 +100,7 @@ def test_leaving_covered_rivals_out_changes_no_goal(rivals: list[Rival], at: Riv
     best = merge((), rivals)
     assert goal(best, at) == goal(rivals, at)
     assert not any(a.covers(b) for a in best for b in best if a is not b)
-    larger = [r for r in rivals if any(getattr(r, name) > getattr(at, name) for name in SIZES)]
+    larger = [r for r in rivals if any(a > b for a, b in zip(r.sizes, at.sizes, strict=True))]
     smaller = [r.accuracy for r in rivals if r not in larger]
     assert goal(best, at) == max(smaller, default=None)
 
@@ -108,16 +111,18 @@ def test_merging_in_parts_is_merging_at_once(one: list[Rival], other: list[Rival
 
 
 def record(config: TrialConfig, status: str = "finished", **metrics: float) -> TrialRecord:
-    return TrialRecord.model_validate({"key": config.key, "config": config, "status": status, "metrics": metrics})
+    return TrialRecord.model_validate(
+        {"key": config.key, "config": config.as_json(), "status": status, "metrics": metrics}
+    )
 
 
 def test_rivals_are_finished_records_only() -> None:
-    left = dict.fromkeys(SIZES, 0.5)
+    left = dict.fromkeys(KNOWN_FRACTIONS, 0.5)
     good = record(TrialConfig(ratio=0.5), accuracy=80.0, loss=1.0, **left)
-    worse = record(TrialConfig(ratio=0.4), accuracy=70.0, loss=1.0, **dict.fromkeys(SIZES, 0.6))
+    worse = record(TrialConfig(ratio=0.4), accuracy=70.0, loss=1.0, **dict.fromkeys(KNOWN_FRACTIONS, 0.6))
     stopped = record(TrialConfig(ratio=0.6), "stopped", accuracy_upper=99.0, accuracy_estimate=98.0, **left)
     failed = record(TrialConfig(ratio=0.7), "failed")
-    assert rivals_of([worse, stopped, good, failed]) == (Rival(accuracy=80.0, **left),)
+    assert rivals_of([worse, stopped, good, failed]) == (Rival(accuracy=80.0, sizes=(0.5, 0.5, 0.5)),)
     assert add(rivals_of([good]), worse) == rivals_of([good])
     race = Race(error=0.01)
     assert race.after(stopped) == race.after(failed) == race
@@ -235,7 +240,9 @@ def plant(networks: dict[str, Answers], monkeypatch: pytest.MonkeyPatch) -> None
         return Result(networks[config.key], [], {})
 
     monkeypatch.setattr(trial, "compress_trial", compressed)
-    monkeypatch.setattr("core.trial.sizes", lambda net, _: dict.fromkeys(("params", "macs", "bytes"), float(net.size)))
+    monkeypatch.setattr(
+        "core.workbench.sizes", lambda net, _: dict.fromkeys(("params", "macs", "bytes"), float(net.size))
+    )
 
 
 def raced(bench: Workbench, configs: Sequence[TrialConfig], lag: int, error: float = 1e-4) -> list[TrialRecord]:
@@ -251,6 +258,7 @@ def raced(bench: Workbench, configs: Sequence[TrialConfig], lag: int, error: flo
 def test_a_planted_front_is_never_lost(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     bench, networks, configs = planted(seed)
     plant(networks, monkeypatch)
+    bench = bench.with_original()
     full = [run_trial(config, bench) for config in configs]
     records = raced(hardest_first(bench, seed=seed), configs, lag=seed % 8)
     assert [r.key for r in pareto_front(records)] == [r.key for r in pareto_front(full)]
@@ -271,6 +279,7 @@ def test_the_order_of_the_images_decides_how_much_is_saved_and_not_what_is_found
 ) -> None:
     bench, networks, configs = planted(3)
     plant(networks, monkeypatch)
+    bench = bench.with_original()
     easiest = hardest_first(bench, probe=0)
     easiest.images, easiest.labels = easiest.images.flip(0), easiest.labels.flip(0)
     good, bad = (raced(b, configs, lag=2) for b in (hardest_first(bench), easiest))
@@ -285,11 +294,11 @@ def bench() -> Workbench:
     x = images(96)
     with torch.no_grad():
         labels = net(x).argmax(1)
-    return Workbench(net, x, labels, images(32), baseline_key="b", batch_size=8)
+    return Workbench(net, x, labels, images(32), baseline_key="b", batch_size=8).with_original()
 
 
 def rival_like(record: TrialRecord, accuracy: float, scale: float = 1.0) -> Rival:
-    return Rival(accuracy=accuracy, **{name: scale * record.metrics[name] for name in SIZES})
+    return Rival(accuracy=accuracy, sizes=tuple(scale * record.metrics[name] for name in KNOWN_FRACTIONS))
 
 
 def test_a_beaten_trial_stops_and_says_what_is_known(bench: Workbench) -> None:
@@ -301,8 +310,8 @@ def test_a_beaten_trial_stops_and_says_what_is_known(bench: Workbench) -> None:
     assert (record.status, record.key) == ("stopped", full.key)
     assert 0 < record.images < 96
     assert record.reason.startswith(f"beaten after {record.images} of 96 images: at most ")
-    assert set(record.metrics) == {"params", "macs", "bytes", *SIZES, "accuracy_upper", "accuracy_estimate"}
-    assert all(record.metrics[name] == full.metrics[name] for name in ("params", "macs", "bytes", *SIZES))
+    assert set(record.metrics) == {"params", "macs", "bytes", *KNOWN_FRACTIONS, "accuracy_upper", "accuracy_estimate"}
+    assert all(record.metrics[name] == full.metrics[name] for name in ("params", "macs", "bytes", *KNOWN_FRACTIONS))
     assert full.metrics["accuracy"] <= record.metrics["accuracy_upper"] < 99.0
     assert record.sites == full.sites
     assert record.evaluate_seconds > 0
@@ -310,11 +319,12 @@ def test_a_beaten_trial_stops_and_says_what_is_known(bench: Workbench) -> None:
     assert TrialRecord.model_validate_json(text).model_dump_json() == text
 
 
-@pytest.mark.parametrize("shrunk", SIZES)
+@pytest.mark.parametrize("shrunk", KNOWN_FRACTIONS)
 def test_only_a_rival_that_is_no_larger_in_any_size_stops_a_trial(bench: Workbench, shrunk: str) -> None:
     config = TrialConfig(ratio=0.9)
     full = run_trial(config, bench)
-    larger = rival_like(full, 99.0).model_copy(update={shrunk: full.metrics[shrunk] * 1.001})
+    sizes = tuple(full.metrics[name] * (1.001 if name == shrunk else 1) for name in KNOWN_FRACTIONS)
+    larger = Rival(accuracy=99.0, sizes=sizes)
     assert run_trial(config, bench, Race(rivals=(larger,))).status == "finished"
     assert run_trial(config, bench, Race(rivals=(larger, rival_like(full, 99.0, 0.5)))).status == "stopped"
 
@@ -356,7 +366,6 @@ def test_outputs_that_are_not_finite_fail_in_a_race_too(bench: Workbench) -> Non
     full = run_trial(config, bench)
     race = Race(rivals=(rival_like(full, 100.0),))
     ordered = hardest_first(bench)
-    ordered.original  # noqa: B018  measured while all is well
     ordered.prepared.channels.graph.model.fc2.bias.data.fill_(torch.nan)
     record = run_trial(config, ordered, race)
     assert (record.status, record.images, record.metrics) == ("failed", 0, {})
@@ -367,7 +376,7 @@ def test_an_unexpected_error_leaves_its_traceback(bench: Workbench, monkeypatch:
     def broken(*_: object) -> None:
         raise ZeroDivisionError("by hand")
 
-    assert run_trial(TrialConfig(sites=("nowhere",)), bench).log == ""
+    assert "UsageError: sites: 'nowhere'" in run_trial(TrialConfig(sites=("nowhere",)), bench).log
     monkeypatch.setattr(trial, "compress_trial", broken)
     record = run_trial(TrialConfig(), bench)
     assert record.reason == "ZeroDivisionError: by hand"

@@ -12,8 +12,9 @@ import torch
 import torchvision
 from torch import Tensor
 
-from core.baselines import BaselineConfig, prepare_baseline
+from core.baselines import prepare_baseline
 from core.compress import compress
+from core.config import BaselineConfig
 from core.datasets import ImageDataset, Split
 from core.errors import CheckpointError, ModelError, UnknownNameError, UsageError
 from core.export import load, save

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pytest
 from plot_records import CASES
 
-from core.config import TrialRecord
+from core.records import TrialRecord
 
 
 @pytest.fixture(params=list(CASES), ids=lambda name: name.replace(" ", "-"))

@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from core.config import TrialConfig, TrialRecord
+from core.config import TrialConfig
+from core.records import TrialRecord
 
 ORIGINAL = {"accuracy": 89.8, "params": 266_610.0, "macs": 266_200.0, "bytes": 1e6, "latency_ms": 0.1}
 HARM = {"none": 1.0, "most-similar": 0.55, "nmf": 0.8, "least-squares": 0.16}
@@ -19,12 +20,12 @@ def finished(accuracy: float, fraction: float, **config: Any) -> TrialRecord:
     sizes = {"params": fraction, "macs": 0.9 * fraction, "bytes": fraction, "latency": 0.5 + fraction / 2}
     metrics = {f"{name}_fraction": share for name, share in sizes.items()}
     metrics |= {"accuracy": accuracy, "params": 266_610 * fraction, "accuracy_drop": ORIGINAL["accuracy"] - accuracy}
-    return TrialRecord(key=made.key, config=made, status="finished", metrics=metrics)
+    return TrialRecord(key=made.key, config=made.as_json(), status="finished", metrics=metrics)
 
 
 def failed(**config: Any) -> TrialRecord:
     made = TrialConfig(**config)
-    return TrialRecord(key=made.key, config=made, status="failed", reason="the outputs are not finite")
+    return TrialRecord(key=made.key, config=made.as_json(), status="failed", reason="the outputs are not finite")
 
 
 def stopped(fraction: float, **config: Any) -> TrialRecord:
@@ -33,7 +34,8 @@ def stopped(fraction: float, **config: Any) -> TrialRecord:
     metrics = {f"{name}_fraction": fraction for name in ("params", "macs", "bytes")}
     metrics |= {"accuracy_estimate": 60.0, "accuracy_upper": 99.0}
     reason = "beaten after 1,000 of 10,000 images"
-    return TrialRecord(key=made.key, config=made, status="stopped", reason=reason, metrics=metrics, images=1000)
+    config = made.as_json()
+    return TrialRecord(key=made.key, config=config, status="stopped", reason=reason, metrics=metrics, images=1000)
 
 
 def sweep(count: int, seed: int = 0) -> list[TrialRecord]:

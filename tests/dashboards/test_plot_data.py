@@ -122,9 +122,8 @@ def test_labels_mark_the_smallest_network_within_each_drop() -> None:
 
 
 def test_step_line_goes_right_and_then_up() -> None:
-    front = get_pareto_info(RECORDS, ORIGINAL).front
-    assert step_line(front) == [(20, 80.0), (30, 80.0), (30, 86.0), (50, 86.0), (50, 89.5)]
-    assert step_line(()) == []
+    assert step_line(get_pareto_info(RECORDS, ORIGINAL)) == [(20, 80.0), (30, 80.0), (30, 86.0), (50, 86.0), (50, 89.5)]
+    assert step_line(get_pareto_info([], ORIGINAL)) == []
 
 
 def test_table() -> None:

@@ -21,8 +21,8 @@ from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 from plot_records import ORIGINAL, finished, sweep
 
-from core.config import TrialRecord
-from core.errors import UnknownNameError, UsageError
+from core.errors import DiskFullError, UnknownNameError, UsageError
+from core.records import TrialRecord
 from dashboards import PLOTS, draw_pareto_html, draw_pareto_png, draw_pareto_svg, get_pareto_info, save_plot
 from dashboards.labels import extent, place_labels
 
@@ -223,7 +223,7 @@ def test_a_picture_that_fails_half_way_leaves_the_old_one(tmp_path: Path, monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(FigureCanvasAgg, "print_png", half)
-    with pytest.raises(UsageError, match=r"a\.png cannot be written: No space left on device"):
+    with pytest.raises(DiskFullError, match=r"a\.png cannot be written: No space left on device; free some space"):
         draw_pareto_png(get_pareto_info([], ORIGINAL), path)
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

@@ -8,19 +8,22 @@ import random
 import tempfile
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.config import TrialConfig, TrialRecord
+from core.config import TrialConfig
+from core.records import TrialRecord
 from search_spaces import load_space, parse_space
 from sweep.commands import list as list_command
 from sweep.commands import logs, status
 from sweep.reporting.outcome import make_outcome
 from sweep.runner import resampled
 from sweep.search.warmstart import WarmStart
-from sweep.storage.info import SweepInfo
-from sweep.storage.reader import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS, read_sweep
+from sweep.storage.info import REQUESTED, STATED, SweepInfo, SweepRequest, SweepState
+from sweep.storage.layout import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS
+from sweep.storage.reader import read_sweep
 from sweep.storage.writer import create_store, open_store
 from sweep.tracking.sync import card_of
 from sweep.tracking.uri import artifacts_of, check_tracking, uri_of
@@ -40,7 +43,7 @@ def base() -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
         with create_store(Path(folder), "a", lambda name: info_of(name, space.document)) as store:
             for number, config in enumerate(list(space.grid())[:6]):
                 store.append(record_of(config, number))
-            store.update(status="stopped", message="told to")
+            store.save(replace(store.state, status="stopped", message="told to"))
         info = json.loads((Path(folder) / "a" / INFO).read_text())
         lines = (Path(folder) / "a" / TRIALS).read_text().splitlines()
     return info, tuple(json.loads(line) for line in lines)
@@ -49,30 +52,28 @@ def base() -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
 def info_of(name: str, document: dict[str, Any]) -> SweepInfo:
     original = {"accuracy": 90.0, "params": 100.0, "macs": 100.0, "bytes": 100.0, "latency_ms": 100.0}
     card = {"name": "digits", "digest": "d0", "images": 100, "shape": [1, 28, 28], "split": "test"}
-    return SweepInfo(
-        name=name,
-        space="digits-quick",
-        resolved=document,
-        search="grid",
+    uri = "sqlite:////somewhere/mlflow.db"
+    request = SweepRequest(name=name, space="digits-quick", resolved=document, search="grid", tracking_uri=uri)
+    state = SweepState(
         total=32,
         started_at=1.7e9,
         original=original,
         dataset=card,
         baseline_key="b0",
         versions={"torch": "2"},
-        hints=[TrialConfig(ratio=0.5).model_dump(mode="json")],
-        tracking_uri="sqlite:////somewhere/mlflow.db",
+        hints=[TrialConfig(ratio=0.5).as_json()],
     )
+    return SweepInfo(request, state)
 
 
 def record_of(config: TrialConfig, number: int) -> TrialRecord:
     if number % 3 == 2:
-        return TrialRecord(key=config.key, config=config, status="failed", reason="it failed", log="a\nb")
+        return TrialRecord(key=config.key, config=config.as_json(), status="failed", reason="it failed", log="a\nb")
     left = 1 - config.ratio
     sizes = {f"{name}_fraction": left for name in ("params", "macs", "bytes", "latency")}
     metrics = {"accuracy": 80.0 + number, "loss": 0.5, "accuracy_drop": 10.0 - number, "params": 9.0, **sizes}
     common = {"started_at": 1.7e9 + number, "seconds": 0.1, "provenance": {"host": "h"}, "sites": [{"name": "ip1"}]}
-    return TrialRecord(key=config.key, config=config, status="finished", metrics=metrics, **common)
+    return TrialRecord(key=config.key, config=config.as_json(), status="finished", metrics=metrics, **common)
 
 
 class Folder:
@@ -99,7 +100,7 @@ def mutate_info(rng: random.Random, folder: Folder) -> None:
 
 
 def mutate_field(rng: random.Random, folder: Folder) -> None:
-    for name in rng.sample([*SweepInfo.model_fields], rng.choice([1, 1, 2])):
+    for name in rng.sample(sorted(REQUESTED | STATED), rng.choice([1, 1, 2])):
         folder.info[name] = hostile(rng)
     folder.write()
 
@@ -246,12 +247,12 @@ def use_warm_start(results: Path, name: str) -> None:
 def use_sync(results: Path, name: str) -> None:
     """All that a sync does before it writes to MLflow."""
     sweep = read_sweep(results, name)
-    uri = uri_of(sweep.info.tracking_uri, results)
+    uri = uri_of(sweep.info.request.tracking_uri, results)
     if not uri.startswith("http"):
         check_tracking(uri)
     card_of(sweep)
     root = artifacts_of(uri, results)
-    place = f"{root}/{sweep.info.space}".removeprefix("file://") if root else ""
+    place = f"{root}/{sweep.info.request.space}".removeprefix("file://") if root else ""
     assert not root or Path(place).resolve().is_relative_to(results.resolve()), "artifacts would lie elsewhere"
 
 
@@ -259,9 +260,9 @@ def use_resume(results: Path, name: str, samples: int | None) -> None:
     """All that a resumed sweep does before its network is prepared."""
     with open_store(results, name) as store:
         assert "/" not in store.info.name, "its name is a path"
-        parse_space(resampled(store.info, samples), store.info.name)
-        for values in store.info.hints:
+        parse_space(resampled(store.info.request, samples), store.info.name)
+        for values in store.info.state.hints:
             TrialConfig.parse(values)
         known = len(read_sweep(results, name).records)
-        store.update(status="stopped")
+        store.save(replace(store.state, status="stopped"))
     assert len(read_sweep(results, name).records) == known

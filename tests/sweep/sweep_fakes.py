@@ -10,7 +10,8 @@ import time
 import warnings
 from pathlib import Path
 
-from core.config import TrialConfig, TrialRecord
+from core.config import TrialConfig
+from core.records import TrialRecord
 
 
 class Bench:
@@ -31,7 +32,7 @@ def trial(config: TrialConfig, folder: Path) -> TrialRecord:
         log.write(f"{config.key}\n")
     sizes = dict.fromkeys(("params_fraction", "macs_fraction", "bytes_fraction"), 1 - config.ratio)
     metrics = {"accuracy": 90.0 - 10 * config.ratio, **sizes}
-    return TrialRecord(key=config.key, config=config, status="finished", metrics=metrics, seconds=0.01)
+    return TrialRecord(key=config.key, config=config.as_json(), status="finished", metrics=metrics, seconds=0.01)
 
 
 def trial_that_dies_once(config: TrialConfig, folder: Path) -> TrialRecord:

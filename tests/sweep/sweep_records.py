@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 
-from core.config import TrialConfig, TrialRecord
+from core.config import TrialConfig
+from core.records import TrialRecord
 
 
 def record_of(config: TrialConfig, accuracy: float = 80.0, reason: str = "", started_at: float = 0.0) -> TrialRecord:
@@ -18,7 +19,7 @@ def record_of(config: TrialConfig, accuracy: float = 80.0, reason: str = "", sta
     }
     return TrialRecord(
         key=config.key,
-        config=config,
+        config=config.as_json(),
         status="failed" if reason else "finished",
         reason=reason,
         metrics={} if reason else metrics,

@@ -13,7 +13,7 @@ from command_line import environment
 
 from core.errors import UsageError
 from sweep.cli import VERBS, main
-from sweep.storage.info import SweepInfo
+from sweep.storage.info import SweepInfo, SweepRequest, SweepState
 
 LENET = ["compress", "--model", "lenet-300-100", "--dataset", "digits", "--ratio", "0.5"]
 
@@ -243,8 +243,8 @@ def test_no_message_shows_a_password(monkeypatch, capsys):
 def test_one_unreadable_sweep_does_not_hide_the_others(capsys):
     for name in ("good", "bad"):
         (Path("results") / name).mkdir(parents=True)
-        info = SweepInfo(name="good", space="toy", resolved={}, search="grid", total=1)
-        (Path("results") / name / "sweep.json").write_text(info.model_dump_json())
+        info = SweepInfo(SweepRequest(name="good", space="toy", resolved={}, search="grid"), SweepState(total=1))
+        (Path("results") / name / "sweep.json").write_text(info.to_json())
         (Path("results") / name / "trials.jsonl").touch()
     (Path("results") / "bad" / "sweep.json").write_text("{")
     assert main(["status"]) == 0

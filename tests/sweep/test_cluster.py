@@ -19,11 +19,12 @@ import ray
 from clusters import Cluster, cluster, wait_for
 
 from core.errors import UsageError
-from sweep.backend.cluster import REMAINS_SECONDS, ClusterRequest, _leave, _why_not, check_request, clear_remains
+from sweep.backend.cluster import REMAINS_SECONDS, _leave, _why_not, check_request, clear_remains
 from sweep.backend.nodes import room
 from sweep.backend.shipping import LIMIT_BYTES, PACKAGES, pack_code, user_modules
-from sweep.reporting.telemetry import METRICS, Telemetry
-from sweep.storage.info import Progress
+from sweep.reporting.meter import Progress
+from sweep.reporting.telemetry import GAUGES, Telemetry
+from sweep.storage.info import ClusterRequest
 from sweep.storage.reader import read_sweep
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")
@@ -147,7 +148,7 @@ class Gauge:
 
 @pytest.fixture
 def gauges(monkeypatch) -> dict[str, Gauge]:
-    made = {name: Gauge() for name in METRICS}
+    made = {name: Gauge() for name in GAUGES}
     monkeypatch.setattr("sweep.reporting.telemetry._gauges", lambda: made)
     return made
 
@@ -208,7 +209,7 @@ def children(results: Path, name: str) -> list[str]:
     """Trial keys of the MLflow child runs of a sweep."""
     from mlflow import MlflowClient
 
-    client, parent = MlflowClient(f"sqlite:///{results}/mlflow.db"), read_sweep(results, name).info.run_id
+    client, parent = MlflowClient(f"sqlite:///{results}/mlflow.db"), read_sweep(results, name).info.state.run_id
     experiment = client.get_run(parent).info.experiment_id
     runs = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'", max_results=10_000)
     return sorted(run.data.tags["sweep.trial_key"] for run in runs)
@@ -230,7 +231,7 @@ def test_a_node_that_shares_nothing_runs_our_code_and_the_users(two_nodes, own_n
     done = finished(process)
     assert done["metrics"]["trials_finished"] == 6
     stored = read_sweep(tmp_path / "results", "mine")
-    assert stored.info.workers == 2
+    assert stored.info.state.workers == 2
     assert len(children(tmp_path / "results", "mine")) == 6
 
 
@@ -247,7 +248,7 @@ def test_a_lost_node_costs_no_trial(two_nodes, tmp_path):
     done = finished(process)  # and nothing but JSON was printed
     assert done["metrics"]["trials_finished"] == 300
     stored = read_sweep(tmp_path / "results", "lost")
-    assert stored.info.workers == 3
+    assert stored.info.state.workers == 3
     keys = sorted(record.key for record in stored.records)
     assert len(set(keys)) == len(keys) == 300
     assert children(tmp_path / "results", "lost") == keys

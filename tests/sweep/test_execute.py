@@ -10,12 +10,15 @@ import pytest
 import sweep_fakes as fakes
 from ray import cloudpickle
 
-from core.config import TrialConfig, TrialRecord
-from sweep.backend.cluster import ClusterRequest, connected
+from core.config import TrialConfig
+from core.records import TrialRecord
+from sweep.backend.cluster import connected
 from sweep.backend.execute import execute
 from sweep.backend.stopping import StopRequest
+from sweep.backend.worker import Work
 from sweep.backend.workqueue import ATTEMPTS, WorkQueue
-from sweep.search.planner import ListPlanner
+from sweep.search.listed import ListPlanner
+from sweep.storage.info import ClusterRequest
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")]
 
@@ -39,7 +42,7 @@ def sweep(
 ) -> list[TrialRecord]:
     records: list[TrialRecord] = []
     queue = WorkQueue(ListPlanner(planned), workers, records.append, trial_seconds=0.01, limit=limit)
-    execute(queue, fakes.Bench(str(folder), **bench), trial, workers, stop or StopRequest())
+    execute(queue, fakes.Bench(str(folder), **bench), Work(trial), workers, stop or StopRequest())
     return records
 
 
@@ -50,7 +53,7 @@ def runs(folder: Path) -> Counter[str]:
 def test_workers_are_reused(workers, tmp_path):
     planned = configs(200)
     records = sweep(planned, fakes.trial, workers, tmp_path)
-    assert sorted(r.config.ratio for r in records) == [c.ratio for c in planned]
+    assert sorted(r.ratio for r in records) == [c.ratio for c in planned]
     assert set(runs(tmp_path).values()) == {1}
     assert len(list(tmp_path.glob("worker-*"))) == workers
 
@@ -72,7 +75,7 @@ def test_a_configuration_that_kills_is_recorded_with_its_reason(workers, tmp_pat
     records = sweep(planned, fakes.trial_that_kills, workers, tmp_path)
     assert Counter(r.key for r in records) == Counter(c.key for c in planned)
     (failed,) = [r for r in records if r.status == "failed"]
-    assert failed.config.seed == 1
+    assert failed.config["seed"] == 1
     assert failed.reason == f"the worker process died (killed, crashed, or its machine was lost) ({ATTEMPTS} attempts)"
 
 
@@ -90,7 +93,7 @@ def test_a_trial_that_hangs_fails_and_its_worker_goes_on(workers, tmp_path):
     records = sweep(planned, fakes.trial_that_hangs, workers, tmp_path, limit=1.0)
     assert Counter(r.key for r in records) == Counter(c.key for c in planned)
     (failed,) = [r for r in records if r.status == "failed"]
-    assert (failed.config.seed, failed.reason) == (1, "it took longer than 1 s (--trial-timeout)")
+    assert (failed.config["seed"], failed.reason) == (1, "it took longer than 1 s (--trial-timeout)")
     assert len(list(tmp_path.glob("worker-*"))) <= workers, "a worker was killed"
 
 
@@ -99,7 +102,7 @@ def test_a_trial_that_hangs_in_c_is_killed_with_its_worker_and_not_tried_again(w
     records = sweep(planned, fakes.trial_that_hangs, workers, tmp_path, limit=1.0)
     assert Counter(r.key for r in records) == Counter(c.key for c in planned)
     (failed,) = [r for r in records if r.status == "failed"]
-    assert failed.config.seed == 2
+    assert failed.config["seed"] == 2
     assert failed.reason == "it took longer than 1 s (--trial-timeout) and its worker had to be killed"
 
 
@@ -107,8 +110,8 @@ def test_what_a_trial_prints_is_in_its_record(workers, tmp_path):
     planned = configs(6, special=1)
     records = sweep(planned, fakes.trial_that_talks, workers, tmp_path)
     for record in records:
-        assert record.log.startswith(f"ratio {record.config.ratio}\n")
-    (odd,) = [r for r in records if r.config.seed == 1]
+        assert record.log.startswith(f"ratio {record.ratio}\n")
+    (odd,) = [r for r in records if r.config["seed"] == 1]
     assert "UserWarning: odd" in odd.log
     assert "WARNING toy: strange" in odd.log
 
@@ -123,5 +126,5 @@ def test_a_stop_keeps_what_is_done(workers, tmp_path):
             stop.ask("enough", 130)
 
     queue = WorkQueue(ListPlanner(configs(5000)), workers, on_record, trial_seconds=0.01)
-    execute(queue, fakes.Bench(str(tmp_path)), fakes.trial, workers, stop)
+    execute(queue, fakes.Bench(str(tmp_path)), Work(fakes.trial), workers, stop)
     assert 50 <= len(records) < 5000

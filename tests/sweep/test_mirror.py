@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import threading
 from pathlib import Path
@@ -15,6 +16,8 @@ from core.errors import UsageError
 from sweep.arguments import located
 from sweep.errors import StoreError
 from sweep.storage.mirror import Mirror, fetch
+
+WRITES = itertools.count(1)
 
 
 @pytest.fixture
@@ -37,7 +40,7 @@ def write(folder: Path, name: str, text: str) -> None:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
-    seconds = write.calls = getattr(write, "calls", 0) + 1
+    seconds = next(WRITES)
     os.utime(path, (10**9 + seconds, 10**9 + seconds))  # every write has a time of its own
 
 
@@ -239,9 +242,9 @@ def test_keys_are_not_in_messages(monkeypatch):
     assert "AKIAKEY" not in str(caught.value)
     assert "hidden" not in str(caught.value)
     monkeypatch.setattr(sweep.storage.mirror, "_open", lambda uri: (Broken(), "bucket"))
-    with pytest.raises(StoreError, match=r"s3://…@bucket/sweeps.*cannot be read") as caught:
+    with pytest.raises(StoreError, match=r"s3://…@bucket/sweeps.*cannot be read") as other:
         fetch(SECRET)
-    assert "AKIAKEY" not in str(caught.value)
+    assert "AKIAKEY" not in str(other.value)
 
 
 class Broken:

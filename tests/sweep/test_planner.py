@@ -8,7 +8,7 @@ import pytest
 
 from core.config import TrialConfig
 from search_spaces import SearchSpace, load_space
-from sweep.search.planner import make_planner
+from sweep.search.base import Plan, make_planner
 
 
 def fine(algorithm: str) -> SearchSpace:
@@ -26,7 +26,7 @@ def test_a_fine_grid_is_not_made_for_ten_samples(algorithm: str, monkeypatch: py
         return parse(*arguments, **named)
 
     monkeypatch.setattr(TrialConfig, "parse", counted)
-    planner = make_planner(space, seed=0)
+    planner = make_planner(Plan(space, seed=0))
     asked = [planner.ask() for _ in range(10)]
     assert None not in asked
     assert planner.total == len({config.key for config in asked if config}) == 10
@@ -36,7 +36,7 @@ def test_a_fine_grid_is_not_made_for_ten_samples(algorithm: str, monkeypatch: py
 def test_hints_come_first_and_count_once() -> None:
     space = load_space("digits-quick")
     hints = list(space.grid())[-2:]
-    planner = make_planner(space, seed=0, hints=hints)
+    planner = make_planner(Plan(space, seed=0, hints=hints))
     order = [planner.ask() for _ in range(planner.total)]
     assert order[:2] == hints
     assert len({config.key for config in order if config}) == planner.total == 32

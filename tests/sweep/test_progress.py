@@ -7,8 +7,9 @@ import math
 
 import pytest
 
-from sweep.reporting.progress import BarReporter, PlainReporter, describe, duration, make_reporter
-from sweep.storage.info import Meter, Progress, progress_of
+from sweep.reporting.meter import Meter, Progress, progress_of
+from sweep.reporting.progress import BarReporter, PlainReporter, describe, make_reporter
+from sweep.text import duration
 
 
 def test_counts_rate_and_best(make_record):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import call, child_keys, started, wait_for_lines
 
-from sweep.search.planner import TAKEN_FROM
+from sweep.search.base import TAKEN_FROM
 from sweep.storage.reader import read_sweep
 
 pytestmark = pytest.mark.slow
@@ -78,7 +78,7 @@ def test_a_time_limit_and_a_plateau_end_a_sweep_in_good_order(folder, whole):
     limited = json.loads(call(folder, "run", *LONG, *words))
     assert (limited["status"], limited["message"]) == ("stopped", "its time limit of 6 s is over")
     sweep = read_sweep(folder / "results", "limited")
-    assert 0 < len(sweep.records) < sweep.info.total
+    assert 0 < len(sweep.records) < sweep.info.state.total
     flat = json.loads(call(folder, "resume", "limited", "--plateau", "40", "--time-limit", "5m", "--json"))
     assert flat["message"] == "the front has not grown for 40 trials"
     assert len(read_sweep(folder / "results", "limited").records) >= len(sweep.records) + 40

@@ -273,7 +273,9 @@ def after_commit(place: Place, monkeypatch: Any) -> None:
 
 def renamed(place: Place, monkeypatch: Any) -> None:
     """MLflow calls a column otherwise."""
-    columns = [sqlalchemy.Column(name) for name in ("run_uuid", "key", "number", "timestamp", "step", "is_nan")]
+    columns: list[Any] = [
+        sqlalchemy.Column(name) for name in ("run_uuid", "key", "number", "timestamp", "step", "is_nan")
+    ]
     other = sqlalchemy.Table("metrics", sqlalchemy.MetaData(), *columns)
     monkeypatch.setattr("sweep.tracking.sinks.tables", lambda: {**tables(), "metrics": other})
 

@@ -9,13 +9,15 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from core.errors import UnknownNameError, UsageError
 from sweep.errors import StoreError
-from sweep.storage.reader import INFO, LOCK, RESERVE, TRIALS, is_locked, read_sweep, sweep_names
+from sweep.storage.layout import INFO, LOCK, RESERVE, TRIALS
+from sweep.storage.reader import is_locked, read_sweep, sweep_names
 from sweep.storage.writer import create_store, open_store, remove_empty
 
 
@@ -32,8 +34,8 @@ def test_records_come_back_in_order(results, make_info, make_record):
 
 def test_info_is_replaced_not_edited(results, make_info):
     with create_store(results, "a", make_info) as store:
-        store.update(total=77, status="finished")
-    assert read_sweep(results, "a").info.total == 77
+        store.save(replace(store.state, total=77, status="finished"))
+    assert read_sweep(results, "a").info.state.total == 77
     assert not list((results / "a").glob("*.new"))
 
 
@@ -55,7 +57,7 @@ def test_a_torn_last_line_is_left_out_and_counted(results, make_info, make_recor
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:-1]) + lines[-1][:cut])
     sweep = read_sweep(results, "a")
-    assert [record.config.ratio for record in sweep.records] == [0.1, 0.2]
+    assert [record.ratio for record in sweep.records] == [0.1, 0.2]
     assert sweep.torn_lines == 1
 
 
@@ -149,7 +151,7 @@ def test_on_a_full_disk_the_reserve_makes_room(results, make_info, make_record):
     store.append(make_record(0.3))
     store.close()
     sweep = read_sweep(results, "a")
-    assert [record.config.ratio for record in sweep.records] == [0.1, 0.2, 0.3]
+    assert [record.ratio for record in sweep.records] == [0.1, 0.2, 0.3]
     assert sweep.torn_lines == 0
 
 
@@ -166,15 +168,17 @@ def test_what_cannot_be_stored_at_all_is_counted(results, make_info, make_record
 KILLED = """
 import sys, time
 from pathlib import Path
-from core.config import TrialConfig, TrialRecord
-from sweep.storage.info import SweepInfo
+from core.config import TrialConfig
+from core.records import TrialRecord
+from sweep.storage.info import SweepInfo, SweepRequest, SweepState
 from sweep.storage.writer import create_store
-info = lambda name: SweepInfo(name=name, space="toy", resolved={}, search="grid", total=9)
+asked = lambda name: SweepRequest(name=name, space="toy", resolved={}, search="grid")
+info = lambda name: SweepInfo(asked(name), SweepState(total=9))
 store = create_store(Path(sys.argv[1]), "a", info)
 for number in range(10**6):
     config = TrialConfig(ratio=number / 10**6)
     metrics = {"accuracy": 80.0, "params_fraction": 0.5}
-    store.append(TrialRecord(key=config.key, config=config, status="finished", metrics=metrics))
+    store.append(TrialRecord(key=config.key, config=config.as_json(), status="finished", metrics=metrics))
     print(number, flush=True)
 """
 
@@ -204,21 +208,21 @@ def test_a_killed_process_loses_nothing_and_frees_the_lock(results):
 def test_an_opened_store_goes_on_where_it_was(results, make_info, make_record):
     with create_store(results, "a", make_info) as store:
         store.append(make_record(0.1))
-        store.update(status="stopped")
+        store.save(replace(store.state, status="stopped"))
     with (results / "a" / TRIALS).open("ab") as file:
         file.write(b'{"key": "torn')
     with open_store(results, "a") as store:
         assert store.info.status == "stopped"
         store.append(make_record(0.2))
     sweep = read_sweep(results, "a")
-    assert [record.config.ratio for record in sweep.records] == [0.1, 0.2]
+    assert [record.ratio for record in sweep.records] == [0.1, 0.2]
     assert sweep.torn_lines == 0  # taken away: its trial runs again
     assert sorted(path.name for path in (results / "a").iterdir()) == [LOCK, INFO, TRIALS]
 
 
 def test_only_one_runs_a_sweep(results, make_info):
     with create_store(results, "a", make_info) as store:
-        store.update(pid=77, host="here")
+        store.save(replace(store.state, pid=77, host="here"))
         sentence = (
             "sweep 'a' is running .process 77 on here.; 'sweep status a' shows how far it is, 'sweep stop a' ends it"
         )
@@ -284,7 +288,7 @@ def test_a_folder_that_was_renamed_is_the_sweep_of_its_new_name(results, make_in
     assert len(read_sweep(results, "b").records) == 1
 
 
-DAMAGED = [
+FOREIGN = [
     b'{"criterion": ["l1"]}',
     b'{"key": "k", "status": "finished", "config": {"criterion": ["l1"]}}',
     b'{"key": "k", "status": "finished", "config": {"decomposition": {"a": 1}}}',
@@ -294,19 +298,24 @@ DAMAGED = [
     b'{"key": "k", "status": "finished", "config": {}}',
     b'{"key": "k", "status": "finished", "config": {}, "metrics": {"accuracy": NaN, "params_fraction": 0.5}}',
     b'{"key": "k", "status": "failed", "config": {}, "started_at": 1e300}',
-    b"[" * 100_000,
-    b"\xff\x00" * 50,
+    b'{"key": "k", "status": "paused", "config": {}}',
+    b'{"kind": "something-new", "key": "k"}',
+    b'{"kind":"split","key":"k","split":"train"}',
+    b"[1, 2]",
 ]
+"""Whole lines, and no records."""
+TORN = [b"[" * 100_000, b"\xff\x00" * 50, b'{"key": "k", "status"', b"nonsense"]
 
 
-@pytest.mark.parametrize("line", DAMAGED)
-def test_one_damaged_line_is_counted_and_left_out(results, make_info, make_record, line):
+@pytest.mark.parametrize("line", [*FOREIGN, *TORN])
+def test_one_line_that_is_no_record_is_counted_and_left_out(results, make_info, make_record, line):
     with create_store(results, "a", make_info) as store:
         store.append(make_record(0.1))
     path = results / "a" / TRIALS
     path.write_bytes(line + b"\n" + path.read_bytes())
     sweep = read_sweep(results, "a")
-    assert (sweep.torn_lines, [record.config.ratio for record in sweep.records]) == (1, [0.1])
+    assert (sweep.torn_lines, sweep.foreign_lines) == ((0, 1) if line in FOREIGN else (1, 0))
+    assert [record.ratio for record in sweep.records] == [0.1]
 
 
 def test_a_line_longer_than_any_record_is_one_damaged_line(results, make_info, make_record, monkeypatch):

@@ -36,9 +36,9 @@ def grid(folder: Path) -> dict:
 def test_every_configuration_has_a_record(folder, grid):
     sweep = read_sweep(folder / "results", "grid")
     assert sweep.info.status == "finished"
-    assert len(sweep.records) == sweep.info.total == 16
+    assert len(sweep.records) == sweep.info.state.total == 16
     assert {record.status for record in sweep.records} == {"finished"}
-    assert {record.provenance["baseline"] for record in sweep.records} == {sweep.info.baseline_key}
+    assert {record.provenance["baseline"] for record in sweep.records} == {sweep.info.state.baseline_key}
     assert all(record.metrics["accuracy_drop"] < 90 for record in sweep.records)
     assert grid["front"] == [] or grid["metrics"]["front_size"] == len(pareto_front(sweep.records))
     assert grid["metrics"]["hypervolume"] == pytest.approx(hypervolume(sweep.records))
@@ -66,7 +66,7 @@ def test_the_same_sweep_gives_the_same_records(folder, grid):
     again = json.loads(call(folder, "run", *SMALL, "--search", "random", "--samples", "100", "--seed", "5", "--json"))
     assert again["name"] == "digits-quick"
     first, second = (read_sweep(folder / "results", name) for name in ("grid", "digits-quick"))
-    assert first.info.baseline_key == second.info.baseline_key
+    assert first.info.state.baseline_key == second.info.state.baseline_key
     timed = {"latency_ms", "latency_fraction"}
 
     def results(sweep):
@@ -109,14 +109,14 @@ def test_a_signal_ends_a_sweep_cleanly(folder, grid, number, code, message):
     assert f"ended early: {message}; 'sweep resume {name}' goes on" in out
     sweep = read_sweep(folder / "results", name)
     assert sweep.info.status == "interrupted"
-    assert 5 <= len(sweep.records) < sweep.info.total == 1899 * 4
+    assert 5 <= len(sweep.records) < sweep.info.state.total == 1899 * 4
     from mlflow import MlflowClient
 
     client = MlflowClient(f"sqlite:///{folder}/results/mlflow.db")
-    parent = client.get_run(sweep.info.run_id)
+    parent = client.get_run(sweep.info.state.run_id)
     assert parent.info.status == "KILLED"
     children = client.search_runs(
-        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{sweep.info.run_id}'", max_results=50_000
+        [parent.info.experiment_id], f"tags.`mlflow.parentRunId` = '{sweep.info.state.run_id}'", max_results=50_000
     )
     assert {child.data.tags["sweep.trial_key"] for child in children} == {record.key for record in sweep.records}
     assert len(children) == len(sweep.records)

@@ -20,7 +20,7 @@ from core.config import TrialConfig
 from core.errors import UsageError
 from sweep.errors import TrackingError
 from sweep.tracking import Tracker, check_tracking, default_uri, redact
-from sweep.tracking.tracker import Closing
+from sweep.tracking.tracker import Ending
 from sweep.tracking.uri import artifact_root
 from sweep.tracking.view import DatasetCard, child_run, params_of
 
@@ -35,17 +35,17 @@ def records(count: int):
     return [*made, record_of(TrialConfig(ratio=0.99), reason="metric 'loss' is nan")]
 
 
-def closing(tmp_path: Path) -> Closing:
+def ending(tmp_path: Path) -> Ending:
     file = tmp_path / "front.csv"
     file.write_text("rank\n")
-    return Closing("FINISHED", {"hypervolume": 71.5}, [file])
+    return Ending("FINISHED", {"hypervolume": 71.5}, [file])
 
 
 def track(uri: str, artifacts: str | None, info, made, tmp_path):
     tracker = Tracker(uri, artifacts, info, CARD)
     for record in made:
         tracker.put(record)
-    return tracker.finish(closing(tmp_path), patience=60.0)
+    return tracker.finish(ending(tmp_path), patience=60.0)
 
 
 def assert_nested(uri: str, run_id: str, made) -> None:
@@ -62,7 +62,7 @@ def assert_nested(uri: str, run_id: str, made) -> None:
     assert len(children) == len(by_key) == len(made)
     for record in made:
         child = by_key[record.key]
-        assert child.data.params == params_of(record.config)
+        assert child.data.params == params_of(record)
         assert record.metrics.items() <= child.data.metrics.items()
         assert child.info.status == ("FINISHED" if record.status == "finished" else "FAILED")
         assert child.info.end_time >= child.info.start_time > 0
@@ -128,7 +128,7 @@ def test_the_direct_way_is_left_in_the_middle_of_a_sweep(results, make_info, tmp
             raise ValueError("no such column: is_nan")
 
     monkeypatch.setattr(SqliteSink, "write", write_twice)
-    monkeypatch.setattr("sweep.tracking.tracker.BATCH", 7)
+    monkeypatch.setattr("sweep.tracking.tracker.RUNS_AT_ONCE", 7)
     made = records(30)
     results.mkdir()
     report = track(default_uri(results), artifact_root(results), make_info("a"), made, tmp_path)
@@ -143,7 +143,7 @@ def test_a_store_that_cannot_be_used_is_told_and_nothing_more(tmp_path, make_inf
     (tmp_path / "db").mkdir()
     tracker = Tracker(f"sqlite:///{tmp_path}/db", None, make_info("a"), CARD)
     tracker.put(records(2)[0])
-    report = tracker.finish(closing(tmp_path), patience=3.0)
+    report = tracker.finish(ending(tmp_path), patience=3.0)
     assert (report.run_id, report.logged, report.missing) == ("", 0, 1)
     assert "unable to open database file" in report.problem
 
@@ -222,7 +222,7 @@ def test_a_server_that_is_away_for_a_while(server, make_info, tmp_path):
     while not tracker.problem:
         time.sleep(0.1)
     server.start()
-    report = tracker.finish(closing(tmp_path), patience=60.0)
+    report = tracker.finish(ending(tmp_path), patience=60.0)
     assert (report.logged, report.missing, report.problem) == (20, 0, "")
     assert_nested(server.uri, report.run_id, made)
 
@@ -237,7 +237,7 @@ def test_a_server_that_never_comes_back(server, make_info, tmp_path):
     server.stop()
     for record in made[1:]:
         tracker.put(record)
-    report = tracker.finish(closing(tmp_path), patience=2.0)
+    report = tracker.finish(ending(tmp_path), patience=2.0)
     assert (report.logged, report.missing) == (1, 5)
     assert report.problem
 

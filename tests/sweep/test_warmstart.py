@@ -10,7 +10,7 @@ from sweep_records import record_of
 from core.config import TrialConfig
 from core.errors import UnknownNameError
 from search_spaces import list_spaces, parse_space
-from sweep.search.planner import TAKEN_FROM
+from sweep.search.base import TAKEN_FROM
 from sweep.search.warmstart import WarmStart
 from sweep.storage.writer import create_store
 
@@ -70,15 +70,15 @@ def earlier(results, make_info):
 
 
 def test_results_on_the_same_network_are_taken_over(results, earlier):
-    taken = WarmStart.read(TOY, results, ["same", "other"]).records_for("b0")
+    taken = WarmStart.read(TOY, results, ["same", "other"]).records_for("b0", "test")
     assert [record.key for record in taken] == [earlier[0].key, earlier[2].key]
     assert {record.provenance[TAKEN_FROM] for record in taken} == {"same"}
 
 
 def test_fronts_of_other_networks_are_tried_first(results, earlier):
-    hints = WarmStart.read(TOY, results, ["same", "other"]).hints_for("b0")
+    hints = WarmStart.read(TOY, results, ["same", "other"]).hints_for("b0", "test")
     assert [hint.key for hint in hints] == [earlier[2].key, earlier[0].key]
-    assert WarmStart.read(TOY, results, ["same"]).hints_for("b0") == []
+    assert WarmStart.read(TOY, results, ["same"]).hints_for("b0", "test") == []
 
 
 def test_an_unknown_sweep_is_named(results, earlier):

@@ -11,7 +11,8 @@ from core.config import TrialConfig
 from search_spaces import parse_space
 from sweep.backend.deadline import hard_limit
 from sweep.backend.workqueue import ATTEMPTS, BATCH_LIMIT, RACE_BATCH, WorkQueue
-from sweep.search.planner import LAG, TAKEN_FROM, ListPlanner, OptunaPlanner, Planner, make_planner
+from sweep.search.base import LAG, TAKEN_FROM, Plan, Planner, make_planner
+from sweep.search.listed import ListPlanner
 
 
 def configs(count: int) -> list[TrialConfig]:
@@ -41,7 +42,7 @@ def test_every_configuration_is_recorded_once():
     records = []
     queue = WorkQueue(ListPlanner(configs(100)), 2, records.append, trial_seconds=0.05)
     sizes = drain(queue)
-    assert sorted(r.config.ratio for r in records) == [c.ratio for c in configs(100)]
+    assert sorted(r.ratio for r in records) == [c.ratio for c in configs(100)]
     assert 1 < max(sizes) <= BATCH_LIMIT
     assert sizes[-1] == 1  # small batches at the end, so that all workers finish together
 
@@ -186,30 +187,32 @@ def search(planner: Planner, seed: int, under_way: int) -> list[str]:
 @pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])
 def test_a_search_is_the_same_whatever_worker_is_faster(algorithm):
     space = space_of(algorithm)
-    runs = [search(OptunaPlanner(space, seed=3), seed, under_way) for seed, under_way in ((0, 1), (1, 4), (2, LAG))]
+    runs = [
+        search(make_planner(Plan(space, seed=3)), seed, under_way) for seed, under_way in ((0, 1), (1, 4), (2, LAG))
+    ]
     assert runs[0] == runs[1] == runs[2]
     assert len(runs[0]) == len(set(runs[0])) == 60
-    assert runs[0] != search(OptunaPlanner(space, seed=4), 0, 1)
+    assert runs[0] != search(make_planner(Plan(space, seed=4)), 0, 1)
 
 
 @pytest.mark.parametrize("algorithm", ["random", "tpe", "nsga2"])
 def test_a_search_goes_on_where_it_was(algorithm):
     space = space_of(algorithm, samples=50)
-    whole = search(make_planner(space, 7), 0, 2)
+    whole = search(make_planner(Plan(space, 7)), 0, 2)
     known = [result_of(config) for config in space.grid() if config.key in set(whole[:30])]
-    assert search(make_planner(space, 7, known), 5, 2) == whole[30:]
+    assert search(make_planner(Plan(space, 7, known)), 5, 2) == whole[30:]
 
 
 @pytest.mark.parametrize("algorithm", ["grid", "random", "tpe", "nsga2"])
 def test_a_warm_start_hands_out_nothing_that_is_known(algorithm):
     space = space_of(algorithm, samples=20)
     earlier = [taken(result_of(config)) for config in list(space.grid())[:30]]
-    planner = make_planner(space, 1, earlier)
+    planner = make_planner(Plan(space, 1, earlier))
     handed = search(planner, 0, 2)
     assert len(handed) == 20
     assert not set(handed) & {record.key for record in earlier}
     assert planner.total == 50
-    again = make_planner(space, 1, [*earlier, *(result_of(c) for c in space.grid() if c.key in set(handed[:9]))])
+    again = make_planner(Plan(space, 1, [*earlier, *(result_of(c) for c in space.grid() if c.key in set(handed[:9]))]))
     assert search(again, 3, 2) == handed[9:]
 
 
@@ -221,9 +224,9 @@ def test_a_warm_start_is_what_the_sampler_learns_from():
     """Told that merging is better everywhere, TPE asks for it from the first draw on."""
     space = space_of("tpe", samples=12)
     earlier = [taken(result_of(config)) for config in list(space.grid())[::2]]
-    planner = make_planner(space, 1, earlier)
+    planner = make_planner(Plan(space, 1, earlier))
     assert len(planner._study.get_trials(deepcopy=False)) == len(earlier)
-    cold = set(search(make_planner(space, 1), 0, 1))
+    cold = set(search(make_planner(Plan(space, 1)), 0, 1))
     assert set(search(planner, 0, 1)) != cold
 
 
@@ -231,18 +234,18 @@ def test_a_warm_start_is_what_the_sampler_learns_from():
 def test_hints_come_first(algorithm):
     space = space_of(algorithm, samples=20)
     hints = [list(space.grid())[number] for number in (50, 7, 31)]
-    handed = search(make_planner(space, 1, hints=hints), 0, 2)
+    handed = search(make_planner(Plan(space, 1, hints=hints)), 0, 2)
     assert handed[:3] == [config.key for config in hints]
     assert len(handed) == len(set(handed)) == 20
 
 
 def test_racing_takes_a_list_in_random_order_and_in_small_batches():
     space = space_of("grid", samples=72)
-    plain, raced = (search(make_planner(space, 5, race=race), 0, 2) for race in (False, True))
+    plain, raced = (search(make_planner(Plan(space, 5, race=race)), 0, 2) for race in (False, True))
     assert plain != raced
     assert sorted(plain) == sorted(raced)
-    assert raced == search(make_planner(space, 5, race=True), 3, 7)
-    queue = WorkQueue(make_planner(space, 5, race=True), 2, lambda record: None, trial_seconds=0.001, race=True)
+    assert raced == search(make_planner(Plan(space, 5, race=True)), 3, 7)
+    queue = WorkQueue(make_planner(Plan(space, 5, race=True)), 2, lambda record: None, trial_seconds=0.001, race=True)
     batch = queue.next_batch("a")
     assert len(batch) == RACE_BATCH
     assert all(task.race is not None for task in batch)
@@ -252,13 +255,13 @@ def test_racing_takes_a_list_in_random_order_and_in_small_batches():
 def test_a_search_can_see_everything(algorithm):
     space = space_of(algorithm, samples=1000)
     assert space.size() == 72
-    handed = search(make_planner(space, 0), 0, 2)
+    handed = search(make_planner(Plan(space, 0)), 0, 2)
     assert set(handed) == {config.key for config in space.grid()}
     assert len(handed) == 72
 
 
 def test_a_failed_trial_does_not_stop_the_search():
-    planner = OptunaPlanner(space_of("tpe", samples=40), seed=0)
+    planner = make_planner(Plan(space_of("tpe", samples=40), seed=0))
     for number in range(40):
         config = planner.ask()
         assert config is not None

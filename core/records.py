@@ -1,0 +1,109 @@
+"""What came of a trial (`TrialRecord`), and what it reached on another split (`SplitRecord`): lines of a file.
+
+A record's configuration is plain JSON here, whatever parts it names: it is parsed into a `TrialConfig` where it is run
+once more, and nowhere else. So a record outlives the criterion, the decomposition or the option that made it: it is
+shown, plotted and kept. Reading records imports neither torch nor scipy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from core.metrics import TEST
+
+Split = Literal["validation", "test"]
+"""The part of a dataset that a trial is evaluated on."""
+
+
+class TrialRecord(BaseModel):
+    """The outcome of one trial.
+
+    ``metrics`` of a finished trial are those of `core.metrics`. A trial that a race stopped (see `core.race`) has the
+    sizes that are known without an evaluation and their fractions, and instead of an ``accuracy`` an
+    ``accuracy_upper``, the bound that was too low, and an ``accuracy_estimate``, both in percent. A failed one has
+    none. Accuracies and losses are those on ``split``; on the test split of a trial that was searched on another one
+    they are called ``test_accuracy`` and ``test_loss``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")  # a newer release may say more of a trial
+
+    key: str
+    config: dict[str, Any] = Field(description="the configuration as plain JSON, defaults included")
+    status: Literal["finished", "failed", "stopped"]
+    split: Split = Field("test", description="what it was evaluated on; records that do not say were on the test split")
+    reason: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict)
+    sites: list[dict[str, Any]] = Field(default_factory=list, description="what happened to each channel set")
+    skipped: dict[str, str] = Field(default_factory=dict, description="layer left alone -> reason in words")
+    started_at: float = Field(0.0, description="seconds since the epoch")
+    seconds: float = Field(0.0, description="wall-clock duration of the trial on its worker")
+    evaluate_seconds: float = Field(0.0, description="the part of it spent evaluating")
+    log: str = Field("", description="what it printed and warned, and the traceback of a failure")
+    images: int = Field(0, description="it was evaluated on; 0: none, or an old record that does not say")
+    provenance: dict[str, str] = Field(default_factory=dict, description="baseline key, package versions, host")
+
+    @property
+    def ratio(self) -> float:
+        """Share of channels removed per set; NaN where the configuration does not say."""
+        found = self.config.get("ratio")
+        return float(found) if isinstance(found, int | float) else math.nan
+
+    @property
+    def criterion(self) -> str:
+        """Which channels stayed."""
+        return str(self.config.get("criterion", "?"))
+
+    @property
+    def decomposition(self) -> str:
+        """What made up for the others."""
+        return str(self.config.get("decomposition", "?"))
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The decomposition's own options."""
+        found = self.config.get("options")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def title(self) -> str:
+        """The trial in three words."""
+        return f"{self.decomposition} {self.criterion} {self.ratio:g}"
+
+
+class SplitRecord(BaseModel):
+    """What a trial that has its record reached on another split of the data, as on the test split after a search."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Literal["split"] = "split"
+    key: str = Field(description="of the trial")
+    split: Split
+    status: Literal["finished", "failed"] = "finished"
+    reason: str = ""
+    metrics: dict[str, float] = Field(default_factory=dict, description="accuracy (percent) and loss (nats)")
+    images: int = Field(0, description="it was evaluated on")
+    started_at: float = Field(0.0, description="seconds since the epoch")
+    seconds: float = 0.0
+
+    def joined(self, record: TrialRecord) -> TrialRecord:
+        """``record`` with what was measured here: ``test_accuracy`` beside ``accuracy``."""
+        found = {f"{TEST}{name}": value for name, value in self.metrics.items()} if self.split == "test" else {}
+        return record.model_copy(update={"metrics": {**record.metrics, **found}})
+
+
+Record = TrialRecord | SplitRecord
+
+
+def parse_record(line: bytes | str) -> Record:
+    """Read one line.
+
+    Raises:
+        ValidationError: it is no record as this release knows them.
+    """
+    head = b'{"kind":' if isinstance(line, bytes) else '{"kind":'
+    kind: type[Record] = SplitRecord if line.startswith(head) else TrialRecord  # type: ignore[arg-type]
+    return kind.model_validate_json(line)

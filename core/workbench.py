@@ -1,0 +1,113 @@
+"""What a worker keeps between trials, so that a trial costs little more than its evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from core.calibration import CALIBRATIONS
+from core.compress import Prepared, prepare
+from core.config import TrialConfig
+from core.measure import Evaluation, evaluate, latency_ms, sizes
+from core.metrics import TEST
+from core.records import Split
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images to evaluate on.
+
+    Attributes:
+        images: inputs (N, C, H, W), normalised. May be read-only memory: never written to.
+        labels: (N,) class indices.
+    """
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass
+class Workbench:
+    """The original network, the images, and what does not depend on a configuration.
+
+    Args:
+        model: the original network, in eval mode; never changed.
+        images: evaluation inputs (N, C, H, W), normalised. May be read-only memory: never written to.
+        labels: (N,) class indices.
+        train_images: normalised training images (M, C, H, W), the pool that calibration draws from.
+        original: metrics of the original network on this bench; `with_original` measures them.
+        baseline_key: identity of the original network, kept in every record.
+        device: where trials compute.
+        batch_size: images per forward, and between two looks at a race.
+        probe: so many of the first images are a random draw from all (see `core.race.hardest_first`); 0: none are.
+        split: which part of the dataset ``images`` are.
+        test: the test split, where ``images`` are another one and the dataset has both.
+    """
+
+    model: nn.Module
+    images: Tensor
+    labels: Tensor
+    train_images: Tensor
+    original: Mapping[str, float] = field(default_factory=dict)
+    baseline_key: str = ""
+    device: str = "cpu"
+    batch_size: int = 250
+    probe: int = 0
+    split: Split = "test"
+    test: Labelled | None = None
+    _calibrations: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def prepared(self) -> Prepared:
+        """The original's channel sets and statistics, found once."""
+        return prepare(self.model, self.example)
+
+    @property
+    def example(self) -> Tensor:
+        """One image (1, C, H, W), where trials compute."""
+        return self.images[:1].to(self.device)
+
+    def with_original(self) -> Self:
+        """The same bench with the metrics of its original network, measured on it."""
+        tested = {} if self.test is None else self.tested(self.model)[0]
+        named = {f"{TEST}{name}": value for name, value in tested.items()}
+        return replace(self, original={**self.measure(self.model), **named})
+
+    def calibration(self, config: TrialConfig) -> Tensor | None:
+        """The configuration's calibration images (n, C, H, W), or None where it needs none; cached."""
+        if config.calibration is None:
+            return None
+        key = (config.calibration, config.calibration_images, config.seed)
+        if key not in self._calibrations:
+            generator = torch.Generator().manual_seed(config.seed)
+            drawn = CALIBRATIONS.get(config.calibration)(self.train_images, config.calibration_images, generator)
+            self._calibrations[key] = drawn.to(self.device)
+        return self._calibrations[key]
+
+    def measure(self, model: nn.Module) -> dict[str, float]:
+        """Accuracy and sizes of ``model`` on this bench (see `core.metrics` for names and units)."""
+        return self.complete(model, self.evaluate(model), self.sizes(model))
+
+    def sizes(self, model: nn.Module) -> dict[str, float]:
+        """The metrics of ``model`` that are known without an evaluation."""
+        return sizes(model, self.example)
+
+    def evaluate(self, model: nn.Module, enough: Callable[[int, int], bool] | None = None) -> Evaluation:
+        """Evaluate ``model``, until ``enough`` says so (see `core.measure.evaluate`)."""
+        return evaluate(model, self.images, self.labels, self.batch_size, self.device, enough)
+
+    def complete(self, model: nn.Module, evaluation: Evaluation, size: dict[str, float]) -> dict[str, float]:
+        """The metrics of a network that was evaluated on all images."""
+        latency = latency_ms(model, self.example)
+        return {"accuracy": evaluation.accuracy, "loss": evaluation.mean_loss, **size, "latency_ms": latency}
+
+    def tested(self, model: nn.Module) -> tuple[dict[str, float], int]:
+        """``accuracy`` (percent) and ``loss`` (nats) of ``model`` on the test split, and how many images that has."""
+        assert self.test is not None, "this bench has another split than the test split, and that one too"
+        found = evaluate(model, self.test.images, self.test.labels, self.batch_size, self.device)
+        return {"accuracy": found.accuracy, "loss": found.mean_loss}, found.images

@@ -1,0 +1,82 @@
+"""How far a sweep is (`Progress`), counted record by record."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from core.records import TrialRecord
+
+RATE_WINDOW_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a sweep is.
+
+    Attributes:
+        finished: trials with a result.
+        failed: trials without.
+        stopped: trials that racing gave up early.
+        total: all of them, when the sweep is done.
+        rate: trials per second lately; 0 when unknown.
+        eta_seconds: expected time to the end; NaN when unknown.
+        best: the most accurate record so far.
+    """
+
+    finished: int
+    failed: int
+    stopped: int
+    total: int
+    rate: float
+    eta_seconds: float
+    best: TrialRecord | None
+
+    @property
+    def done(self) -> int:
+        """Trials that are over, well or not."""
+        return self.finished + self.failed + self.stopped
+
+
+class Meter:
+    """Counts records as they end; the rate is that of the last `RATE_WINDOW_SECONDS`."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._counts = {"finished": 0, "failed": 0, "stopped": 0}
+        self._ends: deque[float] = deque()
+        self._started_at = math.inf
+        self._best: TrialRecord | None = None
+
+    def add(self, record: TrialRecord) -> None:
+        """Count one record."""
+        self._counts[record.status] += 1
+        self._started_at = min(self._started_at, record.started_at)
+        bisect.insort(self._ends, record.started_at + record.seconds)
+        if record.status == "finished" and (self._best is None or _accuracy(record) > _accuracy(self._best)):
+            self._best = record
+
+    def progress(self, now: float) -> Progress:
+        """How far it is at the time ``now`` (seconds since the epoch)."""
+        while self._ends and self._ends[0] < now - RATE_WINDOW_SECONDS:
+            self._ends.popleft()
+        window = max(min(RATE_WINDOW_SECONDS, now - self._started_at), 1.0)
+        rate = len(self._ends) / window
+        left = self.total - sum(self._counts.values())
+        eta = left / rate if rate > 0 else math.nan
+        return Progress(**self._counts, total=self.total, rate=rate, eta_seconds=eta, best=self._best)
+
+
+def progress_of(records: Iterable[TrialRecord], total: int, now: float) -> Progress:
+    """How far a sweep with these ``records`` is at the time ``now``."""
+    meter = Meter(total)
+    for record in records:
+        meter.add(record)
+    return meter.progress(now)
+
+
+def _accuracy(record: TrialRecord) -> float:
+    return record.metrics.get("accuracy", -math.inf)
