@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from core.channels import OUTPUT
 from core.compress import compress, prepare
+from core.graph.rules import OUTPUT
 from tests.conformance.networks import BY_NAME
 
 HEAD = """# Architectures

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -30,7 +31,7 @@ def seconds(run: Callable[[], object], repeats: int) -> float:
     return min(times)
 
 
-def loops(model: torch.nn.Module) -> list[torch.Tensor]:
+def loops(model: Any) -> list[torch.Tensor]:
     """The scale matrices of all 13 convolutions, pair by pair."""
     features = model.feature
     return [
@@ -40,7 +41,7 @@ def loops(model: torch.nn.Module) -> list[torch.Tensor]:
     ]
 
 
-def _scale_matrix(w: torch.Tensor, norm: torch.nn.Module, lam: float = 0.85, threshold: float = 0.1) -> torch.Tensor:
+def _scale_matrix(w: torch.Tensor, norm: Any, lam: float = 0.85, threshold: float = 0.1) -> torch.Tensor:
     keep = torch.argsort(CRITERIA.get("l1")(w), descending=True)[: len(w) // 2].sort().values.tolist()
     gamma, beta, mean, var = (t.tolist() for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
     rows, z = w.numpy(), torch.zeros(len(w), len(keep))

@@ -7,6 +7,8 @@ find the original again: twins' rows are smaller, so they are the ones removed.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ def randomise(model: nn.Module, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def twin_rows(layer: nn.Module, factor: Tensor) -> None:
+def twin_rows(layer: Any, factor: Tensor) -> None:
     """Append the rows (and biases) of a layer once more, times ``factor`` (n,)."""
     view = factor.view(-1, *[1] * (layer.weight.dim() - 1))
     layer.weight.data = torch.cat([layer.weight.data, layer.weight.data * view])
@@ -40,7 +42,7 @@ def twin_rows(layer: nn.Module, factor: Tensor) -> None:
     _sizes(layer)
 
 
-def twin_norm(norm: nn.Module, factor: Tensor, scale: Tensor) -> None:
+def twin_norm(norm: Any, factor: Tensor, scale: Tensor) -> None:
     """Append to a batch norm what makes row twins (``factor``) come out as ``scale`` (> 0) times the original.
 
     The input of channel n + i is factor·x, so its mean is factor·μ and its variance factor²·var; ε is corrected for.
@@ -54,7 +56,7 @@ def twin_norm(norm: nn.Module, factor: Tensor, scale: Tensor) -> None:
     norm.num_features = len(norm.weight)
 
 
-def split_columns(layer: nn.Module, scale: Tensor, share: float = 0.4, repeat: int = 1) -> None:
+def split_columns(layer: Any, scale: Tensor, share: float = 0.4, repeat: int = 1) -> None:
     """Let a consumer read originals and twins: (1 − share)·V and share·V/scale; ``repeat``: positions per channel."""
     view = scale.repeat_interleave(repeat).view(1, -1, *[1] * (layer.weight.dim() - 2))
     v = layer.weight.data
@@ -62,7 +64,7 @@ def split_columns(layer: nn.Module, scale: Tensor, share: float = 0.4, repeat: i
     _sizes(layer)
 
 
-def _sizes(layer: nn.Module) -> None:
+def _sizes(layer: Any) -> None:
     out, inside = layer.weight.shape[:2]
     if isinstance(layer, nn.Linear):
         layer.out_features, layer.in_features = out, inside

@@ -30,7 +30,7 @@ def rows_of(lines: Sequence[str]) -> range:
 
 def row_of(title: str, how: str, results: Sequence[Result]) -> str:
     """The row of a fault; numbers of trials are sums over all repetitions."""
-    sums = [
+    sums: list[int | str] = [
         len(results),
         sum(result.expected for result in results),
         sum(result.distinct for result in results),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from core.pareto import hypervolume, pareto_front
 
 Pair = tuple[float, float]
+X, Y = "params_fraction", "accuracy"
 SIGNS = np.array([1.0, -1.0])
 """A smaller x is better, and a larger y."""
 
@@ -28,7 +29,7 @@ class Point:
 
 
 def points(pairs: Sequence[Pair]) -> list[Point]:
-    return [Point({"size": x, "good": y}, number) for number, (x, y) in enumerate(pairs)]
+    return [Point({X: x, Y: y}, number) for number, (x, y) in enumerate(pairs)]
 
 
 def array(pairs: Sequence[Pair]) -> NDArray[np.float64]:
@@ -36,11 +37,11 @@ def array(pairs: Sequence[Pair]) -> NDArray[np.float64]:
 
 
 def front(pairs: Sequence[Pair]) -> list[int]:
-    return [point.number for point in pareto_front(points(pairs), "size", "good")]
+    return [point.number for point in pareto_front(points(pairs), X, Y)]
 
 
 def area(pairs: Sequence[Pair], reference: Pair) -> float:
-    return hypervolume(points(pairs), "size", "good", reference)
+    return hypervolume(points(pairs), X, Y, reference)
 
 
 def their_front(pairs: Sequence[Pair]) -> list[int]:

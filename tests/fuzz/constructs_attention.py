@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -142,7 +143,7 @@ def rotary(d: Draw, c: int) -> Body:
     return Body(forward, c)
 
 
-def recurrent(name: str, kind: type[nn.RNNBase], **options: Any) -> None:
+def recurrent(name: str, kind: Callable[..., nn.RNNBase], **options: Any) -> None:
     times = 2 if options.get("bidirectional") else 1
     construct(name, TOKENS)(
         lambda d, c: Body(lambda m, x: m.rnn(x)[0], 8 * times, rnn=kind(c, 8, batch_first=True, **options))

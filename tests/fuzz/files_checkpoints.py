@@ -156,7 +156,7 @@ def false_sizes(rng: random.Random, room: Room) -> bytes:
     """A torch archive whose directory or pickle tells other sizes than there are."""
     content = bytearray(zipped(state()))
     for _ in range(rng.randrange(1, 4)):
-        found = [i for i in range(len(content) - 4) if content[i : i + 4] in (b"PK\x01\x02", b"PK\x03\x04")]
+        found = [i for i in range(len(content) - 4) if bytes(content[i : i + 4]) in (b"PK\x01\x02", b"PK\x03\x04")]
         place = rng.choice(found) + rng.choice([10, 14, 18, 20, 22, 24, 26, 28, 42])
         content[place : place + 4] = struct.pack("<I", rng.choice([0, 1, 2**31, 2**32 - 1, rng.randrange(2**32)]))
     return bytes(content)

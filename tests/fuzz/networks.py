@@ -179,7 +179,7 @@ class TwoInputs(Network):
     def example(self, draw: Draw, count: int) -> tuple[Any, ...]:
         return self.data(count), torch.randn(count, 4)
 
-    def forward(self, x: Tensor, vector: Tensor) -> Any:
+    def forward(self, x: Tensor, vector: Tensor) -> Any:  # type: ignore[override]
         other = self.second(vector)
         x = self.stem(x) + (other[:, :, None, None] if self.kind == MAPS else other)
         x, extras = self.body(F.relu(x))
@@ -193,7 +193,7 @@ class TwoVectors(TwoInputs):
 class TwoTokens(TwoInputs):
     """`TwoInputs` of tokens and a vector for all of them."""
 
-    def forward(self, x: Tensor, vector: Tensor) -> Any:
+    def forward(self, x: Tensor, vector: Tensor) -> Any:  # type: ignore[override]
         x, extras = self.body(F.relu(self.stem(x) + self.second(vector).unsqueeze(1)))
         return {"logits": self.head(self.pooled(x)), "extras": extras}
 
@@ -204,7 +204,9 @@ class UnusedInput(Network):
     def example(self, draw: Draw, count: int) -> tuple[Any, ...]:
         return self.data(count), torch.randn(count, 2)
 
-    def forward(self, x: Tensor, ignored: Tensor, scale: Tensor | None = None) -> Any:
+    def forward(  # type: ignore[override]
+        self, x: Tensor, ignored: Tensor, scale: Tensor | None = None
+    ) -> Any:
         x, extras = self.body(self.stem(x))
         y = self.head(self.pooled(x))
         if scale is not None:

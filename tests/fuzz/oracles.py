@@ -172,7 +172,9 @@ def apart(a: Any, b: Any) -> float:
 
 def equal(a: Any, b: Any) -> bool:
     """Whether two outputs are the same to the bit."""
-    leaves = zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True) if layout(a) == layout(b) else [(0, 1)]
+    if layout(a) != layout(b):
+        return False
+    leaves = zip(pytree.tree_leaves(a), pytree.tree_leaves(b), strict=True)
     return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in leaves)
 
 
@@ -229,8 +231,9 @@ def layout_problem(case: Case, model: nn.Module) -> str:
 def rows_problem(original: nn.Module, result: Result) -> str:
     """Whether a producer has lost other rows than the report says."""
     for site in result.sites:
+        both: list[Any] = [original, result.model]
         try:
-            before, after = (m.get_submodule(site.producers[0]).weight for m in (original, result.model))
+            before, after = (model.get_submodule(site.producers[0]).weight for model in both)
         except AttributeError:
             continue  # a function's parameter
         alone = len(site.producers) == 1 and before.shape[:2] == (site.size, after.shape[1])

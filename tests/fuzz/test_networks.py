@@ -6,6 +6,7 @@ import copy
 import random
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -125,7 +126,7 @@ def shuffled_columns(model: Plain) -> None:
 
 @torch.no_grad()
 def nudged(model: Plain) -> None:
-    model.head.bias += 1e-3
+    model.head.bias.add_(1e-3)
 
 
 @torch.no_grad()
@@ -193,7 +194,7 @@ def test_a_forgotten_layer_and_an_empty_reason_are_seen() -> None:
     result = cut(case)
     for skipped in ({}, dict.fromkeys(result.skipped, " ")):
         wrong = Result(result.model, result.sites, skipped)
-        assert failed(lambda report, wrong=wrong: oracles.account(case, wrong, report), case) == ["accounted"]
+        assert failed(partial(oracles.account, case, wrong), case) == ["accounted"]
 
 
 def test_another_structure_of_the_outputs_is_seen() -> None:
@@ -228,7 +229,7 @@ def test_a_lossy_merge_of_copies_is_seen(monkeypatch: pytest.MonkeyPatch) -> Non
     case = Case(0, ("plain",), "maps", net, (torch.randn(4, 3, 8, 8),), ())
     trial = oracles.Trial(case, prepare(net, case.inputs), random.Random(0))
     assert list(oracles.planted_copies(trial, Report(case))) == [""]
-    lossless = oracles.compress
+    lossless = compress
     monkeypatch.setattr(
         oracles,
         "compress",
@@ -274,8 +275,9 @@ def test_whatever_changes_in_the_argument_is_seen() -> None:
         torch.rand(1)
 
     case = plain()
-    case.model.calls, case.model.scale = 0, torch.ones(3)
-    for change in (
+    model: Any = case.model
+    model.calls, model.scale = 0, torch.ones(3)
+    changes: tuple[Callable[[Any], object], ...] = (
         other_weight,
         lambda net: net.norm.train(),
         lambda net: net.head.weight.requires_grad_(False),
@@ -284,7 +286,8 @@ def test_whatever_changes_in_the_argument_is_seen() -> None:
         lambda net: random.random(),
         lambda net: np.random.rand(),
         draws,
-    ):
+    )
+    for change in changes:
         before = oracles.snapshot(case.model)
         assert oracles.changed(before, oracles.snapshot(case.model)) == ""
         with torch.random.fork_rng(devices=[]):
@@ -293,7 +296,7 @@ def test_whatever_changes_in_the_argument_is_seen() -> None:
 
 
 def test_what_is_printed_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    silent = oracles.prepare
+    silent = prepare
     monkeypatch.setattr(oracles, "prepare", lambda *args: (print("hello"), silent(*args))[1])
     assert "quiet" in {failure.oracle for failure in check(plain()).failures}
 
