@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import random
-
-import pytest
 from sweep_records import record_of
 
 from core.config import TrialConfig
-from search_spaces import parse_space
+from core.records import SplitRecord, TrialRecord
 from sweep.backend.deadline import hard_limit
 from sweep.backend.workqueue import ATTEMPTS, BATCH_LIMIT, RACE_BATCH, WorkQueue
-from sweep.search.base import LAG, TAKEN_FROM, Plan, Planner, make_planner
 from sweep.search.listed import ListPlanner
 
 
@@ -149,121 +145,62 @@ def test_batches_end_small_when_most_is_known():
     assert len(queue.next_batch("a")) == 2  # of ten, not of a hundred
 
 
-def space_of(algorithm: str, samples: int = 60):
-    return parse_space(
-        {
-            "name": "toy",
-            "baseline": {"model": "lenet-300-100", "dataset": "digits"},
-            "search": {"algorithm": algorithm, "samples": samples},
-            "axes": {
-                "ratio": {"low": 0.1, "high": 0.9, "step": 0.1},
-                "criterion": {"values": ["l1", "l2"]},
-                "decomposition": {"values": ["none", "most-similar"]},
-                "threshold": {"values": [0.2, 0.45, 0.6], "when": {"decomposition": ["most-similar"]}},
-            },
-        },
-        "toy.toml",
-    )
-
-
-def result_of(config: TrialConfig):
-    bonus = 10 if config.decomposition == "most-similar" else 0
-    return record_of(config, accuracy=90 - 60 * config.ratio**2 + bonus * config.ratio)
-
-
-def search(planner: Planner, seed: int, under_way: int) -> list[str]:
-    """Run a planner with so many configurations under way at once, whose results come in random order."""
-    draw = random.Random(seed)
-    handed, running = [], []
-    while True:
-        while len(running) < under_way and (config := planner.ask()) is not None:
-            handed.append(config.key)
-            running.append(config)
-        if not running:
-            return handed
-        planner.tell(result_of(running.pop(draw.randrange(len(running)))))
-
-
-@pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])
-def test_a_search_is_the_same_whatever_worker_is_faster(algorithm):
-    space = space_of(algorithm)
-    runs = [
-        search(make_planner(Plan(space, seed=3)), seed, under_way) for seed, under_way in ((0, 1), (1, 4), (2, LAG))
-    ]
-    assert runs[0] == runs[1] == runs[2]
-    assert len(runs[0]) == len(set(runs[0])) == 60
-    assert runs[0] != search(make_planner(Plan(space, seed=4)), 0, 1)
-
-
-@pytest.mark.parametrize("algorithm", ["random", "tpe", "nsga2"])
-def test_a_search_goes_on_where_it_was(algorithm):
-    space = space_of(algorithm, samples=50)
-    whole = search(make_planner(Plan(space, 7)), 0, 2)
-    known = [result_of(config) for config in space.grid() if config.key in set(whole[:30])]
-    assert search(make_planner(Plan(space, 7, known)), 5, 2) == whole[30:]
-
-
-@pytest.mark.parametrize("algorithm", ["grid", "random", "tpe", "nsga2"])
-def test_a_warm_start_hands_out_nothing_that_is_known(algorithm):
-    space = space_of(algorithm, samples=20)
-    earlier = [taken(result_of(config)) for config in list(space.grid())[:30]]
-    planner = make_planner(Plan(space, 1, earlier))
-    handed = search(planner, 0, 2)
-    assert len(handed) == 20
-    assert not set(handed) & {record.key for record in earlier}
-    assert planner.total == 50
-    again = make_planner(Plan(space, 1, [*earlier, *(result_of(c) for c in space.grid() if c.key in set(handed[:9]))]))
-    assert search(again, 3, 2) == handed[9:]
-
-
-def taken(record):
-    return record.model_copy(update={"provenance": {TAKEN_FROM: "earlier"}})
-
-
-def test_a_warm_start_is_what_the_sampler_learns_from():
-    """Told that merging is better everywhere, TPE asks for it from the first draw on."""
-    space = space_of("tpe", samples=12)
-    earlier = [taken(result_of(config)) for config in list(space.grid())[::2]]
-    planner = make_planner(Plan(space, 1, earlier))
-    assert len(planner._study.get_trials(deepcopy=False)) == len(earlier)
-    cold = set(search(make_planner(Plan(space, 1)), 0, 1))
-    assert set(search(planner, 0, 1)) != cold
-
-
-@pytest.mark.parametrize("algorithm", ["grid", "random", "tpe", "nsga2"])
-def test_hints_come_first(algorithm):
-    space = space_of(algorithm, samples=20)
-    hints = [list(space.grid())[number] for number in (50, 7, 31)]
-    handed = search(make_planner(Plan(space, 1, hints=hints)), 0, 2)
-    assert handed[:3] == [config.key for config in hints]
-    assert len(handed) == len(set(handed)) == 20
-
-
-def test_racing_takes_a_list_in_random_order_and_in_small_batches():
-    space = space_of("grid", samples=72)
-    plain, raced = (search(make_planner(Plan(space, 5, race=race)), 0, 2) for race in (False, True))
-    assert plain != raced
-    assert sorted(plain) == sorted(raced)
-    assert raced == search(make_planner(Plan(space, 5, race=True)), 3, 7)
-    queue = WorkQueue(make_planner(Plan(space, 5, race=True)), 2, lambda record: None, trial_seconds=0.001, race=True)
+def test_racing_is_done_in_small_batches():
+    planner = ListPlanner(configs(72))
+    queue = WorkQueue(planner, 2, lambda record: None, trial_seconds=0.001, race=True)
     batch = queue.next_batch("a")
     assert len(batch) == RACE_BATCH
     assert all(task.race is not None for task in batch)
 
 
-@pytest.mark.parametrize("algorithm", ["tpe", "nsga2"])
-def test_a_search_can_see_everything(algorithm):
-    space = space_of(algorithm, samples=1000)
-    assert space.size() == 72
-    handed = search(make_planner(Plan(space, 0)), 0, 2)
-    assert set(handed) == {config.key for config in space.grid()}
-    assert len(handed) == 72
+def at_the_end(queue: WorkQueue, fate=lambda task: "") -> list[list[str]]:
+    """Run the queue as one worker would; the ids of its tasks, batch by batch."""
+    batches = []
+    while not queue.finished:
+        name = f"b{len(batches)}"
+        batch = queue.next_batch(name)
+        assert batch
+        batches.append([task.id for task in batch])
+        for task in batch:
+            if why := fate(task):
+                queue.ended(name, why)
+                break
+            record = SplitRecord(key=task.config.key, split="test") if task.test else record_of(task.config)
+            queue.returned(name, [record])
+        else:
+            queue.ended(name)
+    return batches
 
 
-def test_a_failed_trial_does_not_stop_the_search():
-    planner = make_planner(Plan(space_of("tpe", samples=40), seed=0))
-    for number in range(40):
-        config = planner.ask()
-        assert config is not None
-        planner.tell(record_of(config, reason="not finite") if number % 3 == 0 else result_of(config))
-    assert planner.exhausted
+def test_the_front_is_tested_when_the_search_is_over():
+    records, asked = [], []
+
+    def front() -> list[TrialConfig]:
+        asked.append(len(records))
+        return configs(20)[3:8]
+
+    queue = WorkQueue(ListPlanner(configs(20)), 2, records.append, trial_seconds=0.05, last=front)
+    batches = at_the_end(queue)
+    assert asked == [20], "once, and when every trial is there"
+    tested = [name for batch in batches for name in batch if name.endswith("/test")]
+    assert tested == [f"{config.key}/test" for config in configs(20)[3:8]]
+    assert [record.key for record in records[20:]] == [config.key for config in configs(20)[3:8]]
+    assert all(isinstance(record, SplitRecord) for record in records[20:])
+
+
+def test_a_test_that_kills_its_worker_is_given_up_and_the_trial_stays():
+    records = []
+    bad = configs(6)[2]
+    queue = WorkQueue(ListPlanner(configs(6)), 2, records.append, trial_seconds=0.05, last=lambda: [bad, configs(6)[4]])
+    at_the_end(queue, lambda task: "killed" if task.test and task.config == bad else "")
+    assert [(r.key, r.status) for r in records if isinstance(r, TrialRecord) and r.key == bad.key] == [
+        (bad.key, "finished")
+    ]
+    (failed,) = [r for r in records if isinstance(r, SplitRecord) and r.status == "failed"]
+    assert (failed.key, failed.reason) == (bad.key, f"killed ({ATTEMPTS} attempts)")
+    assert len(records) == 8
+
+
+def test_nothing_to_test_is_the_end():
+    queue = WorkQueue(ListPlanner(configs(2)), 2, lambda record: None, trial_seconds=60.0)
+    assert [len(batch) for batch in at_the_end(queue)] == [1, 1]
