@@ -68,8 +68,9 @@ class SweepRuns:
     def amend(self, amendments: Sequence[Amendment]) -> None:
         """Add metrics to child runs that are there; doing it again changes nothing."""
         for later in amendments:
-            metrics = [Metric(name, value, later.at, 0) for name, value in later.metrics.items()]
             for run in children_of(self._client, self._experiment_id, self.run_id, later.key).values():
+                new = {name: value for name, value in later.metrics.items() if run.data.metrics.get(name) != value}
+                metrics = [Metric(name, value, later.at, 0) for name, value in new.items()]
                 self._client.log_batch(run.info.run_id, metrics)
 
     def close(self, status: str, metrics: Mapping[str, float], artifacts: Sequence[Path]) -> None:

@@ -18,6 +18,7 @@ from sweep_records import record_of
 
 from core.config import TrialConfig
 from core.errors import UsageError
+from core.records import SplitRecord
 from sweep.errors import TrackingError
 from sweep.tracking import Tracker, check_tracking, default_uri, redact
 from sweep.tracking.tracker import Ending
@@ -275,3 +276,30 @@ def test_a_record_as_a_run():
     assert expected.items() <= child.params.items()
     assert not {"calibration", "calibration_images", "ratios", "options"} & set(child.params)
     assert child.tags["mlflow.parentRunId"] == "p"
+
+
+def test_what_the_front_reached_on_the_test_split_joins_its_runs(results, make_info, tmp_path):
+    from mlflow import MlflowClient
+
+    results.mkdir()
+    uri = default_uri(results)
+    tracker = Tracker(uri, artifact_root(results), make_info("a"), CARD)
+    made = records(4)
+    for record in made:
+        tracker.put(record)
+    later = SplitRecord(key=made[1].key, split="test", metrics={"accuracy": 44.0, "loss": 1.5}, started_at=1.7e9)
+    tracker.put(later)
+    tracker.put(SplitRecord(key=made[2].key, split="test", status="failed", reason="no"))
+    report = tracker.finish(ending(tmp_path), patience=60.0)
+    again = Tracker(uri, artifact_root(results), make_info("a", started_at=tracker._info.state.started_at), CARD)
+    for record in made:  # as after a resume: the records come with what they reached
+        again.put(later.joined(record) if record.key == later.key else record)
+    assert again.finish(ending(tmp_path), patience=60.0).run_id == report.run_id
+    client = MlflowClient(uri)
+    runs = client.search_runs([client.get_run(report.run_id).info.experiment_id], "tags.`sweep.trial_key` != ''")
+    assert len(runs) == 4
+    tested = {run.data.tags["sweep.trial_key"]: run.data.metrics.get("test_accuracy") for run in runs}
+    assert tested == {record.key: 44.0 if record.key == later.key else None for record in made}
+    (run,) = [run for run in runs if run.data.tags["sweep.trial_key"] == later.key]
+    assert len(client.get_metric_history(run.info.run_id, "test_accuracy")) == 1
+    assert run.data.tags["sweep.split"] == "test"
