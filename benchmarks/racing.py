@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks._sweeps import run_sweep
+from core.metrics import KNOWN_FRACTIONS
 from core.pareto import hypervolume, pareto_front
-from core.race import SIZES
 from core.records import TrialRecord
 
 SPACE, WORKERS = "lenet-fashion-mnist", 2
@@ -23,7 +23,7 @@ SPACE, WORKERS = "lenet-fashion-mnist", 2
 
 def fronts(records: Sequence[TrialRecord]) -> list[list[tuple[float, float]]]:
     """The fronts over each of the sizes, as (fraction left, accuracy)."""
-    return [[(r.metrics[x], r.metrics["accuracy"]) for r in pareto_front(records, x)] for x in SIZES]
+    return [[(r.metrics[x], r.metrics["accuracy"]) for r in pareto_front(records, x)] for x in KNOWN_FRACTIONS]
 
 
 def spent(records: Sequence[TrialRecord]) -> tuple[float, float, float]:

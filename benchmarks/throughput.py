@@ -78,11 +78,13 @@ def loop(case: Case, checkpoint: Path, results: Path, number: int, ready: Barrie
 
     from core.baselines import prepare_baseline
     from core.trial import run_trial
-    from sweep.backend.workbench import CACHE, make_bench
+    from sweep.backend.workbench import make_bench
+    from sweep.storage.layout import BASELINES
 
     torch.set_num_threads(1)
     space = case.resolved(checkpoint)
-    bench = make_bench(prepare_baseline(space.baseline, results / CACHE))
+    baseline = prepare_baseline(space.baseline, results / BASELINES)
+    bench = make_bench(baseline, space.evaluation.split).with_original()
     configs = list(space.random(case.trials, 0))[number::WORKERS]
     run_trial(configs[0], bench)  # what is computed once
     ready.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from core.config import TrialConfig
 from core.errors import UsageError
@@ -30,6 +30,7 @@ class Filing:
         stop: is asked for the end when the disk is full or the front has stopped growing.
         total: number of trials in the end.
         known: records that are stored already; they count as progress only.
+        tested: keys of those that have been evaluated on the test split, well or not.
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class Filing:
         stop: StopRequest,
         total: int,
         known: Sequence[TrialRecord],
+        tested: Iterable[str] = (),
     ) -> None:
         self._store, self._tracker, self._stop = store, tracker, stop
         self._reporter, self._telemetry = reporter, telemetry
         self._meter = Meter(total)
-        self._fronts = fronts_of(known)
+        self._fronts, self._tested = fronts_of(known), set(tested)
         for record in known:
             self._meter.add(record)
         patience = store.info.request.limits.plateau
@@ -61,6 +63,8 @@ class Filing:
         self._tracker.put(record)
         if isinstance(record, TrialRecord):
             self._count(slim(record))
+        else:
+            self._tested.add(record.key)
         if self._store.trouble:
             self._stop.ask(self._store.trouble, FAILED)
 
@@ -72,13 +76,9 @@ class Filing:
         if self._plateau and self._plateau.reached(self._volume):
             self._stop.ask(f"the front has not grown for {self._plateau.patience} trials")
 
-    def untested(self, tested: frozenset[str]) -> list[TrialConfig]:
-        """The trials on the front (over any size that is known beforehand) that lack figures of the test split.
-
-        Args:
-            tested: keys of those that have been evaluated there, well or not.
-        """
-        return lacking_test(self._fronts, tested)
+    def untested(self) -> list[TrialConfig]:
+        """The trials on the front (over any size that is known beforehand) that lack figures of the test split."""
+        return lacking_test(self._fronts, self._tested)
 
     def _show(self) -> None:
         progress = self._meter.progress(time.time())
@@ -91,7 +91,7 @@ def fronts_of(records: Sequence[TrialRecord]) -> dict[str, Front]:
     return {size: Front(records, size) for size in KNOWN_FRACTIONS}
 
 
-def lacking_test(fronts: Mapping[str, Front], tested: frozenset[str]) -> list[TrialConfig]:
+def lacking_test(fronts: Mapping[str, Front], tested: Collection[str]) -> list[TrialConfig]:
     """The members of ``fronts`` without figures of the test split; ``tested`` are keys that have been there."""
     members = {record.key: record for front in fronts.values() for record in front.members}
     lacking = [r for key, r in members.items() if key not in tested and f"{TEST}accuracy" not in r.metrics]

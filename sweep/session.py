@@ -9,7 +9,7 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 
@@ -145,7 +145,7 @@ class Session:
         return list(map(slim, taken))
 
     def _trials(
-        self, known: Sequence[TrialRecord], tested: frozenset[str], trial_seconds: float, tracker: Tracker
+        self, known: Sequence[TrialRecord], tested: Collection[str], trial_seconds: float, tracker: Tracker
     ) -> None:
         request, state, stop, tell = self._request, self._store.state, self._stop, self._reporter.line
         lag = state.lag or max(LAG, 2 * (request.cluster.workers or os.cpu_count() or 1))
@@ -161,7 +161,7 @@ class Session:
             self._store.save(replace(self._store.state, workers=workers))
             tell(f"{planner.total - len(known)} trials ({request.search}) on {workers} workers")
             telemetry = Telemetry(request.name, workers, enabled=request.cluster.address is not None)
-            filing = Filing(self._store, tracker, self._reporter, telemetry, stop, planner.total, known)
+            filing = Filing(self._store, tracker, self._reporter, telemetry, stop, planner.total, known, tested)
             watch_limits(stop, request.limits, self._store.stop_file)
             queue = WorkQueue(
                 planner,
@@ -171,12 +171,12 @@ class Session:
                 race=request.race,
                 limit=request.limits.trial_seconds,
                 known=len(known),
-                last=lambda: filing.untested(tested) if has_test else [],
+                last=lambda: filing.untested() if has_test else [],
             )
             shared = in_store(self._hand_over())
             execute(queue, shared, Work(), workers, stop, request.cluster.gpus_per_trial, self._store.live)
             if stop.in_good_order and has_test:
-                self._test_front(filing, tested, shared, workers, trial_seconds)
+                self._test_front(filing, shared, workers, trial_seconds)
 
     def _hand_over(self) -> SharedBench:
         """What workers share; Ray's object store gets it, and this process keeps none of it."""
@@ -184,11 +184,9 @@ class Session:
         del self._shared
         return shared
 
-    def _test_front(
-        self, filing: Filing, tested: frozenset[str], shared: Buildable, workers: int, trial_seconds: float
-    ) -> None:
+    def _test_front(self, filing: Filing, shared: Buildable, workers: int, trial_seconds: float) -> None:
         """Evaluate the front on the test split although a limit has ended the search; Ctrl-C leaves it at that."""
-        left = filing.untested(tested)
+        left = filing.untested()
         if not left:
             return
         stop, request = StopRequest(), self._request

@@ -123,8 +123,10 @@ def _info_of(plot: Any, sweep: StoredSweep, info: ParetoInfo) -> Any:
 
 
 def reasons_of(sweep: StoredSweep) -> dict[str, int]:
-    """Why trials failed -> how many."""
-    return dict(Counter(record.reason for record in sweep.records if record.status == "failed").most_common())
+    """Why trials failed, or could not be evaluated on the test split -> how many."""
+    failed = [record.reason for record in sweep.records if record.status == "failed"]
+    untested = [f"on the test split: {reason}" for reason in sweep.tested.values() if reason]
+    return dict(Counter([*failed, *untested]).most_common())
 
 
 def lines(reasons: dict[str, int], most: int = 5) -> Iterable[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -38,7 +38,7 @@ class StoredSweep:
         folder: where it lies.
         running: how many trials are under way, as far as it runs.
         foreign_lines: lines that are whole and mean nothing to this release; they stay as they are.
-        tested: keys of the trials that were evaluated on the test split as well, well or not.
+        tested: keys of the trials that were evaluated on the test split as well -> why that failed, or nothing.
     """
 
     info: SweepInfo
@@ -47,7 +47,7 @@ class StoredSweep:
     folder: Path
     running: int = 0
     foreign_lines: int = 0
-    tested: frozenset[str] = frozenset()
+    tested: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
@@ -83,7 +83,7 @@ def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
         folder=folder,
         running=_running(folder) if info.status == "running" else 0,
         foreign_lines=lines.foreign,
-        tested=frozenset(lines.tests),
+        tested={key: record.reason for key, record in lines.tests.items()},
     )
 
 

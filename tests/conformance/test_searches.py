@@ -51,7 +51,8 @@ def taken(record: TrialRecord) -> TrialRecord:
 def search(planner: Planner, seed: int, under_way: int) -> list[str]:
     """Run a planner with so many configurations under way at once, whose results come in random order."""
     draw = random.Random(seed)
-    handed, running = [], []
+    handed: list[str] = []
+    running: list[TrialConfig] = []
     while True:
         while len(running) < under_way and (config := planner.ask()) is not None:
             handed.append(config.key)

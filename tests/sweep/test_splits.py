@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from search_spaces import list_spaces, load_space
 from sweep.backend.workbench import dataset_card, make_bench
 from sweep.cli import main
 from sweep.filing import fronts_of, lacking_test
+from sweep.reporting.outcome import reasons_of
 from sweep.session import remarks
 from sweep.storage.reader import read_sweep
 from sweep.storage.writer import create_store
@@ -37,17 +40,17 @@ def test_only_the_papers_own_spaces_are_searched_on_the_test_split() -> None:
     assert load_space("digits-quick").override({"evaluation.split": "test"}).evaluation.split == "test"
 
 
-def dataset(**changes: object) -> ImageDataset:
+def dataset(**changes: Any) -> ImageDataset:
     def part(count: int, seed: int) -> Split:
         pixels = torch.rand(count, *images(1).shape[1:], generator=torch.Generator().manual_seed(seed))
         return Split(pixels, torch.arange(count) % 4)
 
     splits = {"train": part(40, 0), "validation": part(24, 1), "test": part(32, 2)}
-    shape = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "classes": tuple("abcd")}
-    return ImageDataset("toy", **{**splits, **shape, **changes})
+    made = ImageDataset("toy", **splits, mean=(0.5,) * 3, std=(0.5,) * 3, classes=tuple("abcd"))
+    return replace(made, **changes)
 
 
-def baseline(data: ImageDataset) -> SimpleNamespace:
+def baseline(data: ImageDataset) -> Any:
     return SimpleNamespace(model=make("plain")[0], key="b", dataset=data)
 
 
@@ -129,7 +132,8 @@ def test_a_test_is_stored_beside_its_trial(results, make_info, make_record) -> N
     sweep = read_sweep(results, "a")
     assert [r.metrics.get("test_accuracy") for r in sweep.records] == [77.0, None]
     assert sweep.records[0].metrics["accuracy"] == record.metrics["accuracy"]
-    assert sweep.tested == {record.key, other.key}
+    assert sweep.tested == {record.key: "", other.key: "no"}
+    assert reasons_of(sweep) == {"on the test split: no": 1}
     assert (sweep.torn_lines, sweep.foreign_lines) == (0, 0)
 
 
@@ -156,7 +160,7 @@ def test_a_sweep_on_the_validation_split_ends_with_test_accuracies(folder: Path)
     sweep = read_sweep(folder / "results", "a")
     front = {record.key for record in pareto_front(sweep.records)}
     tested = {record.key for record in sweep.records if "test_accuracy" in record.metrics}
-    assert front <= tested == sweep.tested
+    assert front <= tested == sweep.tested.keys()
     assert len(tested) < len(sweep.records)
     assert {record.split for record in sweep.records} == {"validation"}
     assert all("test_accuracy" in entry["metrics"] for entry in report["front"])
@@ -193,7 +197,7 @@ def test_a_plateau_ends_with_test_accuracies_too_and_a_stop_does_not_wait_for_th
     call(folder, "run", *wide, "--name", "plateau")
     sweep = read_sweep(folder / "results", "plateau")
     assert sweep.info.status == "stopped"
-    assert {record.key for record in pareto_front(sweep.records)} <= sweep.tested
+    assert {record.key for record in pareto_front(sweep.records)} <= sweep.tested.keys()
 
 
 @pytest.mark.slow
