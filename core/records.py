@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from core.metrics import TEST
 
-Split = Literal["validation", "test"]
+EvalSplit = Literal["validation", "test"]
 """The part of a dataset that a trial is evaluated on."""
 
 
@@ -34,7 +34,9 @@ class TrialRecord(BaseModel):
     key: str
     config: dict[str, Any] = Field(description="the configuration as plain JSON, defaults included")
     status: Literal["finished", "failed", "stopped"]
-    split: Split = Field("test", description="what it was evaluated on; records that do not say were on the test split")
+    split: EvalSplit = Field(
+        "test", description="what it was evaluated on; records that do not say were on the test split"
+    )
     reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict)
     sites: list[dict[str, Any]] = Field(default_factory=list, description="what happened to each channel set")
@@ -81,7 +83,7 @@ class SplitRecord(BaseModel):
 
     kind: Literal["split"] = "split"
     key: str = Field(description="of the trial")
-    split: Split
+    split: EvalSplit
     status: Literal["finished", "failed"] = "finished"
     reason: str = ""
     metrics: dict[str, float] = Field(default_factory=dict, description="accuracy (percent) and loss (nats)")

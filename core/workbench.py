@@ -15,7 +15,7 @@ from core.compress import Prepared, prepare
 from core.config import TrialConfig
 from core.measure import Evaluation, evaluate, latency_ms, sizes
 from core.metrics import TEST
-from core.records import Split
+from core.records import EvalSplit
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Workbench:
     device: str = "cpu"
     batch_size: int = 250
     probe: int = 0
-    split: Split = "test"
+    split: EvalSplit = "test"
     test: Labelled | None = None
     _calibrations: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, repr=False)
 

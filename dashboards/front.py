@@ -12,7 +12,7 @@ from typing import Any
 from core.files import writing
 from core.metrics import METRICS, Metric, fraction_of, metric_named
 from dashboards.pareto_info import ParetoInfo
-from dashboards.points import Point, show
+from dashboards.points import Point, written
 
 WORDS = frozenset({"criterion", "decomposition", "options", "key"})
 """Columns that are aligned to the left."""
@@ -90,7 +90,7 @@ def write_front_csv(info: ParetoInfo, path: str | Path) -> Path:
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else show(value)
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else written(value)
 
 
 def write_front_json(info: ParetoInfo, path: str | Path) -> Path:

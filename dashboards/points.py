@@ -68,7 +68,7 @@ def _point(record: TrialRecord, x: str, y: str, notable: set[str]) -> Point:
         ratio=record.ratio,
         criterion=record.criterion,
         decomposition=record.decomposition,
-        settings=" ".join(f"{name}={show(value)}" for name, value in settings.items()),
+        settings=" ".join(f"{name}={written(value)}" for name, value in settings.items()),
         metrics=record.metrics,
         config=record.config,
         split=record.split,
@@ -124,17 +124,17 @@ def _hover(record: TrialRecord) -> tuple[str, ...]:
         f"accuracy {metrics['accuracy']:.2f} %{split}{drop}",
         *tested,
         f"left: {left}",
-        *(f"{name} = {show(value)}" for name, value in rest.items()),
+        *(f"{name} = {written(value)}" for name, value in rest.items()),
         f"trial {record.key}",
     )
 
 
-def show(value: object) -> str:
+def written(value: object) -> str:
     """Write a value as a person would: ``true``, ``0.45``, ``a=0.5,b=0.2``."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return ",".join(f"{key}={show(part)}" for key, part in value.items())
+        return ",".join(f"{key}={written(part)}" for key, part in value.items())
     if isinstance(value, list | tuple):
-        return ",".join(map(show, value))
+        return ",".join(map(written, value))
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -13,7 +13,7 @@ from core.complaints import complaint
 from core.errors import UsageError, nearest, shortened
 from core.files import NAME
 from core.metrics import METRICS, Direction
-from core.records import Split
+from core.records import EvalSplit
 from search_spaces.algorithms import ALGORITHMS, GRID
 
 DEFAULT_OBJECTIVES: dict[str, Direction] = {"accuracy": "max", "params_fraction": "min"}
@@ -43,10 +43,10 @@ class SearchDefaults(_Table):
     objectives: dict[str, Direction] = Field(DEFAULT_OBJECTIVES, min_length=1)
 
 
-class Evaluation(_Table):
+class EvaluationTable(_Table):
     """What trials are evaluated on; the test split is left to the front, unless a space says otherwise."""
 
-    split: Split = "validation"
+    split: EvalSplit = "validation"
 
 
 class AxisTable(_Table):
@@ -67,7 +67,7 @@ class SpaceTable(_Table):
     description: StrictStr = ""
     baseline: dict[str, Any]
     search: SearchDefaults = SearchDefaults()
-    evaluation: Evaluation = Evaluation()
+    evaluation: EvaluationTable = EvaluationTable()
     fixed: dict[str, Any] = Field(default_factory=dict)
     axes: dict[str, AxisTable] = Field(default_factory=dict)
 

@@ -15,14 +15,14 @@ from core.config import BaselineConfig
 from core.errors import UnknownNameError, UsageError, shortened
 from search_spaces.build import flat_ratios
 from search_spaces.conditions import IMAGE_FIELDS, implied, may_read_images
-from search_spaces.document import Evaluation, SearchDefaults, parse_toml
+from search_spaces.document import EvaluationTable, SearchDefaults, parse_toml
 from search_spaces.names import PER_SITE, checked, default, is_known, is_option, known_names
 
 Document = dict[str, Any]
 TABLES: Mapping[str, type[BaseModel]] = {
     "baseline": BaselineConfig,
     "search": SearchDefaults,
-    "evaluation": Evaluation,
+    "evaluation": EvaluationTable,
 }
 BARE_WORD = re.compile(r"[\w.:/*+~-]+")
 

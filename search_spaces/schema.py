@@ -27,7 +27,7 @@ from search_spaces.axis import SuggestingTrial, Value, label
 from search_spaces.build import resolve, resolve_baseline
 from search_spaces.conditions import PER_SITE_ALLOCATION
 from search_spaces.describe import SpaceInfo, axis_info
-from search_spaces.document import DEFAULT_SAMPLES, MOST_TRIALS, Evaluation, SearchDefaults, SpaceTable, read_toml
+from search_spaces.document import DEFAULT_SAMPLES, MOST_TRIALS, EvaluationTable, SearchDefaults, SpaceTable, read_toml
 from search_spaces.names import PER_SITE, default, is_option, knowers
 from search_spaces.override import overridden
 from search_spaces.sampling import Assignment, Axes
@@ -48,7 +48,7 @@ class SearchSpace(Axes):
     description: str
     baseline: BaselineConfig
     search: SearchDefaults
-    evaluation: Evaluation
+    evaluation: EvaluationTable
     document: dict[str, Any] = field(compare=False, repr=False)
 
     def planned(self) -> int:

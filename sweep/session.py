@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from core.baselines import Baseline
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
-from core.records import Split, TrialRecord
+from core.records import EvalSplit, TrialRecord
 from search_spaces import SearchSpace
 from sweep.backend.cluster import connected
 from sweep.backend.execute import execute, in_store
@@ -133,7 +133,7 @@ class Session:
                 " it began; bring them back, or start a new sweep"
             )
 
-    def _take_over(self, warm: WarmStart, baseline_key: str, split: Split) -> list[TrialRecord]:
+    def _take_over(self, warm: WarmStart, baseline_key: str, split: EvalSplit) -> list[TrialRecord]:
         taken, hints = warm.records_for(baseline_key, split), warm.hints_for(baseline_key, split)
         for record in taken:
             self._store.append(record)
@@ -220,7 +220,7 @@ def left_out(sweep: StoredSweep) -> list[str]:
     return [f"{line}; their trials run again" if "damaged" in line else line for line in unread(sweep)]
 
 
-def remarks(baseline: Baseline, split: Split) -> list[str]:
+def remarks(baseline: Baseline, split: EvalSplit) -> list[str]:
     """What a reader of the figures must know of the data."""
     dataset = baseline.dataset
     note = [dataset.note] if dataset.note else []

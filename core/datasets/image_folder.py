@@ -37,7 +37,7 @@ CHUNK = 1024
 
 
 @dataclass(frozen=True)
-class Limits:
+class Amounts:
     """What the text behind the ``?`` says: images per class (None: all), and GB that the images may take in memory."""
 
     train: int | None = None
@@ -69,13 +69,13 @@ def image_folder(name: str, size: int | None, progress: Progress) -> ImageDatase
     path, _, query = name.removeprefix(PREFIX).partition("?")
     if not path or not name.startswith(PREFIX):
         raise UsageError(f"dataset {name!r}: write image-folder:PATH; {LAYOUT}")
-    limits, root, side = _limits(name, query), Path(path).expanduser(), size or SIZE
+    amounts, root, side = _amounts(name, query), Path(path).expanduser(), size or SIZE
     classes = _folders(_split_folder(root, "train"))
     held = [split for split in ("test", "val") if (root / split).is_dir()]
     if not held:
         raise DataError(f"{root} has neither a folder 'val' nor 'test'; {LAYOUT}")
-    found = {split: _files(root / split, classes, getattr(limits, split)) for split in ("train", *held)}
-    _require_memory(root, found, held[0], side, limits.memory)
+    found = {split: _files(root / split, classes, getattr(amounts, split)) for split in ("train", *held)}
+    _require_memory(root, found, held[0], side, amounts.memory)
 
     def read(split: str) -> tuple[Tensor, Tensor]:
         return _read(found[split], side, lambda done, total: progress(f"{root / split}: {done} of {total} images"))
@@ -89,15 +89,15 @@ def image_folder(name: str, size: int | None, progress: Progress) -> ImageDatase
     return ImageDataset(title, fitting, validation, test, MEAN, STD, tuple(classes), mirror=True, note=note)
 
 
-def _limits(name: str, query: str) -> Limits:
+def _amounts(name: str, query: str) -> Amounts:
     given: dict[str, int] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
-        if key not in Limits.__dataclass_fields__:
-            raise UnknownNameError("option", key, Limits.__dataclass_fields__, where=f"dataset {name!r}: ")
+        if key not in Amounts.__dataclass_fields__:
+            raise UnknownNameError("option", key, Amounts.__dataclass_fields__, where=f"dataset {name!r}: ")
         if not value.isdecimal() or int(value) < 1:
             raise UsageError(f"dataset {name!r}: {key} = {value!r} must be a whole number from 1")
         given[key] = int(value)
-    return Limits(**given)
+    return Amounts(**given)
 
 
 def _split_folder(root: Path, split: str) -> Path:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from core.measure import latency_ms
-from core.records import Split
+from core.records import EvalSplit
 from core.workbench import Labelled, Workbench
 
 
@@ -46,7 +46,7 @@ class SharedBench:
     original: Mapping[str, float]
     baseline_key: str
     probe: int = 0
-    split: Split = "test"
+    split: EvalSplit = "test"
     test: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
 
     @property

@@ -13,7 +13,7 @@ from core.baselines import Baseline, prepare_baseline
 from core.config import BaselineConfig
 from core.errors import DataError
 from core.race import hardest_first
-from core.records import Split
+from core.records import EvalSplit
 from core.workbench import Labelled, Workbench
 from sweep.reporting.progress import Reporter
 from sweep.storage.layout import BASELINES
@@ -48,7 +48,7 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def make_bench(baseline: Baseline, split: Split = "test", *, hardest: bool = False) -> Workbench:
+def make_bench(baseline: Baseline, split: EvalSplit = "test", *, hardest: bool = False) -> Workbench:
     """The workbench on a split, with a fixed random part of the training images to draw calibrations from.
 
     Args:
@@ -88,7 +88,7 @@ def measured(bench: Workbench) -> tuple[Workbench, float]:
     return bench, seconds * len(bench.labels) / seen
 
 
-def dataset_card(baseline: Baseline, split: Split) -> DatasetCard:
+def dataset_card(baseline: Baseline, split: EvalSplit) -> DatasetCard:
     """What trials are evaluated on, for MLflow."""
     dataset = baseline.dataset
     count = len(dataset.part(split))

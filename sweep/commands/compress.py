@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from core.errors import UnknownNameError
 from core.metrics import METRICS
-from core.records import Split
+from core.records import EvalSplit
 from sweep.arguments import Parser, pairs
 
 EXAMPLE = (
@@ -80,16 +80,16 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def chosen_split(name: str) -> Split:
+def chosen_split(name: str) -> EvalSplit:
     """The split that ``--split`` names.
 
     Raises:
         UnknownNameError: there is no such split.
     """
-    for split in get_args(Split):
+    for split in get_args(EvalSplit):
         if name == split:
             return split  # type: ignore[no-any-return]
-    raise UnknownNameError("split", name, get_args(Split), where="--split: ")
+    raise UnknownNameError("split", name, get_args(EvalSplit), where="--split: ")
 
 
 def chosen_config(options: Namespace) -> Any:

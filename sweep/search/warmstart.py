@@ -12,7 +12,7 @@ from pathlib import Path
 
 from core.config import TrialConfig
 from core.pareto import pareto_front
-from core.records import Split, TrialRecord
+from core.records import EvalSplit, TrialRecord
 from search_spaces import SearchSpace
 from sweep.search.base import TAKEN_FROM, placed
 from sweep.storage.reader import StoredSweep, read_sweep
@@ -39,7 +39,7 @@ class WarmStart:
         """Of the sweeps."""
         return [sweep.info.name for sweep in self.sweeps]
 
-    def records_for(self, baseline_key: str, split: Split) -> list[TrialRecord]:
+    def records_for(self, baseline_key: str, split: EvalSplit) -> list[TrialRecord]:
         """Finished records of the same original network and split that lie in the space, each configuration once."""
         found: dict[str, TrialRecord] = {}
         for sweep in self.sweeps:
@@ -50,7 +50,7 @@ class WarmStart:
                     found.setdefault(key, record.model_copy(update=mark))
         return list(found.values())
 
-    def hints_for(self, baseline_key: str, split: Split) -> list[TrialConfig]:
+    def hints_for(self, baseline_key: str, split: EvalSplit) -> list[TrialConfig]:
         """Configurations of the space on the fronts of other networks or splits, each once."""
         found: dict[str, TrialConfig] = {}
         for sweep in self.sweeps:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from core.metrics import TEST
-from core.records import Record, Split, SplitRecord, TrialRecord
+from core.records import EvalSplit, Record, SplitRecord, TrialRecord
 from sweep.text import abridged
 
 TRIAL_KEY = "sweep.trial_key"
@@ -34,7 +34,7 @@ class DatasetCard:
     digest: str
     images: int
     shape: tuple[int, ...]
-    split: Split = "test"
+    split: EvalSplit = "test"
 
     @property
     def source(self) -> str:
