@@ -116,7 +116,11 @@ def _require_modest(path: Path) -> None:
 
 
 def _require_no_buffers(path: Path, pickled: IO[bytes]) -> None:
-    """Refuse a pickle that names `BUFFERS`; one that is damaged is left to torch, which stops where this stops."""
+    """Look through a pickle for `BUFFERS`; one that is damaged is left to torch, which stops where this stops.
+
+    Raises:
+        CheckpointError: the pickle names one of them.
+    """
     texts: list[str] = []
     try:
         for operation, argument, _ in pickletools.genops(pickled):

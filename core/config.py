@@ -164,6 +164,7 @@ class BaselineConfig(BaseModel):
 
         Raises:
             UsageError: the first thing that is wrong, in one sentence that begins with ``where``.
+            UnknownNameError: nobody registered the model or the dataset; the message begins with ``where``.
         """
         try:
             return cls.model_validate(values)

@@ -111,7 +111,11 @@ def _build(path: Path, header: Header, tensors: dict[str, Tensor]) -> nn.Module:
 
 
 def _read(path: Path, weights: bool = True) -> tuple[Header, dict[str, Tensor]]:
-    """The header and, if ``weights``, the tensors."""
+    """The header and, if ``weights``, the tensors.
+
+    Raises:
+        CheckpointError: there is no such file, or it cannot be read as one of safetensors.
+    """
     try:
         if not path.is_file():
             raise CheckpointError(f"{path} does not exist or is not a file")

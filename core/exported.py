@@ -102,7 +102,11 @@ def build_original(path: Path, origin: Mapping[str, Any], tensors: Mapping[str, 
 
 
 def _bytes_of(arguments: Mapping[str, Any]) -> int:
-    """Memory that a network would take, found without taking it; 0 where it cannot be found that way."""
+    """Memory that a network would take, found without taking it; 0 where it cannot be found that way.
+
+    Raises:
+        NeuronMergingError: the network cannot be asked for, as `load_model` says.
+    """
     try:
         with torch.device("meta"):
             model = load_model(**arguments, pretrained=False)

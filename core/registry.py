@@ -88,7 +88,11 @@ class Registry(Generic[T]):
 
     @cached_property
     def _declared(self) -> dict[str, str]:
-        """Name -> the module that registers it, as the sources of the package say."""
+        """Name -> the module that registers it, as the sources of the package say.
+
+        Raises:
+            ValueError: two files of the package register the same name.
+        """
         spec = find_spec(self._package)
         folders = [] if spec is None else list(spec.submodule_search_locations or ())
         found: dict[str, str] = {}

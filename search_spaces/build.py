@@ -25,7 +25,12 @@ FINEST = 10**9
 
 
 def resolve_baseline(table: dict[str, Any], source: str) -> BaselineConfig:
-    """Check ``[baseline]``; a name with a colon belongs to the user's own code or torchvision and is taken as it is."""
+    """Check ``[baseline]``; a name with a colon belongs to the user's own code or torchvision and is taken as it is.
+
+    Raises:
+        UnknownNameError: nobody registered the model or the dataset.
+        UsageError: anything else is wrong; the message begins with ``source``.
+    """
     for key, registry in (("model", MODELS), ("dataset", DATASETS)):
         name = table.get(key)
         if isinstance(name, str) and ":" not in name and name not in registry:
@@ -78,7 +83,11 @@ def fixed_fields(table: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def flat_ratios(table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Return ``table`` with the entries of a table ``ratios`` as ``ratios.PATTERN``."""
+    """Return ``table`` with the entries of a table ``ratios`` as ``ratios.PATTERN``.
+
+    Raises:
+        UsageError: ``ratios`` is not a table.
+    """
     ratios = table.get("ratios", {})
     if not isinstance(ratios, dict):
         raise UsageError(f"{where}{shortened(show(ratios))} is not a table of pattern = ratio")
@@ -87,7 +96,11 @@ def flat_ratios(table: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def build_axis(name: str, table: AxisTable, owners: Sequence[str], where: str) -> Axis:
-    """Build one axis from its table; the values of an option are checked against the decompositions ``owners``."""
+    """Build one axis from its table; the values of an option are checked against the decompositions ``owners``.
+
+    Raises:
+        UsageError: the table is neither a list of different values nor a range, or a value is refused.
+    """
     if name == "ratios":
         raise UsageError(f'{where}takes a table; fix it in [fixed.ratios], or vary one: [axes."ratios.PATTERN"]')
     if (table.values is None) == (table.low is None and table.high is None):

@@ -49,6 +49,7 @@ def owners_of(option: str, named: Sequence[Any] | None, decompositions: Axis, wh
 
     Raises:
         UsageError: one of those named does not have the option, or none of the space's does.
+        UnknownNameError: one of those named is no decomposition.
     """
     able = knowers(option)
     hint = f"{option!r} is an option of {' and '.join(able)}"
@@ -102,7 +103,11 @@ def _reachable(given: Sequence[Any], parent: Axis, where: str) -> tuple[Value, .
 
 
 def require_effect(names: Sequence[str], fixed: Mapping[str, Value], axes: Mapping[str, Axis], source: str) -> None:
-    """Raise a `UsageError` when one of ``names`` is set where nothing of the space would ever read it."""
+    """Check that something of the space would read each of ``names`` where it is set.
+
+    Raises:
+        UsageError: nothing would ever read one of them.
+    """
 
     def takes(field: str, value: Value) -> bool:
         return value in axes[field] if field in axes else fixed.get(field, default(field)) == value

@@ -28,6 +28,9 @@ LONGEST_KEY = 200
 DEEPEST = 16
 """How many tables and lists may lie inside one another."""
 
+TOO_DEEP = f"tables or lists lie more than {DEEPEST} deep in one another; flatten them"
+TOO_LARGE = "a whole number does not fit into 64 bits; give a smaller one"
+
 
 class _Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +97,11 @@ def _require(word: str, known: Collection[str], where: str) -> None:
 
 
 def read_toml(path: Traversable, source: str) -> dict[str, Any]:
-    """Read a TOML file; what cannot be read or parsed is a `UsageError` that names ``source`` and the line."""
+    """Read a TOML file.
+
+    Raises:
+        UsageError: it cannot be read or parsed; the message names ``source`` and the line.
+    """
     try:
         return parse_toml(path.read_text(encoding="utf-8"), f"{source}: ")
     except FileNotFoundError:
@@ -116,28 +123,20 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     try:
         document = tomllib.loads(text)
     except RecursionError:
-        raise _too_deep(where) from None
+        raise UsageError(where + TOO_DEEP) from None
     except tomllib.TOMLDecodeError:
         raise
     except ValueError:  # Python reads no decimal number of thousands of digits
-        raise _too_large(where) from None
+        raise UsageError(where + TOO_LARGE) from None
     left: list[tuple[Any, int]] = [(document, 0)]
     while left:
         value, depth = left.pop()
         if depth > DEEPEST:
-            raise _too_deep(where)
+            raise UsageError(where + TOO_DEEP)
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise _too_large(where)
+            raise UsageError(where + TOO_LARGE)
         if isinstance(value, dict) and any(len(key) > LONGEST_KEY for key in value):
             raise UsageError(f"{where}a key is longer than {LONGEST_KEY} characters; is a quote missing?")
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
         left += [(part, depth + 1) for part in inner]
     return document
-
-
-def _too_deep(where: str) -> UsageError:
-    return UsageError(f"{where}tables or lists lie more than {DEEPEST} deep in one another; flatten them")
-
-
-def _too_large(where: str) -> UsageError:
-    return UsageError(f"{where}a whole number does not fit into 64 bits; give a smaller one")

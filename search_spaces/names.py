@@ -63,7 +63,11 @@ def known_names() -> set[str]:
 
 
 def require_known(name: str, where: str) -> None:
-    """Raise an `UnknownNameError` with the nearest names, prefixed by ``where``, unless ``name`` can be set."""
+    """Check that ``name`` can be set.
+
+    Raises:
+        UnknownNameError: it cannot; the message begins with ``where`` and lists the nearest names.
+    """
     if not is_known(name):
         raise UnknownNameError("name", name, known_names(), where)
 
@@ -84,6 +88,7 @@ def checked(name: str, value: Any, decompositions: Iterable[str], where: str) ->
 
     Raises:
         UsageError: the value is of the wrong type, out of bounds, or a word that is not known.
+        UnknownNameError: the value is a part that nobody registered.
     """
     if isinstance(value, list):
         value = tuple(value)

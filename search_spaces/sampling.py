@@ -79,7 +79,11 @@ def _deciding(space: Axes, name: str) -> set[str]:
 
 
 def assignments(space: Axes, names: Sequence[str], begun: Assignment | None = None) -> Iterator[Assignment]:
-    """Enumerate the assignments of the axes ``names`` (in walking order), the last one changing fastest."""
+    """Enumerate the assignments of the axes ``names`` (in walking order), the last one changing fastest.
+
+    Raises:
+        UsageError: an axis that counts is continuous, so it has no grid.
+    """
     begun = begun or {}
     if not names:
         yield dict(begun)

@@ -126,7 +126,11 @@ class SearchSpace(Axes):
 
 
 def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
-    """Build a space from a file's tables; the first problem is a `UsageError` that names ``source`` and the key."""
+    """Build a space from a file's tables.
+
+    Raises:
+        UsageError: the first problem of the tables; the message names ``source`` and the key.
+    """
     table = SpaceTable.parse(document, source)
     baseline = resolve_baseline(table.baseline, source)
     fixed, axes, conditions = resolve(table, source)

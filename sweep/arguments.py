@@ -23,17 +23,26 @@ class HelpShown(Exception):  # noqa: N818  no error: the way out of argparse aft
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises `UsageError` where argparse would print its usage and exit."""
+    """An argparse parser that raises `UsageError` where argparse would print its usage and exit."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
 
     def error(self, message: str) -> NoReturn:
-        """Refuse the command line."""
+        """Refuse the command line.
+
+        Raises:
+            UsageError: always.
+        """
         raise UsageError(f"{message}; see '{self.prog} --help'")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Leave after ``--help``."""
+        """Leave after ``--help``.
+
+        Raises:
+            HelpShown: ``--help`` was printed.
+            UsageError: argparse gives up for another reason.
+        """
         if message or status:
             raise UsageError(message or f"exit status {status}")
         raise HelpShown
@@ -111,7 +120,11 @@ def seconds(text: str | None, option: str) -> float | None:
 
 
 def chosen_limits(options: argparse.Namespace, before: Limits) -> Limits:
-    """``before`` with what the options change of it."""
+    """``before`` with what the options change of it.
+
+    Raises:
+        UsageError: ``--plateau`` is below 1, or a duration cannot be read.
+    """
     if options.plateau is not None and options.plateau < 1:
         raise UsageError(f"--plateau {options.plateau}: give at least 1")
     given = {

@@ -73,6 +73,7 @@ def dispatch(arguments: list[str]) -> int:
 
     Raises:
         NeuronMergingError: what the verb could not do.
+        UnknownNameError: there is no such verb.
     """
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         width = max(map(len, VERBS))

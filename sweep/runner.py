@@ -87,6 +87,7 @@ def run_sweep(request: RunRequest, reporter: Reporter) -> Finished:
 
     Raises:
         NeuronMergingError: it cannot start, or nothing can be stored.
+        UsageError: the seed is out of its range, or another part of the request cannot be had.
     """
     check_request(request.cluster)
     if not 0 <= request.seed < 2**32:

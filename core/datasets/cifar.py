@@ -59,7 +59,11 @@ def _find(reader: Any, place: Place) -> Path | None:
 
 
 def _fetch(name: str, reader: Any, place: Place) -> Path:
-    """Unpack the archive: one that the user put there, or a downloaded one."""
+    """Unpack the archive: one that the user put there, or a downloaded one.
+
+    Raises:
+        DataError: it is neither on this machine nor can it be downloaded.
+    """
     place.progress(f"{name}: downloading (170 MB)")
     given = next((root for root in place.roots if (root / reader.filename).is_file()), None)
     try:

@@ -14,7 +14,11 @@ SEED = 0
 
 @register("digits")
 def digits(_: Place, size: int | None) -> ImageDataset:
-    """Load the digits, scaled bilinearly to 28×28 (or ``size``); 60/10/30 % for train/validation/test, stratified."""
+    """Load the digits, scaled bilinearly to 28×28 (or ``size``); 60/10/30 % for train/validation/test, stratified.
+
+    Raises:
+        UsageError: ``size`` is smaller than the digits are.
+    """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

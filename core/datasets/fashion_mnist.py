@@ -39,7 +39,11 @@ CLASSES = (
 
 @register("fashion-mnist")
 def fashion_mnist(place: Place, size: int | None) -> ImageDataset:
-    """Load FashionMNIST; pixels enter a network as (x/255 − 0.5) / 0.5."""
+    """Load FashionMNIST; pixels enter a network as (x/255 − 0.5) / 0.5.
+
+    Raises:
+        DataError: a label is larger than there are classes.
+    """
     paths = find(place) or fetch(place)
     train_images, train_labels, test_images, test_labels = (read_idx(path) for path in paths)
     for labels, path in ((train_labels, paths[1]), (test_labels, paths[3])):

@@ -116,7 +116,11 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _files(folder: Path, classes: list[str], limit: int | None) -> Files:
-    """The images of a split, class by class; ``limit`` of each, evenly spread over the sorted names."""
+    """The images of a split, class by class; ``limit`` of each, evenly spread over the sorted names.
+
+    Raises:
+        DataError: the class folders are not those of 'train', or one of them holds no image.
+    """
     unknown = sorted(set(_folders(folder)) - set(classes))
     if unknown:
         raise DataError(

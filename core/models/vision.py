@@ -79,7 +79,11 @@ def _build(kind: str, **arguments: Any) -> nn.Module:
 
 
 def _download(kind: str, weights: Any) -> nn.Module:
-    """Let torchvision fetch the weights, or take them from where it keeps them, and fill the network."""
+    """Let torchvision fetch the weights, or take them from where it keeps them, and fill the network.
+
+    Raises:
+        CheckpointError: they are neither on this machine nor can they be downloaded.
+    """
     built: list[nn.Module] = []
     try:
         with _plain_weights_only():

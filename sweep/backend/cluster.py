@@ -156,7 +156,11 @@ def _lock(folder: Path) -> IO[str] | None:
 
 
 def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> None:
-    """A Ray of our own, reachable from this machine only, gone with us."""
+    """A Ray of our own, reachable from this machine only, gone with us.
+
+    Raises:
+        ClusterError: Ray does not start.
+    """
     import ray
     from ray._private import ray_constants
 
@@ -179,7 +183,11 @@ def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> 
 
 
 def _join(address: str, code: Path) -> None:
-    """Connect as a driver whose workers, wherever they are, import what is in ``code``."""
+    """Connect as a driver whose workers, wherever they are, import what is in ``code``.
+
+    Raises:
+        ClusterError: no cluster answers at the address, or it does not let us in.
+    """
     import ray
 
     # a job's own working folder is where this driver runs, and `pack_code` has taken from it what workers need
@@ -219,7 +227,11 @@ def muted() -> Iterator[None]:
 
 
 def _workers(request: ClusterRequest, tell: Callable[[str], None]) -> int:
-    """How many workers to use: as many as were asked for on a cluster, which may grow, else as many as it can hold."""
+    """How many workers to use: as many as were asked for on a cluster, which may grow, else as many as it can hold.
+
+    Raises:
+        ClusterError: no node has room for one, and no number was asked for.
+    """
     held = room(alive_nodes(), request.gpus_per_trial)
     if request.address is not None and request.workers is not None and request.workers > held:
         tell(f"the cluster has room for {held} of {request.workers} workers now; the others start when nodes join")

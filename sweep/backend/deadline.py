@@ -32,7 +32,11 @@ def hard_limit(seconds: float) -> float:
 
 @contextmanager
 def deadline(seconds: float | None) -> Iterator[None]:
-    """Raise `TrialTimeoutError` in the block after ``seconds``; if that does not help, end the process. None: never."""
+    """Give the block so many ``seconds``; None: all it takes. If the error does not end it, the process is ended.
+
+    Raises:
+        TrialTimeoutError: the block takes longer.
+    """
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -95,7 +95,11 @@ def _is_key(name: PurePosixPath) -> bool:
 
 
 def _resolved(source: Path, sent: Mapping[PurePosixPath, Path]) -> Iterator[tuple[PurePosixPath, Path]]:
-    """Each name with the file that it leads to; a link to a folder gives the files that are sent of that folder."""
+    """Each name with the file that it leads to; a link to a folder gives the files that are sent of that folder.
+
+    Raises:
+        UsageError: a link leads out of the package.
+    """
     root = source.resolve()
     for name, path in sent.items():
         if not path.is_symlink():

@@ -44,7 +44,11 @@ class StopRequest:
         return bool(self.reason) and self.exit_code == 0 and not self._at_once
 
     def check(self) -> None:
-        """Raise `Stopped` when the end was asked for."""
+        """Look whether the end was asked for.
+
+        Raises:
+            Stopped: it was asked for.
+        """
         for watch in self.watches:
             watch()
         if self.reason:

@@ -15,6 +15,7 @@ from core.errors import DataError
 from core.race import hardest_first
 from core.records import EvalSplit
 from core.workbench import Labelled, Workbench
+from sweep.errors import StoreError
 from sweep.reporting.progress import Reporter
 from sweep.storage.layout import BASELINES
 from sweep.storage.reader import unwritable
@@ -34,7 +35,7 @@ def load_baseline(config: BaselineConfig, results: Path, reporter: Reporter) -> 
     try:
         return prepare_baseline(config, results / BASELINES, progress=reporter.step)
     except OSError as error:
-        raise unwritable(results / BASELINES, error) from error
+        raise StoreError(unwritable(results / BASELINES, error)) from error
 
 
 @contextmanager

@@ -19,7 +19,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Print the logs."""
+    """Print the logs.
+
+    Raises:
+        UnknownNameError: no trial's key begins as ``--trial`` says.
+    """
     from sweep.storage.reader import read_sweep
 
     records = read_sweep(options.results, options.name).records

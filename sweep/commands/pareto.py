@@ -26,7 +26,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Write the files and print the front and their paths."""
+    """Write the files and print the front and their paths.
+
+    Raises:
+        UnknownNameError: ``--format`` or ``--plot`` names something that there is not.
+    """
     from dashboards import PLOTS
     from sweep.reporting.outcome import FORMATS, make_outcome
     from sweep.storage.reader import read_sweep

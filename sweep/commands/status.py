@@ -27,7 +27,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Print the state of one sweep or of all."""
+    """Print the state of one sweep or of all.
+
+    Raises:
+        NeuronMergingError: the one sweep that was named cannot be read; of several it is said beside the others.
+    """
     from sweep.reporting.status import as_json, as_text, front_text
     from sweep.storage.reader import read_sweep, sweep_names
 
@@ -55,7 +59,11 @@ def run(options: Namespace) -> int:
 
 
 def watch(options: Namespace) -> int:
-    """Show one sweep until it ends: in place on a terminal, a line each time (or a JSON line) anywhere else."""
+    """Show one sweep until it ends: in place on a terminal, a line each time (or a JSON line) anywhere else.
+
+    Raises:
+        UsageError: no sweep was named.
+    """
     from sweep.storage.reader import read_sweep
 
     if not options.name:

@@ -18,7 +18,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Leave word for the sweep's process, and wait until it is gone."""
+    """Leave word for the sweep's process, and wait until it is gone.
+
+    Raises:
+        StoreError: the sweep's folder cannot be written, or its process does not end in time.
+    """
     from sweep.errors import StoreError
     from sweep.storage.layout import STOP
     from sweep.storage.reader import is_locked, read_sweep, unwritable
@@ -32,7 +36,7 @@ def run(options: Namespace) -> int:
     try:
         (sweep.folder / STOP).touch()
     except OSError as error:
-        raise unwritable(sweep.folder, error) from None
+        raise StoreError(unwritable(sweep.folder, error)) from None
     deadline = time.monotonic() + PATIENCE_SECONDS
     while is_locked(sweep.folder):
         if time.monotonic() > deadline:

@@ -17,7 +17,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Write what is missing and say how much that was."""
+    """Write what is missing and say how much that was.
+
+    Raises:
+        TrackingError: not everything could be written.
+    """
     from sweep.errors import TrackingError
     from sweep.tracking.sync import sync
 

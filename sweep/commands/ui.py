@@ -29,7 +29,11 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C.
+
+    Raises:
+        TrackingError: the port is taken, or the server does not start or ends by itself.
+    """
     command = server_command(options.results, options.port)
     require_free(options.port)
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
@@ -76,7 +80,12 @@ def server_command(results: Path, port: int) -> list[str]:
 
 
 def require_free(port: int) -> None:
-    """Raise when the port cannot be used."""
+    """Check that the port can be used.
+
+    Raises:
+        TrackingError: it is in use, or this user may not listen on it.
+        UsageError: it is not from 1 to 65535.
+    """
     if not 1 <= port <= 65535:
         raise UsageError(f"--port {port}: give a number from 1 to 65535")
     with socket.socket() as probe:
@@ -90,7 +99,11 @@ def require_free(port: int) -> None:
 
 
 def wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
-    """Return when the server answers; raise when it ends before, or takes too long."""
+    """Return when the server answers.
+
+    Raises:
+        TrackingError: it ends before that, or takes too long.
+    """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if server.poll() is not None:

@@ -40,6 +40,9 @@ def fetch(uri: str) -> Path:
 
     A file that changed here since it was last pushed stays as it is; if it changed there too, the one from there is
     taken and the local one kept beside it, named ``.kept``.
+
+    Raises:
+        StoreError: the storage cannot be read.
     """
     home = Path(os.environ.get(CACHE_DIR) or Path.home() / ".cache" / "neuron-merging-sweep")
     folder = home / hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:16]
@@ -181,7 +184,11 @@ class Mirror:
         new.replace(self.folder / MIRRORED)
 
     def _require_inside(self, name: str) -> None:
-        """Raise a `StoreError` when a file of that name would be written outside the local folder."""
+        """Check that a file of that name would be written inside the local folder.
+
+        Raises:
+            StoreError: it would be written elsewhere.
+        """
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\0" in name or not self._leads_inside(self.folder / path):
             raise StoreError(
@@ -215,7 +222,11 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _open(uri: str) -> tuple[Any, str]:
-    """The file system of ``uri``, and the path in it without a slash at the end."""
+    """The file system of ``uri``, and the path in it without a slash at the end.
+
+    Raises:
+        UsageError: no file system takes such an address.
+    """
     from pyarrow import ArrowException
     from pyarrow.fs import FileSystem
 

@@ -120,11 +120,11 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def unwritable(folder: Path, error: OSError) -> StoreError:
-    """The error for a folder that cannot be written, with the remedy."""
+def unwritable(folder: Path, error: OSError) -> str:
+    """What a `StoreError` says of a folder that cannot be written, with the remedy."""
     full = error.errno in FULL
     remedy = "free some space" if full else "check its permissions, or give another folder with --results"
-    return StoreError(f"{folder}: cannot be written ({error.strerror or error}); {remedy}")
+    return f"{folder}: cannot be written ({error.strerror or error}); {remedy}"
 
 
 def _running(folder: Path) -> int:
@@ -202,7 +202,11 @@ def _is_finite(record: Record) -> bool:
 
 
 def require_files(folder: Path) -> None:
-    """Raise a `StoreError` when one of a sweep's files is there and is none: a folder, a pipe, a device."""
+    """Check that whatever has the name of one of a sweep's files is a file.
+
+    Raises:
+        StoreError: one is something else: a folder, a pipe, a device.
+    """
     for name in (INFO, TRIALS, LOCK, LIVE):
         path = folder / name
         if path.exists() and not path.is_file():

@@ -50,7 +50,7 @@ class Store:
             mend(folder / TRIALS)
             self._trials = (folder / TRIALS).open("ab", buffering=0)
         except OSError as error:
-            raise unwritable(folder, error) from None
+            raise StoreError(unwritable(folder, error)) from None
         self.save()
 
     def __enter__(self) -> Store:
@@ -69,7 +69,7 @@ class Store:
         try:
             self._flush()
         except OSError as error:
-            self.trouble = str(unwritable(self.folder, error))
+            self.trouble = unwritable(self.folder, error)
             (self.folder / RESERVE).unlink(missing_ok=True)
             with contextlib.suppress(OSError):
                 self._flush()
@@ -110,7 +110,7 @@ class Store:
                 os.fsync(file.fileno())
             temporary.replace(self.folder / INFO)
         except OSError as error:
-            raise unwritable(self.folder, error) from None
+            raise StoreError(unwritable(self.folder, error)) from None
 
     def close(self) -> None:
         """Force everything to the disk and free the lock.
@@ -143,7 +143,11 @@ class Store:
             self._synced_at = now
 
     def _write(self, line: bytes) -> None:
-        """Write the whole line or nothing of it."""
+        """Write the whole line or nothing of it.
+
+        Raises:
+            OSError: it could not be written; the file is as it was.
+        """
         start = os.fstat(self._trials.fileno()).st_size
         try:
             if self._trials.write(line) != len(line):
@@ -168,7 +172,9 @@ def create_store(
         UsageError: the name is taken or not allowed.
         StoreError: the folder cannot be written.
     """
-    for candidate in [name] if name is not None else _numbered(default):
+    names = iter([name]) if name is not None else _numbered(default)
+    while True:  # a given name is tried once, the numbered ones do not end
+        candidate = next(names)
         check_name(candidate)
         folder = results / candidate
         try:
@@ -176,18 +182,17 @@ def create_store(
             folder.mkdir()
         except FileExistsError as error:
             if not results.is_dir():
-                raise unwritable(results, error) from None
+                raise StoreError(unwritable(results, error)) from None
             if name is None:
                 continue
-            raise _taken(results, candidate) from None
+            raise UsageError(_taken(results, candidate)) from None
         except OSError as error:
-            raise unwritable(results, error) from None
+            raise StoreError(unwritable(results, error)) from None
         try:
             return Store(folder, hold(folder / LOCK), make_info(candidate))
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
-    raise AssertionError("numbered names do not end")
 
 
 def open_store(results: Path, name: str) -> Store:
@@ -203,9 +208,9 @@ def open_store(results: Path, name: str) -> Store:
     try:
         lock = hold(folder / LOCK)
     except BlockingIOError:
-        raise _running(results, name) from None
+        raise UsageError(_running(results, name)) from None
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise StoreError(unwritable(folder, error)) from None
     try:
         return Store(folder, lock, read_sweep(results, name).info)
     except BaseException:
@@ -214,7 +219,11 @@ def open_store(results: Path, name: str) -> Store:
 
 
 def require_own_files(folder: Path) -> None:
-    """Raise a `StoreError` when a file that is going to be written is a link, which may lead anywhere, or no file."""
+    """Check that the files that are going to be written are files of the sweep's own.
+
+    Raises:
+        StoreError: one is a link, which may lead anywhere, or no file.
+    """
     for name in (INFO, TRIALS, LOCK, RESERVE, STOP, LIVE, f"{INFO}.new", f"{LIVE}.new"):
         path = folder / name
         if path.is_symlink():
@@ -245,18 +254,18 @@ def _numbered(default: str) -> Iterator[str]:
     yield from (f"{default}-{number}" for number in itertools.count(2))
 
 
-def _taken(results: Path, name: str) -> UsageError:
+def _taken(results: Path, name: str) -> str:
     try:
         sweep = read_sweep(results, name)
         what = f"sweep {name!r} ({sweep.info.status}, {len(sweep.records)} trials) is there already"
     except NeuronMergingError:
         what = f"{results / name} is there already"
-    return UsageError(f"{what}; go on with 'sweep resume {name}', give another --name, or delete {results / name}")
+    return f"{what}; go on with 'sweep resume {name}', give another --name, or delete {results / name}"
 
 
-def _running(results: Path, name: str) -> UsageError:
+def _running(results: Path, name: str) -> str:
     state = read_sweep(results, name).info.state
-    return UsageError(
+    return (
         f"sweep {name!r} is running (process {state.pid} on {state.host}); 'sweep status {name}' shows how far it is,"
         f" 'sweep stop {name}' ends it"
     )
