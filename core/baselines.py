@@ -32,7 +32,7 @@ EVALUATION_BATCH = 250
 class Baseline:
     """An original network, ready to be compressed.
 
-    Args:
+    Attributes:
         model: in eval mode.
         key: the configuration's.
         accuracy: top-1 on the test split, in percent.

@@ -41,17 +41,17 @@ class TrialConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ratio: float = Field(0.5, ge=0.0, lt=1.0, description="share of channels removed per set")
-    criterion: str = "l1"
-    decomposition: str = "most-similar"
+    criterion: str = Field("l1", description="which channels stay")
+    decomposition: str = Field("most-similar", description="what makes up for the others")
     options: dict[str, Option] = Field(default_factory=dict, description="the decomposition's own options")
-    allocation: str = "uniform"
+    allocation: str = Field("uniform", description="what ratio each channel set gets")
     ratios: dict[str, float] = Field(
         default_factory=dict, description="for allocation 'per-site': glob pattern of producers -> ratio"
     )
     calibration: str | None = Field(None, description="source of the unlabelled images, if the method needs some")
-    calibration_images: int = Field(256, ge=1, le=1_000_000)
+    calibration_images: int = Field(256, ge=1, le=1_000_000, description="how many of them")
     sites: tuple[str, ...] | None = Field(None, description="glob patterns of producers; None: every set")
-    seed: int = Field(0, ge=0, lt=2**63)
+    seed: int = Field(0, ge=0, lt=2**63, description="of every random draw")
 
     @model_validator(mode="before")
     @classmethod

@@ -31,7 +31,7 @@ SPARE_BYTES, MOST_TIMES = 2**30, 64
 class Header:
     """What travels along with the tensors.
 
-    Args:
+    Attributes:
         origin: arguments of `load_model` that build the original network; None: a factory is needed.
         shared: name of a tensor -> name of the one in the file that it is one with.
         metadata: what `core.export.save` was given.

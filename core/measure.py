@@ -23,7 +23,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 class Evaluation:
     """How a network did on the first images of a set.
 
-    Args:
+    Attributes:
         right: images seen -> how many of them were right, after each batch; never empty.
         loss: sum of the cross-entropies of all images seen, nats.
     """

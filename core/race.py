@@ -80,7 +80,7 @@ class Race(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rivals: tuple[Rival, ...] = ()
+    rivals: tuple[Rival, ...] = Field((), description="the front so far")
     error: float = Field(1e-4, ge=0.0, lt=1.0, description="probability of stopping a trial of the front")
 
     def lane(self, sizes: Mapping[str, float], total: int, probe: int = 0) -> Lane:
@@ -103,7 +103,7 @@ class Race(BaseModel):
 class Lane:
     """One trial in its race.
 
-    Args:
+    Attributes:
         goal: the best accuracy (percent) known at the trial's sizes or smaller ones; None: nothing is known there.
         total: images of a full evaluation.
         probe: so many of the first ones are a random draw from all.

@@ -31,14 +31,14 @@ class TrialRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")  # a newer release may say more of a trial
 
-    key: str
+    key: str = Field(description="of the configuration")
     config: dict[str, Any] = Field(description="the configuration as plain JSON, defaults included")
-    status: Literal["finished", "failed", "stopped"]
+    status: Literal["finished", "failed", "stopped"] = Field(description="how it ended; stopped: by a race")
     split: EvalSplit = Field(
         "test", description="what it was evaluated on; records that do not say were on the test split"
     )
-    reason: str = ""
-    metrics: dict[str, float] = Field(default_factory=dict)
+    reason: str = Field("", description="why it failed, in one sentence")
+    metrics: dict[str, float] = Field(default_factory=dict, description="see above")
     sites: list[dict[str, Any]] = Field(default_factory=list, description="what happened to each channel set")
     skipped: dict[str, str] = Field(default_factory=dict, description="layer left alone -> reason in words")
     started_at: float = Field(0.0, description="seconds since the epoch")
@@ -81,15 +81,15 @@ class SplitRecord(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    kind: Literal["split"] = "split"
+    kind: Literal["split"] = Field("split", description="tells the line from a trial's")
     key: str = Field(description="of the trial")
-    split: EvalSplit
-    status: Literal["finished", "failed"] = "finished"
-    reason: str = ""
+    split: EvalSplit = Field(description="what it was evaluated on")
+    status: Literal["finished", "failed"] = Field("finished", description="how the evaluation ended")
+    reason: str = Field("", description="why it failed, in one sentence")
     metrics: dict[str, float] = Field(default_factory=dict, description="accuracy (percent) and loss (nats)")
     images: int = Field(0, description="it was evaluated on")
     started_at: float = Field(0.0, description="seconds since the epoch")
-    seconds: float = 0.0
+    seconds: float = Field(0.0, description="wall-clock duration of the evaluation")
 
     def joined(self, record: TrialRecord) -> TrialRecord:
         """``record`` with what was measured here: ``test_accuracy`` beside ``accuracy``."""

@@ -35,7 +35,7 @@ class Labelled:
 class Workbench:
     """The original network, the images, and what does not depend on a configuration.
 
-    Args:
+    Attributes:
         model: the original network, in eval mode; never changed.
         images: evaluation inputs (N, C, H, W), normalised. May be read-only memory: never written to.
         labels: (N,) class indices.

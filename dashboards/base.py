@@ -55,7 +55,13 @@ class DrawInteractive(Protocol):
 
 @dataclass(frozen=True)
 class Plot(Generic[Info]):
-    """One kind of picture."""
+    """One kind of picture.
+
+    Attributes:
+        get_info: from records to what the picture shows.
+        draw: from that to a figure for paper.
+        draw_interactive: from that to a figure for a browser.
+    """
 
     get_info: GetInfo[Info]
     draw: Draw

@@ -34,7 +34,7 @@ MARK = 7.0
 class _Ground:
     """What is already drawn, in pixels.
 
-    Args:
+    Attributes:
         frame: labels stay inside.
         walls: (n, 2) positions that may not be covered.
         soft: (n, 2) positions that had better not be covered.

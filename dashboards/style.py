@@ -32,7 +32,12 @@ INK, MUTED, GRID = "#1a1a1a", "#5c5c5c", "#e3e3e3"
 
 @dataclass(frozen=True)
 class Marker:
-    """One shape under the names that the two drawing libraries have for it."""
+    """One shape under the names that the two drawing libraries have for it.
+
+    Attributes:
+        static: matplotlib's.
+        interactive: plotly's.
+    """
 
     static: str
     interactive: str

@@ -71,8 +71,11 @@ class Choices:
 class Range:
     """Numbers from ``low`` to ``high``, both included; all integers, or all floats.
 
-    With ``step`` (integers: 1 if none is given) there are finitely many, and the last may lie below ``high``.
-    With ``log`` small numbers are drawn as often as large ones, per factor.
+    Attributes:
+        low: the smallest.
+        high: the largest, or where they end: with a step the last one may lie below it.
+        step: between two numbers, of which there are finitely many then; None: 1 for integers, continuous for floats.
+        log: small numbers are drawn as often as large ones, per factor.
     """
 
     low: int | float

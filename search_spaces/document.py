@@ -39,21 +39,32 @@ class _Table(BaseModel):
 class SearchDefaults(_Table):
     """How a sweep searches the space unless its command line says otherwise."""
 
-    algorithm: StrictStr = GRID
+    algorithm: StrictStr = Field(GRID, description="what draws the configurations")
     samples: StrictInt | None = Field(
         None, ge=1, le=1_000_000, description="configurations to try; None: the whole grid"
     )
-    objectives: dict[str, Direction] = Field(DEFAULT_OBJECTIVES, min_length=1)
+    objectives: dict[str, Direction] = Field(
+        DEFAULT_OBJECTIVES, min_length=1, description="metric -> whether it is to be large or small"
+    )
 
 
 class EvaluationTable(_Table):
     """What trials are evaluated on; the test split is left to the front, unless a space says otherwise."""
 
-    split: EvalSplit = "validation"
+    split: EvalSplit = Field("validation", description="part of the dataset")
 
 
 class AxisTable(_Table):
-    """One ``[axes.NAME]`` table: either ``values`` or a range, and the condition under which it counts."""
+    """One ``[axes.NAME]`` table: either ``values`` or a range, and the condition under which it counts.
+
+    Attributes:
+        values: what is tried.
+        low: where the range begins.
+        high: where it ends.
+        step: between two of its numbers.
+        log: whether small numbers are drawn as often as large ones, per factor.
+        when: name of another axis -> its values under which this one counts.
+    """
 
     values: tuple[Any, ...] | None = None
     low: Any = None
@@ -64,7 +75,17 @@ class AxisTable(_Table):
 
 
 class SpaceTable(_Table):
-    """The whole file."""
+    """The whole file.
+
+    Attributes:
+        name: of the space.
+        description: one line.
+        baseline: the original network, a `BaselineConfig`.
+        search: how the space is searched.
+        evaluation: what trials are evaluated on.
+        fixed: name -> the value that every configuration has.
+        axes: name -> what varies.
+    """
 
     name: StrictStr = Field(pattern=f"^{NAME}$", max_length=200)
     description: StrictStr = ""

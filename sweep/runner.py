@@ -38,7 +38,7 @@ from sweep.tracking.uri import SERVERS, uri_of
 class RunRequest:
     """Everything that ``sweep run`` was asked for.
 
-    Args:
+    Attributes:
         space: what varies, with its search; overrides are in it.
         results: folder of all sweeps.
         name: of the sweep; None: after the space.
@@ -65,7 +65,7 @@ class RunRequest:
 class ResumeRequest:
     """Everything that ``sweep resume`` was asked for; None: as before.
 
-    Args:
+    Attributes:
         results: folder of all sweeps.
         name: of the sweep.
         cluster: workers and where they run.

@@ -23,7 +23,12 @@ HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class Split:
-    """Images uint8, or float in [0, 1], (N, C, H, W), and their labels int64 (N,)."""
+    """A part of a dataset.
+
+    Attributes:
+        images: uint8, or float in [0, 1], (N, C, H, W).
+        labels: int64 (N,).
+    """
 
     images: Tensor
     labels: Tensor
@@ -41,7 +46,7 @@ class Split:
 class ImageDataset:
     """A labelled image dataset in memory.
 
-    Args:
+    Attributes:
         name: what it is called in results.
         train: what networks are trained and calibrated on.
         validation: a tenth of the training files that no training sees.
@@ -113,7 +118,7 @@ def _digest(*splits: Split) -> str:
 class Place:
     """Where files may be, and who hears about a long download.
 
-    Args:
+    Attributes:
         roots: folders named by the user, the first one first; only read.
         cache: the folder that downloads are unpacked into, and that is looked into after ``roots``.
         progress: called with a line of text.

@@ -38,7 +38,14 @@ CHUNK = 1024
 
 @dataclass(frozen=True)
 class Amounts:
-    """What the text behind the ``?`` says: images per class (None: all), and GB that the images may take in memory."""
+    """What the text behind the ``?`` says.
+
+    Attributes:
+        train: images per class of this split; None: all.
+        val: likewise.
+        test: likewise.
+        memory: GB that the images may take in memory.
+    """
 
     train: int | None = None
     val: int | None = None
@@ -48,7 +55,12 @@ class Amounts:
 
 @dataclass(frozen=True)
 class Files:
-    """The files of one split and their labels."""
+    """The files of one split.
+
+    Attributes:
+        paths: of the images, class by class.
+        labels: of each of them.
+    """
 
     paths: tuple[Path, ...]
     labels: tuple[int, ...]

@@ -26,7 +26,12 @@ BIN = 0.05
 
 @dataclass(frozen=True)
 class Series:
-    """The best trials of one decomposition, by increasing ratio: (ratio or middle of its bin, trial)."""
+    """The best trials of one decomposition.
+
+    Attributes:
+        decomposition: its name.
+        best: (ratio or middle of its bin, trial), by increasing ratio.
+    """
 
     decomposition: str
     best: tuple[tuple[float, Point], ...]

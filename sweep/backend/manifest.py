@@ -33,7 +33,7 @@ KEYS = re.compile(
 class Manifest:
     """What is sent of one module or package.
 
-    Args:
+    Attributes:
         files: name below the package's folder -> the file whose content is sent.
         private: names that look like keys and are not sent.
     """

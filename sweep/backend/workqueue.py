@@ -27,6 +27,14 @@ DEATHS_IN_A_ROW = 8
 
 @dataclass
 class _Batch:
+    """What one run of a worker has to do.
+
+    Attributes:
+        waiting: id -> a task that has no outcome yet.
+        alone: it is one task of a batch that ended before; if it ends this one too, the task is to blame.
+        heard_at: when an outcome last came, by the monotonic clock; at first, when the batch was handed out.
+    """
+
     waiting: dict[str, Task]
     alone: bool
     heard_at: float = field(default_factory=lambda: time.monotonic())

@@ -25,14 +25,17 @@ TAKEN_FROM = "taken_from"
 
 
 class Planner(Protocol):
-    """Hands out configurations and hears what came of them."""
+    """Hands out configurations and hears what came of them.
+
+    Attributes:
+        total: how many configurations there are in the end, known ones included.
+        window: how many configurations may be under way at once; None: any number.
+        rivals: the front that the next configuration is raced against.
+    """
 
     total: int
-    """How many configurations there are in the end, known ones included."""
     window: int | None
-    """How many configurations may be under way at once; None: any number."""
     rivals: tuple[Rival, ...]
-    """The front that the next configuration is raced against."""
 
     def ask(self) -> TrialConfig | None:
         """The next configuration; None: nothing now (see `exhausted`)."""

@@ -20,7 +20,12 @@ from sweep.storage.reader import StoredSweep, read_sweep
 
 @dataclass(frozen=True)
 class WarmStart:
-    """Earlier sweeps, and the space that decides which of their configurations are of use."""
+    """Earlier sweeps to learn from.
+
+    Attributes:
+        space: decides which of their configurations are of use.
+        sweeps: in the order in which they were named.
+    """
 
     space: SearchSpace
     sweeps: tuple[StoredSweep, ...]

@@ -134,7 +134,12 @@ class SweepState:
 
 @dataclass(frozen=True, config=STRICT)
 class SweepInfo:
-    """Everything about a sweep but its records: enough to say what was done and to do it again."""
+    """Everything about a sweep but its records: enough to say what was done and to do it again.
+
+    Attributes:
+        request: what was asked for.
+        state: how it goes.
+    """
 
     request: SweepRequest
     state: SweepState

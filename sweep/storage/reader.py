@@ -136,7 +136,14 @@ def _running(folder: Path) -> int:
 
 @dataclass
 class _Lines:
-    """What the lines of ``trials.jsonl`` say."""
+    """What the lines of ``trials.jsonl`` say.
+
+    Attributes:
+        records: key -> the trial's record.
+        tests: key -> what the trial reached on another split.
+        torn: lines that are no JSON.
+        foreign: lines that are JSON and no record as this release knows them.
+    """
 
     records: dict[str, TrialRecord] = field(default_factory=dict)
     tests: dict[str, SplitRecord] = field(default_factory=dict)

@@ -24,10 +24,13 @@ LOG = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
-    """Writes child runs; writing one again after an error makes no second one."""
+    """Writes child runs; writing one again after an error makes no second one.
+
+    Attributes:
+        slow_because: one sentence when the fast way had to be left, else empty.
+    """
 
     slow_because: str
-    """One sentence when the fast way had to be left, else empty."""
 
     @property
     def written(self) -> set[str]:

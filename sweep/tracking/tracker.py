@@ -31,9 +31,10 @@ PATIENCE_SECONDS = 45.0  # at the end: several of the longest pauses, so that a 
 class TrackingReport:
     """What came of logging.
 
-    Args:
+    Attributes:
         run_id: the parent run, empty when not even that could be made.
-        logged: child runs written; missing: child runs that are not.
+        logged: child runs written.
+        missing: child runs that are not.
         problem: the last error in a few words, empty when all went well.
     """
 
@@ -45,7 +46,13 @@ class TrackingReport:
 
 @dataclass(frozen=True)
 class Ending:
-    """What the parent run gets at the end: its status, metrics and a folder of artifacts."""
+    """What the parent run gets at the end.
+
+    Attributes:
+        status: in MLflow's words, such as FINISHED.
+        metrics: of the whole sweep.
+        artifacts: files to be kept with it.
+    """
 
     status: str
     metrics: Mapping[str, float]

@@ -54,7 +54,18 @@ class DatasetCard:
 
 @dataclass(frozen=True)
 class ChildRun:
-    """One trial as a child run; times in milliseconds since the epoch."""
+    """One trial as a child run.
+
+    Attributes:
+        key: of the trial.
+        name: what the run is called.
+        status: in MLflow's words, such as FINISHED.
+        start: milliseconds since the epoch.
+        end: milliseconds since the epoch.
+        params: the configuration, flat.
+        metrics: those of the record, and how long it took on how many images.
+        tags: the parent run, the key, and where the record comes from.
+    """
 
     key: str
     name: str
@@ -68,7 +79,13 @@ class ChildRun:
 
 @dataclass(frozen=True)
 class Amendment:
-    """Metrics that a child run gets later: those of the test split, once the front is known."""
+    """What a child run gets later, once the front is known.
+
+    Attributes:
+        key: of the trial.
+        metrics: those of the test split.
+        at: when they were measured, milliseconds since the epoch.
+    """
 
     key: str
     metrics: dict[str, float]
