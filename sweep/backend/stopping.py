@@ -64,9 +64,12 @@ class StopRequest:
 
 @contextmanager
 def listening(stop: StopRequest, tell: Callable[[str], None]) -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into a stop request; a second Ctrl-C raises KeyboardInterrupt as usual.
+    """Turn Ctrl-C and SIGTERM into a stop request.
 
     To be entered after Ray is connected: connecting takes SIGTERM for Ray itself.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed a second time.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -37,7 +37,11 @@ class Sink(Protocol):
         """The trial keys of the child runs that are there."""
 
     def write(self, children: Sequence[ChildRun]) -> None:
-        """Write all of ``children``, or raise."""
+        """Write all of ``children``.
+
+        Raises:
+            Exception: whatever stood in the way of one of them.
+        """
 
 
 def dataset_input(card: DatasetCard) -> DatasetInput:
@@ -59,7 +63,11 @@ class ClientSink:
         self.slow_because = ""
 
     def write(self, children: Sequence[ChildRun]) -> None:
-        """Write all of ``children``; raises the first error after the others were written."""
+        """Write all of ``children``.
+
+        Raises:
+            Exception: the first error, after the others were written.
+        """
         left = [child for child in children if child.key not in self.written]
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             errors = [error for error in pool.map(self._try, left) if error is not None]
@@ -210,7 +218,11 @@ class CarefulSink:
         return sink.written if sink is not None else set()
 
     def write(self, children: Sequence[ChildRun]) -> None:
-        """Write all of ``children``, or raise; what is there already is not written again."""
+        """Write all of ``children``; what is there already is not written again.
+
+        Raises:
+            Exception: whatever stood in the client's way.
+        """
         if self._direct is not None and not self.slow_because:
             try:
                 return self._direct.write(children)
