@@ -1,4 +1,4 @@
-"""Channel sets: who writes a group of channels, what happens to them on the way, and who reads them.
+"""Channel sets: who writes some channels, what happens to them on the way, and who reads them.
 
 Built from the channel graph: atoms tied together are one channel; channels written by a common producer are one set.
 Several producers share a set when a residual sum (or a gate) ties them.
@@ -20,12 +20,23 @@ from torch import Tensor, nn
 
 from core.errors import UsageError, nearest
 from core.graph import ChannelGraph, Layer, build_graph
+from core.graph.nodes import LAYER_KINDS
 from core.graph.rules import GATES, MODULES, OUTPUT
 
 
 @dataclass(frozen=True)
 class ChannelSet:
-    """``size`` channels that are written, transformed and read together; one channel is one unit to keep or remove."""
+    """``size`` channels that are written, transformed and read together; one channel is one unit to keep or remove.
+
+    Attributes:
+        name: of the first producer.
+        producers: names of the layers that write the channels.
+        consumers: names of the layers that read them.
+        channel_wise: names of the depthwise layers that carry them.
+        size: how many channels there are.
+        units: (size,) numbers of the channels in `Channels.unit_of`.
+        blocks: (size,) block of each channel, where a grouped convolution or norm wants as many kept in every block.
+    """
 
     name: str
     producers: tuple[str, ...]
@@ -33,9 +44,7 @@ class ChannelSet:
     channel_wise: tuple[str, ...]
     size: int
     units: Tensor
-    """(size,) numbers of the channels in `Channels.unit_of`."""
     blocks: Tensor | None = None
-    """(size,) block of each channel, where a grouped convolution or norm wants as many kept in every block."""
 
     def matches(self, patterns: tuple[str, ...] | None) -> bool:
         """Whether one of the producers' names matches one of the glob patterns (None matches all)."""
@@ -44,13 +53,19 @@ class ChannelSet:
 
 @dataclass(frozen=True)
 class Channels:
-    """All channel sets of a network, and for every layer without one the reason."""
+    """All channel sets of a network, and for every layer without one the reason.
+
+    Attributes:
+        graph: what they were found in.
+        sets: in the order of the graph.
+        skipped: layer without a channel set -> the reason in words.
+        unit_of: atom -> channel number.
+    """
 
     graph: ChannelGraph
     sets: tuple[ChannelSet, ...]
     skipped: Mapping[str, str]
     unit_of: Tensor
-    """atom -> channel number."""
 
     @cached_property
     def layers(self) -> dict[str, Layer]:
@@ -79,33 +94,33 @@ class Channels:
         for product in (step for step in self.graph.steps.values() if step.kind == "mul"):
             for node in product.inputs:
                 step, gated = self.graph.steps.get(node), False
-                while step is not None and step.kind in ("activation", "move", "pool"):
+                while step is not None and step.single:
                     gated |= step.op in GATES
                     step = self.graph.steps.get(step.inputs[0])
-                if gated and step is not None and step.kind == "layer" and step.layer is not None:
-                    found.add(step.layer.name)
+                if gated and step is not None and step.mixer is not None:
+                    found.add(step.mixer.name)
         return frozenset(found)
 
     def without(self, reasons: Mapping[str, str]) -> Channels:
         """The same network with some sets left alone: ``reasons`` by the set's name."""
-        sets = tuple(group for group in self.sets if group.name not in reasons)
-        known = {name for group in sets for name in (*group.producers, *group.channel_wise)}
+        sets = tuple(s for s in self.sets if s.name not in reasons)
+        known = {name for s in sets for name in (*s.producers, *s.channel_wise)}
         left = {
-            name: reasons[group.name]
-            for group in self.sets
-            if group.name in reasons
-            for name in (*group.producers, *group.channel_wise)
+            name: reasons[s.name]
+            for s in self.sets
+            if s.name in reasons
+            for name in (*s.producers, *s.channel_wise)
             if name not in known
         }
         return replace(self, sets=sets, skipped={**self.skipped, **left})
 
-    def local(self, group: ChannelSet, parameter: str, axis: int = 0) -> Tensor:
+    def local(self, channel_set: ChannelSet, parameter: str, axis: int = 0) -> Tensor:
         """For each index of a parameter's axis, the position 0 … size-1 of its channel in the set, or -1."""
         atoms = self.graph.atoms.axes.get((parameter, axis))
         if atoms is None:
             return torch.empty(0, dtype=torch.long)
         lookup = torch.full((int(self.unit_of.max()) + 1,), -1, dtype=torch.long)
-        lookup[group.units] = torch.arange(group.size)
+        lookup[channel_set.units] = torch.arange(channel_set.size)
         return lookup[self.unit_of[atoms.long()]]
 
     def select(self, patterns: tuple[str, ...] | None) -> tuple[ChannelSet, ...]:
@@ -114,11 +129,11 @@ class Channels:
         Raises:
             UsageError: a pattern matches no producer of any set; the message names the nearest producers.
         """
-        names = [p for group in self.sets for p in group.producers]
+        names = [p for s in self.sets for p in s.producers]
         for pattern in patterns or ():
             if not any(fnmatchcase(name, pattern) for name in names):
                 raise UsageError(f"sites: {pattern!r} matches no producer of a channel set; {nearest(pattern, names)}")
-        return tuple(group for group in self.sets if group.matches(patterns))
+        return tuple(s for s in self.sets if s.matches(patterns))
 
 
 def find_channels(model: nn.Module, example_inputs: Any) -> Channels:
@@ -166,10 +181,10 @@ def _tied_layers(graph: ChannelGraph, unit_of: Tensor) -> list[list[Layer]]:
     size = len(layers) + int(unit_of.max()) + 1
     ties = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(size, size))
     component = connected_components(ties, directed=False)[1][: len(layers)]
-    groups: dict[int, list[Layer]] = {}
+    tied: dict[int, list[Layer]] = {}
     for layer, number in zip(layers, component, strict=True):
-        groups.setdefault(int(number), []).append(layer)
-    return list(groups.values())
+        tied.setdefault(int(number), []).append(layer)
+    return list(tied.values())
 
 
 def _depthwise(graph: ChannelGraph, layer: Layer) -> bool:
@@ -255,11 +270,10 @@ def _make_set(
 
 def _untouched(graph: ChannelGraph, sets: list[ChannelSet], skipped: dict[str, str]) -> dict[str, str]:
     """Reasons for the convolutions and linear layers that are neither in a set nor skipped yet."""
-    known = {name for group in sets for name in (*group.producers, *group.channel_wise)} | set(skipped)
+    known = {name for s in sets for name in (*s.producers, *s.channel_wise)} | set(skipped)
     reasons = dict(graph.opaque)
-    inside = {"conv", "linear", "conv-transpose"}
     for name, module in graph.model.named_modules():
-        if name in known or name in reasons or MODULES.get(type(module)) not in inside:
+        if name in known or name in reasons or MODULES.get(type(module)) not in LAYER_KINDS:
             continue
         owner = next((o for o in graph.opaque if name.startswith(f"{o}.")), None)
         if owner is not None:

@@ -28,10 +28,15 @@ from core.surgery import cut, fold, parameter, replace_rows, units_gone
 
 
 @dataclass(frozen=True)
-class Site:
+class SetReport:
     """What happened to one channel set.
 
     Attributes:
+        name: the set's, that of its first producer.
+        producers: names of the layers that write the channels.
+        consumers: names of the layers that read them.
+        channel_wise: names of the depthwise layers that carry them.
+        size: how many channels there were.
         kept: indices (k,) of the kept channels among the set's ``size``.
         merged: how many removed channels were carried by others.
         cosine: mean cosine between a removed channel and its nearest kept one, at the first consumer (nan if none).
@@ -52,6 +57,18 @@ class Site:
     approximate: tuple[str, ...] = ()
     note: str = ""
 
+    @classmethod
+    def of(cls, chosen: ChannelSet, kept: Tensor) -> SetReport:
+        """The report of a set whose channels ``kept`` (k,) stay and whose others are removed."""
+        return cls(
+            name=chosen.name,
+            producers=chosen.producers,
+            consumers=chosen.consumers,
+            channel_wise=chosen.channel_wise,
+            size=chosen.size,
+            kept=tuple(kept.tolist()),
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {**asdict(self), "cosine": None if self.cosine != self.cosine else self.cosine}
@@ -59,10 +76,16 @@ class Site:
 
 @dataclass(frozen=True)
 class Result:
-    """A compressed network, what happened to each channel set, and why each other layer was left alone."""
+    """A compressed network.
+
+    Attributes:
+        model: in the training mode that the original was in.
+        sites: what happened to each channel set.
+        skipped: per layer that was left alone, why, in words.
+    """
 
     model: nn.Module
-    sites: tuple[Site, ...]
+    sites: tuple[SetReport, ...]
     skipped: dict[str, str]
 
 
@@ -82,17 +105,17 @@ class Prepared:
     _signatures: dict[str, dict[str, Signature]] = field(default_factory=dict)
     _scores: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
-    def signatures(self, group: ChannelSet) -> dict[str, Signature]:
+    def signatures(self, channel_set: ChannelSet) -> dict[str, Signature]:
         """The set's signatures at its consumers, computed once."""
-        if group.name not in self._signatures:
-            self._signatures[group.name] = signatures(self.channels, group)
-        return self._signatures[group.name]
+        if channel_set.name not in self._signatures:
+            self._signatures[channel_set.name] = signatures(self.channels, channel_set)
+        return self._signatures[channel_set.name]
 
-    def scores(self, group: ChannelSet, criterion: str) -> Tensor:
+    def scores(self, channel_set: ChannelSet, criterion: str) -> Tensor:
         """The set's joint scores (n,) under a criterion, computed once."""
-        key = (group.name, criterion)
+        key = (channel_set.name, criterion)
         if key not in self._scores:
-            self._scores[key] = joint_scores(self.channels, group, criterion)
+            self._scores[key] = joint_scores(self.channels, channel_set, criterion)
         return self._scores[key]
 
 
@@ -105,7 +128,7 @@ def prepare(model: nn.Module, example_inputs: Any) -> Prepared:
     check = SelfCheck(channels)
     if channels.sets:
         with undisturbed(model):
-            halves = {group.name: _any_half(channels, group) for group in channels.sets}
+            halves = {s.name: _any_half(channels, s) for s in channels.sets}
             problem = partial(_problem_without, check, halves, training=True)
             if problem(channels.sets):
                 channels = channels.without(culprits(problem, channels.sets))
@@ -115,17 +138,17 @@ def prepare(model: nn.Module, example_inputs: Any) -> Prepared:
     return Prepared(channels, check, {name: module.training for name, module in model.named_modules()})
 
 
-def _any_half(channels: Channels, group: ChannelSet) -> Tensor:
+def _any_half(channels: Channels, channel_set: ChannelSet) -> Tensor:
     """Half of a set's channels, drawn at random and always the same."""
-    scores = torch.rand(group.size, generator=torch.Generator().manual_seed(group.size))
-    return keep(channels, group, scores, 0.5)
+    scores = torch.rand(channel_set.size, generator=torch.Generator().manual_seed(channel_set.size))
+    return keep(channels, channel_set, scores, 0.5)
 
 
 def _problem_without(
-    check: SelfCheck, kept: Mapping[str, Tensor], groups: Sequence[ChannelSet], *, training: bool = False
+    check: SelfCheck, kept: Mapping[str, Tensor], sets: Sequence[ChannelSet], *, training: bool = False
 ) -> str:
-    """What is wrong when the channels of ``groups`` that are not kept are cut; "" if nothing is."""
-    full, gone = twin(check.channels.graph.model), units_gone(groups, kept)
+    """What is wrong when the channels of ``sets`` that are not kept are cut; "" if nothing is."""
+    full, gone = twin(check.channels.graph.model), units_gone(sets, kept)
     work = twin(full)
     cut(work, check.channels, gone)
     return check.problem(full, work, gone, training=training)
@@ -172,16 +195,13 @@ def compress(
     spread = ALLOCATIONS.get(allocation)
     prepared = model if isinstance(model, Prepared) else prepare(model, example_inputs)
     channels = prepared.channels
-    groups = channels.select(tuple(sites) if sites is not None else None)
-    left = {p: "not among the chosen sites" for g in channels.sets if g not in groups for p in g.producers}
-    scores = [prepared.scores(group, criterion) for group in groups]
-    shares = spread([group.producers for group in groups], scores, ratio, ratios or {})
-    kept = {
-        group.name: keep(channels, group, score, share)
-        for group, score, share in zip(groups, scores, shares, strict=True)
-    }
+    sets = channels.select(tuple(sites) if sites is not None else None)
+    left = {p: "not among the chosen sites" for s in channels.sets if s not in sets for p in s.producers}
+    scores = [prepared.scores(s, criterion) for s in sets]
+    shares = spread([s.producers for s in sets], scores, ratio, ratios or {})
+    kept = {s.name: keep(channels, s, own, share) for s, own, share in zip(sets, scores, shares, strict=True)}
     with undisturbed(channels.graph.model):
-        work, report, gone, alone = _cut_and_checked(prepared, groups, kept, method)
+        work, report, gone, alone = _cut_and_checked(prepared, sets, kept, method)
         if calibration is not None:
             work, report = _refitted(work, prepared, gone, method, calibration, report)
     for name, module in work.named_modules():
@@ -190,8 +210,8 @@ def compress(
 
 
 def _cut_and_checked(
-    prepared: Prepared, groups: Sequence[ChannelSet], kept: Mapping[str, Tensor], method: Decomposition
-) -> tuple[nn.Module, tuple[Site, ...], Tensor, dict[str, str]]:
+    prepared: Prepared, sets: Sequence[ChannelSet], kept: Mapping[str, Tensor], method: Decomposition
+) -> tuple[nn.Module, tuple[SetReport, ...], Tensor, dict[str, str]]:
     """Merge, cut and compare with the original; sets that do not stand it are left alone, by producer with the reason.
 
     Raises:
@@ -200,59 +220,69 @@ def _cut_and_checked(
     channels, check, alone = prepared.channels, prepared.check, dict[str, str]()
     while True:
         full = twin(channels.graph.model)  # parameters are replaced, never written to
-        report = tuple(_merge_set(full, prepared, group, kept[group.name], method) for group in groups)
-        gone = units_gone(groups, kept)
+        report = tuple(_merge_set(full, prepared, s, kept[s.name], method) for s in sets)
+        gone = units_gone(sets, kept)
         work = twin(full)
         cut(work, channels, gone)
         result = duplicate(work)
         wrong = check.problem(full, work, gone)
         if not wrong:
             return result, report, gone, alone
-        bad = culprits(partial(_problem_without, check, kept), groups)
+        bad = culprits(partial(_problem_without, check, kept), sets)
         if not bad:
             raise ModelError(f"{type(work).__name__} cannot be cut like this: {wrong}; leave layers out with sites=")
-        alone |= {
-            p: bad[group.name] for group in groups if group.name in bad for p in (*group.producers, *group.channel_wise)
-        }
-        groups = [group for group in groups if group.name not in bad]
+        alone |= {p: bad[s.name] for s in sets if s.name in bad for p in (*s.producers, *s.channel_wise)}
+        sets = [s for s in sets if s.name not in bad]
 
 
 def _refitted(
-    work: nn.Module, prepared: Prepared, gone: Tensor, method: Decomposition, calibration: Any, report: tuple[Site, ...]
-) -> tuple[nn.Module, tuple[Site, ...]]:
+    work: nn.Module,
+    prepared: Prepared,
+    gone: Tensor,
+    method: Decomposition,
+    calibration: Any,
+    report: tuple[SetReport, ...],
+) -> tuple[nn.Module, tuple[SetReport, ...]]:
     """Refit the cut network as the method wants, and add to the report what each reader has lost."""
     found = refit(work, prepared.channels, gone, method, calibration)
     if method.bn_recalibrate:
         recalibrate(found.model, calibration)
-    return found.model, tuple(_with_losses(site, found) for site in report)
+    return found.model, tuple(_with_losses(one, found) for one in report)
 
 
-def _merge_set(work: nn.Module, prepared: Prepared, group: ChannelSet, kept: Tensor, method: Decomposition) -> Site:
+def _merge_set(
+    work: nn.Module, prepared: Prepared, chosen: ChannelSet, kept: Tensor, method: Decomposition
+) -> SetReport:
     """Fold a set's removed channels into each of its consumers in ``work``, and report."""
     channels = prepared.channels
-    site = Site(group.name, group.producers, group.consumers, group.channel_wise, group.size, tuple(kept.tolist()))
-    if len(kept) == group.size or not method.merges:
-        return site
-    weight = parameter(work, channels.layers[group.name].weight)
-    assert weight is not None
-    one_row = weight.shape[channels.layers[group.name].write_axis] == group.size
-    own = channels.layers[group.name].bias not in channels.graph.shared
-    simple = len(group.producers) == 1 and not group.channel_wise and group.blocks is None and one_row and own
-    method, note = method.for_set(single=simple)
-    found = prepared.signatures(group)
-    merges = {name: merge_in_blocks(method, signature, kept, group.blocks) for name, signature in found.items()}
-    rest = [fold(work, channels, group, channels.layers[name], kept, merge) for name, merge in merges.items()]
+    plainly = SetReport.of(chosen, kept)
+    if len(kept) == chosen.size or not method.merges:
+        return plainly
+    method, note = method.for_set(single=_is_single(channels, chosen, work))
+    found = prepared.signatures(chosen)
+    merges = {name: merge_in_blocks(method, signature, kept, chosen.blocks) for name, signature in found.items()}
+    rest = [fold(work, channels, chosen, channels.layers[name], kept, merge) for name, merge in merges.items()]
     first = next(iter(merges.values()))
     if first.rows is not None:
-        replace_rows(work, channels, group, kept, first.rows)
-    gone = removed(group.size, kept)
+        replace_rows(work, channels, chosen, kept, first.rows)
+    gone = removed(chosen.size, kept)
     return replace(
-        site,
+        plainly,
         merged=int((first.z[gone] != 0).any(dim=1).sum()),
         cosine=mean_cosine(next(iter(found.values())), gone, kept),
         approximate=tuple(dict.fromkeys([*(op for s in found.values() for op in s.approximate), *filter(None, rest)])),
         note=note,
     )
+
+
+def _is_single(channels: Channels, chosen: ChannelSet, work: nn.Module) -> bool:
+    """Whether a set has one producer with one row and a bias of its own per channel, and nothing in between."""
+    layer = channels.layers[chosen.name]
+    weight = parameter(work, layer.weight)
+    assert weight is not None
+    one_row = weight.shape[layer.write_axis] == chosen.size
+    own_bias = layer.bias not in channels.graph.shared
+    return len(chosen.producers) == 1 and not chosen.channel_wise and chosen.blocks is None and one_row and own_bias
 
 
 def merge_in_blocks(method: Decomposition, signature: Signature, kept: Tensor, blocks: Tensor | None) -> Merge:
@@ -275,8 +305,8 @@ def mean_cosine(signature: Signature, gone: Tensor, kept: Tensor) -> float:
     return float(cosine.amax(dim=1).mean())
 
 
-def _with_losses(site: Site, found: Refit) -> Site:
-    names = (*site.channel_wise, *site.consumers)
-    notes = dict.fromkeys(filter(None, [site.note, *(found.notes.get(name, "") for name in names)]))
+def _with_losses(report: SetReport, found: Refit) -> SetReport:
+    names = (*report.channel_wise, *report.consumers)
+    notes = dict.fromkeys(filter(None, [report.note, *(found.notes.get(name, "") for name in names)]))
     lost = {name: found.lost[name] for name in names if name in found.lost}
-    return replace(site, reconstruction=lost, note="; ".join(notes))
+    return replace(report, reconstruction=lost, note="; ".join(notes))

@@ -86,7 +86,7 @@ def _without(model: nn.Module, channels: Channels, inputs: tuple[Any, ...], reas
         raise ModelError(
             f"the network does not run on calibration images of shape {tuple(inputs[0].shape)}: {first_line(error)}"
         ) from None
-    readers = dict.fromkeys(name for group in channels.sets for name in group.consumers)
+    readers = dict.fromkeys(name for s in channels.sets for name in s.consumers)
     return Refit(model, {}, dict.fromkeys(readers, f"not refitted, since the graph does not run once cut: {reason}"))
 
 
@@ -144,7 +144,7 @@ class SideBySide(GraphRunner):
         """Whether all layers to refit are linear layers on (N, in): calibration images are few for them."""
         steps = [s for s in self.channels.graph.steps.values() if self._reads_cut(s)]
         axes = self.channels.graph.channel_axis
-        return all(s.layer is not None and s.layer.kind == "linear" and axes[s.node] == 1 for s in steps)
+        return all(s.layer is not None and s.layer.linear and axes[s.node] == 1 for s in steps)
 
     def _reads_cut(self, step: Step) -> bool:
         if step.layer is None:

@@ -124,12 +124,12 @@ class SelfCheck:
         return ""
 
 
-def culprits(problem: Callable[[Sequence[ChannelSet]], str], groups: Sequence[ChannelSet]) -> dict[str, str]:
+def culprits(problem: Callable[[Sequence[ChannelSet]], str], sets: Sequence[ChannelSet]) -> dict[str, str]:
     """The sets that must be left alone, with the reason, so that ``problem`` finds nothing with all others.
 
     Args:
         problem: cuts the sets it is given and says what is wrong; "" if nothing is.
-        groups: sets that together have a problem.
+        sets: those that together have a problem.
     """
     found: dict[str, str] = {}
 
@@ -146,14 +146,14 @@ def culprits(problem: Callable[[Sequence[ChannelSet]], str], groups: Sequence[Ch
 
     def one_by_one(part: Sequence[ChannelSet]) -> None:
         fine: list[ChannelSet] = []
-        for group in part:
-            if reason := problem([*fine, group]):
-                found[group.name] = reason
+        for channel_set in part:
+            if reason := problem([*fine, channel_set]):
+                found[channel_set.name] = reason
             else:
-                fine.append(group)
+                fine.append(channel_set)
 
-    search(groups, problem(groups))
-    left = [group for group in groups if group.name not in found]
+    search(sets, problem(sets))
+    left = [s for s in sets if s.name not in found]
     if left and problem(left):
         one_by_one(left)
     return found

@@ -25,8 +25,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx
 
-from core.graph import Step
-from core.graph.rules import APPROXIMATE, GATES, Call
+from core.graph.nodes import Operation, Step
+from core.graph.rules import APPROXIMATE, GATES
 
 DIVISIONS = {"div", "div_", "truediv", "itruediv"}
 
@@ -190,7 +190,8 @@ def activated(s: Signature, step: Step) -> Signature:
     if op in GATES:
         return as_gate(s)
     exact = op not in APPROXIMATE and whole
-    mean, std = moments(step.options["call"], s.mean, s.std)
+    assert step.operation is not None
+    mean, std = mean_and_std(step.operation, s.mean, s.std)
     approximate = s.approximate if exact else (*s.approximate, op)
     return replace(s, inside=True, mean=mean, std=std, approximate=approximate)
 
@@ -200,19 +201,19 @@ def as_gate(s: Signature) -> Signature:
     return Signature(likeness(s.folded().gram), torch.zeros_like(s.bias), approximate=s.approximate)
 
 
-def moments(call: Call, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
-    """Mean and standard deviation of φ(y) for y ~ N(mean, std²), each (n,); φ is the activation that ``call`` applies.
+def mean_and_std(operation: Operation, mean: Tensor | None, std: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Mean and standard deviation of φ(y) for y ~ N(mean, std²), each (n,); φ is the ``operation``.
 
     ReLU's mean in closed form, everything else on 241 points of ±6 standard deviations (kinks rule out Gauss-Hermite).
     """
-    if mean is None or std is None or not call.repeatable:
+    if mean is None or std is None or not operation.repeatable:
         return None, None
     nodes = torch.linspace(-6, 6, 241, dtype=mean.dtype, device=mean.device)
     weights = torch.softmax(-0.5 * nodes**2, dim=0)
-    phi = call.apply(mean[:, None] + std[:, None] * nodes)
+    phi = operation.apply(mean[:, None] + std[:, None] * nodes)
     first = (phi * weights).sum(1)
     spread = ((phi - first[:, None]) ** 2 * weights).sum(1).sqrt()
-    if call.op in ("relu", "relu_"):
+    if operation.op in ("relu", "relu_"):
         safe = std.clamp_min(torch.finfo(std.dtype).tiny)
         density = torch.exp(-0.5 * (mean / safe) ** 2) / math.sqrt(2 * math.pi)
         first = mean * torch.special.ndtr(mean / safe) + std * density

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 import torch
 from torch import Tensor, fx
@@ -32,29 +33,29 @@ LARGE = 10_000_000
 """Weights with more numbers than this stay in float32, to spare memory."""
 
 
-def signatures(channels: Channels, group: ChannelSet) -> dict[str, Signature]:
+def signatures(channels: Channels, channel_set: ChannelSet) -> dict[str, Signature]:
     """Return the signature of the set's channels at the input of each of its consumers, by layer name.
 
     Consumers that share one weight have one signature, under the first one's name, in which all their inputs count.
     """
-    found = _along(channels, group, channels.graph.steps)
-    trained = _along(channels, group, channels.graph.training_steps)
+    found = _along(channels, channel_set, channels.graph.steps)
+    trained = _along(channels, channel_set, channels.graph.training_steps)
     return {**found, **{name: signature for name, signature in trained.items() if name not in found}}
 
 
-def _along(channels: Channels, group: ChannelSet, steps: Mapping[fx.Node, Step]) -> dict[str, Signature]:
+def _along(channels: Channels, channel_set: ChannelSet, steps: Mapping[fx.Node, Step]) -> dict[str, Signature]:
     """The signatures at the consumers along the steps of one graph."""
-    walk = _Walk(channels, group)
+    walk = _Walk(channels, channel_set)
     found: dict[str, Signature] = {}
     owner: dict[str, str] = {}
     for node, step in steps.items():
         given = [walk.at[source] for source in step.inputs if source in walk.at]
-        if step.layer is not None and step.kind == "layer":
-            if given and step.layer.name in group.consumers:
-                name = owner.setdefault(step.layer.weight, step.layer.name)
+        if step.mixer is not None:
+            if given and step.mixer.name in channel_set.consumers:
+                name = owner.setdefault(step.mixer.weight, step.mixer.name)
                 found[name] = _final(beside([*_list(found.get(name)), *given]))
-            if step.layer.name in group.producers:
-                walk.at[node] = walk.rows(step.layer)
+            if step.mixer.name in channel_set.producers:
+                walk.at[node] = walk.rows(step.mixer)
         elif step.kind == "parameter":
             walk.constant(node, step)
         elif given:
@@ -73,7 +74,7 @@ def _final(signature: Signature) -> Signature:
 @dataclass
 class _Walk:
     channels: Channels
-    group: ChannelSet
+    channel_set: ChannelSet
 
     def __post_init__(self) -> None:
         self.at: dict[fx.Node, Signature] = {}
@@ -84,8 +85,8 @@ class _Walk:
 
     def along(self, name: str, axis: int = 0) -> Tensor | None:
         """A per-channel parameter in the order of the set's channels, (n, …); None where it does not cover them."""
-        where = self.channels.local(self.group, self.channels.graph.canonical(name), axis)
-        own = torch.full((self.group.size,), -1, dtype=torch.long)
+        where = self.channels.local(self.channel_set, self.channels.graph.canonical(name), axis)
+        own = torch.full((self.channel_set.size,), -1, dtype=torch.long)
         covered = where >= 0
         own[where[covered]] = torch.arange(len(where))[covered]
         value = self.parameter(name)
@@ -99,7 +100,7 @@ class _Walk:
 
     def places(self, name: str, axis: int = 0) -> Tensor:
         """The channels (position in the set) that a parameter's entries belong to, those of other sets left out."""
-        where = self.channels.local(self.group, self.channels.graph.canonical(name), axis)
+        where = self.channels.local(self.channel_set, self.channels.graph.canonical(name), axis)
         return where[where >= 0]
 
     def rows(self, layer: Layer) -> Signature:
@@ -110,8 +111,8 @@ class _Walk:
         assert rows is not None
         rows = rows.flatten(1)
         gram = inner_products(rows)
-        if layer.groups > 1 and self.group.blocks is not None:  # rows of different groups read different channels
-            gram = gram * (self.group.blocks[:, None] == self.group.blocks)
+        if layer.groups > 1 and self.channel_set.blocks is not None:  # rows read the channels of their group
+            gram = gram * (self.channel_set.blocks[:, None] == self.channel_set.blocks)
         if self.parameter_or_none(layer.bias) is None:
             return Signature(gram, gram.new_zeros(len(rows)))
         if several:
@@ -122,13 +123,13 @@ class _Walk:
 
     def each_row(self, name: str, axis: int) -> Tensor:
         """All rows (n, m, …) of each channel, for a parameter whose every channel has m of them."""
-        where = self.channels.local(self.group, self.channels.graph.canonical(name), axis)
+        where = self.channels.local(self.channel_set, self.channels.graph.canonical(name), axis)
         value = self.parameter(name)
         assert value is not None
-        covered = torch.isin(torch.arange(self.group.size), where)
+        covered = torch.isin(torch.arange(self.channel_set.size), where)
         order = torch.argsort(where, stable=True)
         order = order[where[order] >= 0].view(int(covered.sum()), -1)
-        found = value.new_zeros(self.group.size, order.shape[1], *value.movedim(axis, 0).shape[1:]).double()
+        found = value.new_zeros(self.channel_set.size, order.shape[1], *value.movedim(axis, 0).shape[1:]).double()
         found[covered] = value.movedim(axis, 0)[order].double()
         return found
 
@@ -165,7 +166,12 @@ class _Walk:
                 return self.prelu(s, step)
             case "norm":
                 return self.norm(s, step)
-        return s if step.options.get("exact", True) else replace(s, approximate=(*s.approximate, step.op))
+            case "move" | "pool":
+                return s if step.options.get("exact", True) else replace(s, approximate=(*s.approximate, step.op))
+            case "layer" | "parameter":
+                raise AssertionError(f"{step.node} is not channel-wise")
+            case _:
+                assert_never(step.kind)
 
     def constant(self, node: fx.Node, step: Step) -> None:
         """A parameter that is read as data: a channel of it is a number, known exactly."""
@@ -222,7 +228,7 @@ class _Walk:
         if values is None:  # one number for all channels
             factor = self.parameter(name)
             assert factor is not None
-            values = factor.flatten()[:1].double().expand(self.group.size)
+            values = factor.flatten()[:1].double().expand(self.channel_set.size)
         if step.options.get("second"):  # the parameter comes first: p − x, p / x
             return replace(s.folded(), mean=None, std=None, approximate=(*s.approximate, step.op))
         if step.op in DIVISIONS:

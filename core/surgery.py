@@ -41,7 +41,7 @@ def assign(model: nn.Module, name: str, value: Tensor) -> None:
     owner._parameters[leaf] = new
 
 
-def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, kept: Tensor, merge: Merge) -> str:
+def fold(model: nn.Module, channels: Channels, chosen: ChannelSet, layer: Layer, kept: Tensor, merge: Merge) -> str:
     """Fold the removed channels of one set into one consumer: V' = V·Z at the kept positions, bias += V·offset.
 
     ``model`` still has its full width; the kept positions of the weight are overwritten, the cut comes later.
@@ -51,8 +51,8 @@ def fold(model: nn.Module, channels: Channels, group: ChannelSet, layer: Layer, 
     """
     weight = parameter(model, layer.weight)
     assert weight is not None
-    where = channels.local(group, layer.weight, layer.read_axis)
-    covered = torch.isin(torch.arange(group.size), where)  # a chunk holds some of the channels only
+    where = channels.local(chosen, layer.weight, layer.read_axis)
+    covered = torch.isin(torch.arange(chosen.size), where)  # a chunk holds some of the channels only
     positions = by_channel(where, covered)  # (n, m)
     mine = covered[kept]
     z, offset = merge.z[covered][:, mine], merge.offset[covered]
@@ -75,7 +75,7 @@ def _shift_bias(
     block = positions // (positions.numel() // layer.groups) if layer.groups > 1 else torch.zeros_like(positions)
     nothing, block = parts.new_zeros(layer.groups, parts.shape[2]), block.flatten().to(parts.device)
     gain = nothing.index_add_(0, block, parts.flatten(0, 1)).flatten()
-    if layer.kind == "conv-transpose":  # each output meets one tap in every stride
+    if layer.transposed:  # each output meets one tap in every stride
         gain = gain / layer.stride
     readers = [other for other in channels.graph.layers if other.weight == layer.weight]
     names = dict.fromkeys(channels.graph.own_bias(other) for other in readers)
@@ -112,18 +112,18 @@ def by_channel(where: Tensor, covered: Tensor) -> Tensor:
     return order.view(-1, multiplicity)
 
 
-def replace_rows(model: nn.Module, channels: Channels, group: ChannelSet, kept: Tensor, rows: Tensor) -> None:
+def replace_rows(model: nn.Module, channels: Channels, chosen: ChannelSet, kept: Tensor, rows: Tensor) -> None:
     """Replace the kept producers' rows by combinations P (k, n) of all rows, as seen behind the batch norm, if any.
 
     With effective rows A = a·W and constants b = β + a(bias − μ), a = γ/√(var+ε): W'_K = P·A/a_K, and β_K (or the bias)
     makes up the constant P·b.
     """
-    layer = channels.layers[group.producers[0]]
+    layer = channels.layers[chosen.producers[0]]
     weight, bias = parameter(model, layer.weight), parameter(model, layer.bias)
     assert weight is not None
     w = weight.detach().movedim(layer.write_axis, 0).double()
     b = torch.zeros(len(w), dtype=w.dtype) if bias is None else bias.detach().double()
-    norm = norm_behind(channels, group)
+    norm = norm_behind(channels, chosen)
     new_w, rows = w.clone(), rows.to(w.device)
     if norm is None:
         new_w[kept] = torch.einsum("kn,n...->k...", rows, w)
@@ -150,13 +150,13 @@ def _double(value: Tensor | None, like: Tensor) -> Tensor:
     return value.detach().to(like)
 
 
-def norm_behind(channels: Channels, group: ChannelSet) -> tuple[Mapping[str, str], float] | None:
+def norm_behind(channels: Channels, chosen: ChannelSet) -> tuple[Mapping[str, str], float] | None:
     """Parameter names and ε of the batch norm directly behind a set's only producer, or None."""
     for step in channels.graph.steps.values():
         source = channels.graph.steps.get(step.inputs[0]) if step.inputs else None
-        if step.kind != "batch-norm" or source is None or source.layer is None or len(step.parameters) < 4:
+        if step.kind != "batch-norm" or source is None or source.mixer is None or len(step.parameters) < 4:
             continue
-        if source.kind == "layer" and source.layer.name == group.producers[0]:
+        if source.mixer.name == chosen.producers[0]:
             return step.parameters, float(step.options["eps"])
     return None
 
@@ -212,11 +212,11 @@ def kept_positions(channels: Channels, profile: Tensor, gone: Tensor) -> Tensor:
     return stays.nonzero().flatten()
 
 
-def units_gone(groups: Sequence[ChannelSet], kept: Mapping[str, Tensor]) -> Tensor:
+def units_gone(sets: Sequence[ChannelSet], kept: Mapping[str, Tensor]) -> Tensor:
     """Channel numbers removed, over all sets."""
     parts = []
-    for group in groups:
-        mask = torch.ones(group.size, dtype=torch.bool)
-        mask[kept[group.name]] = False
-        parts.append(group.units[mask])
+    for chosen in sets:
+        mask = torch.ones(chosen.size, dtype=torch.bool)
+        mask[kept[chosen.name]] = False
+        parts.append(chosen.units[mask])
     return torch.cat(parts) if parts else torch.empty(0, dtype=torch.long)

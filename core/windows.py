@@ -30,9 +30,9 @@ class Window:
 
 def window_of(step: Step, layer: Layer, run: GraphRunner) -> Window | str:
     """The window of a layer as the graph calls it, module or function; or in words why it cannot be refitted."""
-    if layer.kind == "linear":
+    if layer.linear:
         return Window()
-    if layer.kind == "conv-transpose":
+    if layer.transposed:
         return "is a transposed convolution"
     node = step.node
     weight = run.fetch_attr(layer.weight)

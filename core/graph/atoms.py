@@ -21,14 +21,17 @@ NONE = 0
 
 @dataclass
 class Atoms:
-    """Allocates atoms and collects ties and freezes while a graph is walked."""
+    """Allocates atoms and collects ties and freezes while a graph is walked.
+
+    Attributes:
+        axes: (parameter name, axis) -> its atoms, one per index.
+        frozen: atom -> why it cannot be removed.
+        balanced: (atoms, groups, who): each of the groups, in order, must lose the same number of channels.
+    """
 
     axes: dict[tuple[str, int], Tensor] = field(default_factory=dict)
-    """(parameter name, axis) -> its atoms, one per index."""
     frozen: dict[int, str] = field(default_factory=dict)
-    """atom -> why it cannot be removed."""
     balanced: list[tuple[Tensor, int, str]] = field(default_factory=list)
-    """(atoms, groups, who): each of the groups, in order, must lose the same number of channels."""
     _ties: list[Tensor] = field(default_factory=list)
     _count: int = 1
 

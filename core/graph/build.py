@@ -10,37 +10,49 @@ from torch import Tensor, fx, nn
 
 from core.errors import ModelError, first_line
 from core.graph.atoms import Atoms
-from core.graph.labels import Labeller, Layer, Step
+from core.graph.labeller import Labeller
+from core.graph.nodes import Layer, Step
 from core.graph.trace import as_inputs, check, trace, twice, twin, undisturbed
 
 
 @dataclass(frozen=True)
 class ChannelGraph:
-    """A traced network with its channels: what `core.channels` groups into channel sets."""
+    """A traced network with its channels: what `core.channels` groups into channel sets.
+
+    It keeps parameters, buffers and the example inputs, and no other value that ran through the network.
+
+    Attributes:
+        model: a copy of the network in eval mode that never ran; parameters are read from it.
+        traced: the graph; it names parameters and submodules.
+        inputs: the example inputs, one per argument of ``forward``.
+        layers: all that could be described, in the order of the graph.
+        steps: node -> what it does to channels.
+        profiles: node -> atoms along its output's channel axis.
+        channel_axis: node -> that axis; -1 where channels lie along several.
+        atoms: of every parameter axis that carries channels, with what ties and freezes them.
+        opaque: layer that no rule could use -> reason.
+        aliases: parameter name -> the first name of the same tensor, where modules share it.
+        unbiased: node that calls a module's function without a bias -> the bias that its module may be given.
+        training_steps: the steps of the graph in training mode, where that has layers of its own (auxiliary heads);
+            else none.
+        training_only: names of the layers that only training uses.
+        shared: biases that are also something else, so that what is added to them would be added elsewhere too.
+    """
 
     model: nn.Module
-    """A copy of the network in eval mode that never ran; parameters are read from it."""
     traced: fx.GraphModule
     inputs: tuple[Any, ...]
     layers: tuple[Layer, ...]
     steps: Mapping[fx.Node, Step]
     profiles: Mapping[fx.Node, Tensor]
-    """node -> atoms along its output's channel axis."""
     channel_axis: Mapping[fx.Node, int]
     atoms: Atoms
     opaque: Mapping[str, str]
-    """layer that no rule could use -> reason."""
     aliases: Mapping[str, str]
-    """parameter name -> the first name of the same tensor, where modules share it."""
     unbiased: Mapping[fx.Node, str]
-    """node that calls a module's function without a bias -> the bias that its module may be given"""
     training_steps: Mapping[fx.Node, Step]
-    """The steps of the graph in training mode, where that has layers of its own (auxiliary heads); else none."""
     training_only: frozenset[str]
-    """Names of the layers that only training uses."""
-
     shared: frozenset[str]
-    """Biases that are also something else, so that what is added to them would be added elsewhere too."""
 
     def canonical(self, parameter: str) -> str:
         """The name under which a parameter's atoms are kept."""

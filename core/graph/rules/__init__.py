@@ -1,14 +1,14 @@
 """What each operation does to channels: one table by operation name, for modules, functions, methods and aten alike.
 
 A rule says what it describes: it writes down a `Step` with the tensors and parameters whose part in the operation it
-knows (`Labeller.step`, `Labeller.declare`). Whatever else the operation reads, an input that carries channels, a
+knows (`Walk.step`, `Walk.declare`). Whatever else the operation reads, an input that carries channels, a
 parameter, a number that is a channel count, is frozen, as is everything that an operation without a rule reads. So
 what nobody described costs compression, never correctness.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, fx
 
@@ -30,11 +30,9 @@ from core.graph.rules.moves import (
 from core.graph.rules.norms import batch_norm, group_norm, instance_norm, layer_norm, prelu
 from core.graph.rules.pointwise import ADDITIONS, APPROXIMATE, EXACT, GATES, PRODUCTS, activation, pointwise
 from core.graph.rules.sizes import follow_sizes, no_tensor
+from core.graph.walk import Walk
 
-if TYPE_CHECKING:
-    from core.graph.labels import Labeller
-
-__all__ = ["APPROXIMATE", "GATES", "MODULES", "OUTPUT", "RULES", "Call", "label_node"]
+__all__ = ["APPROXIMATE", "GATES", "MODULES", "OUTPUT", "RULES", "label_node"]
 
 OUTPUT = "it is the network's output"
 
@@ -64,7 +62,7 @@ RULES: dict[str, Rule] = {
 }
 
 
-def label_node(walk: Labeller, node: fx.Node, value: Any) -> Any:
+def label_node(walk: Walk, node: fx.Node, value: Any) -> Any:
     """Return the labels of what ``node`` returned."""
     if node.op == "placeholder":
         return unlabelled(value)
@@ -84,19 +82,19 @@ def label_node(walk: Labeller, node: fx.Node, value: Any) -> Any:
     return labels
 
 
-def _parameter(walk: Labeller, node: fx.Node, value: Any) -> Any:
+def _parameter(walk: Walk, node: fx.Node, value: Any) -> Any:
     """A parameter read as data is labelled like an activation, if one axis of it is longer than one."""
     name = str(node.target)
     if not isinstance(value, Tensor) or name not in walk.held:
         return unlabelled(value)
     axes = [axis for axis, size in enumerate(value.shape) if size > 1]
     if len(axes) != 1:
-        return unlabelled(value)  # frozen where no rule declares it, see `Labeller.undeclared`
+        return unlabelled(value)  # frozen where no rule declares it, see `Walk.undeclared`
     walk.step(node, "parameter", (), parameters={"weight": name}, options={"axis": axes[0]})
     return spread(walk.axis(name, axes[0], value.shape[axes[0]]), axes[0], value.shape)
 
 
-def _described(walk: Labeller, call: Call) -> Any:
+def _described(walk: Walk, call: Call) -> Any:
     """What the operation's rule says, if it accounts for all that the operation reads."""
     rule = RULES.get(call.op)
     if rule is None or call.unknown:
@@ -116,7 +114,7 @@ def _described(walk: Labeller, call: Call) -> Any:
     return labels
 
 
-def _is_read_later(walk: Labeller, node: fx.Node) -> bool:
+def _is_read_later(walk: Walk, node: fx.Node) -> bool:
     """Whether what an operation wrote into, or what that is a view of, is read under its old name later on."""
     at = node.args[0] if node.args else None
     while isinstance(at, fx.Node):

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from core.graph.labels import unlabelled
-
-if TYPE_CHECKING:
-    from core.graph.labels import Labeller
+from core.graph.nodes import Operation
+from core.graph.walk import Walk
 
 
 @dataclass(frozen=True)
 class Call:
-    """An operation name, arguments, and the parameters of the module that is called."""
+    """An operation name, arguments, and the parameters of the module that is called.
+
+    Attributes:
+        node: the node.
+        op: the operation's name.
+        args: as the node has them, nodes included.
+        kwargs: likewise.
+        value: what it returned on the example inputs.
+        owner: name of the module that is called, "" for a function.
+        module: that module.
+        parameters: what the module calls its parameters and buffers -> their names in the network.
+        unknown: why no rule may speak for this call although one has its name; "" where one may.
+        slope: the one slope of a PReLU.
+    """
 
     node: fx.Node
     op: str
@@ -29,9 +40,7 @@ class Call:
     module: nn.Module | None = None
     parameters: Mapping[str, str] = field(default_factory=dict)
     unknown: str = ""
-    """Why no rule may speak for this call although one has its name; empty where one may."""
     slope: float | None = None
-    """The one slope of a PReLU."""
 
     def arg(self, position: int, name: str, default: Any = None) -> Any:
         """The argument at ``position`` or called ``name``."""
@@ -40,30 +49,15 @@ class Call:
         return self.args[position] if position < len(self.args) else default
 
     @property
-    def repeatable(self) -> bool:
-        """Whether `apply` can run the operation: all arguments but the first are constants."""
-        return self.slope is not None or len(self.node.all_input_nodes) == 1
-
-    @property
     def writes(self) -> bool:
         """Whether the operation changes its first argument in place."""
         inplace = self.kwargs.get("inplace", False) or getattr(self.module, "inplace", False)
         return bool(inplace) or (self.op.endswith("_") and not self.op.endswith("__")) or self.op == "setitem"
 
-    def apply(self, x: Tensor) -> Tensor:
-        """Run the operation, with its constant arguments, on another tensor."""
-        result: Tensor
-        if self.slope is not None:
-            result = F.leaky_relu(x, self.slope)
-        elif self.module is not None:
-            result = self.module(x)
-        elif self.node.op == "call_method":
-            result = getattr(x, self.op)(*self.args[1:], **self.kwargs)
-        else:
-            constants = [x if isinstance(a, fx.Node) else a for a in self.args]
-            target: Any = self.node.target
-            result = target(*constants, **{k: v for k, v in self.kwargs.items() if k not in ("inplace", "input")})
-        return result
+    @property
+    def operation(self) -> Operation:
+        """The call without its value and its labels, to be repeated on another tensor."""
+        return Operation(self.node, self.op, self.args, self.kwargs, self.module, self.slope)
 
     @property
     def shape(self) -> torch.Size:
@@ -72,7 +66,7 @@ class Call:
         return shape
 
 
-Rule = Callable[["Labeller", Call], Any]
+Rule = Callable[[Walk, Call], Any]
 
 MODULES: dict[type[nn.Module], str] = {
     nn.Conv1d: "conv", nn.Conv2d: "conv", nn.Conv3d: "conv", nn.Linear: "linear",
@@ -101,7 +95,7 @@ PUBLISHERS = ("torch", "_operator", "builtins", "math", "torchvision.ops")
 """Where a function must come from for its name to mean what a rule takes it for."""
 
 
-def as_call(walk: Labeller, node: fx.Node, value: Any) -> Call:
+def as_call(walk: Walk, node: fx.Node, value: Any) -> Call:
     """Bring a node of any form to an operation name with arguments."""
     if node.op == "call_module":
         target = str(node.target)
@@ -134,7 +128,7 @@ def _own_ways(module: nn.Module, name: str) -> str:
     return ""
 
 
-def opaque(walk: Labeller, call: Call, reason: str = "") -> Any:
+def opaque(walk: Walk, call: Call, reason: str = "") -> Any:
     """An operation nobody told us about: its inputs stay whole, its outputs carry no channel."""
     reason = reason or f"{call.op!r} reads it, and how that treats channels is not known"
     walk.steps.pop(call.node, None)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from core.graph.labels import Layer, spread, unlabelled, varying_axes
+from core.graph.labels import spread, unlabelled, varying_axes
+from core.graph.nodes import Layer, LayerKind
 from core.graph.rules.call import MODULES, Call, Rule, opaque
-
-if TYPE_CHECKING:
-    from core.graph.labels import Labeller
+from core.graph.walk import Walk
 
 
-def layer_rule(kind: str) -> Rule:
+def layer_rule(kind: LayerKind) -> Rule:
     """The rule of a convolution, linear layer or transposed convolution, as module or as function."""
 
-    def rule(walk: Labeller, call: Call) -> Any:
+    def rule(walk: Walk, call: Call) -> Any:
         found = _layer_of(walk, call, kind)
         if found is None:
             return opaque(walk, call, "its weight is computed in forward(), not a parameter")
@@ -42,7 +41,7 @@ def layer_rule(kind: str) -> Rule:
     return rule
 
 
-def _layer_of(walk: Labeller, call: Call, kind: str) -> tuple[Layer, fx.Node] | None:
+def _layer_of(walk: Walk, call: Call, kind: LayerKind) -> tuple[Layer, fx.Node] | None:
     if call.module is not None:
         groups, stride = getattr(call.module, "groups", 1), getattr(call.module, "stride", 1)
         name, weight = call.owner, walk.canonical(f"{call.owner}.weight")
@@ -75,7 +74,7 @@ def _is_forward_of(node: fx.Node, module: nn.Module, name: str) -> bool:
     return type(module) in MODULES and bool(stack) and stack[-1][0] == name
 
 
-def _grouped(walk: Labeller, call: Call, layer: Layer, weight: Tensor, source: fx.Node, read: Tensor, axis: int) -> Any:
+def _grouped(walk: Walk, call: Call, layer: Layer, weight: Tensor, source: fx.Node, read: Tensor, axis: int) -> Any:
     """Depthwise convolutions are channel-wise steps; other grouped ones must lose as many channels in every group."""
     if layer.kind == "conv" and layer.groups == len(read) == weight.shape[0]:
         walk.tie_axis(layer.weight, 0, read)

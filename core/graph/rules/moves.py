@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -11,9 +11,7 @@ from torch import Tensor, fx
 from core.graph.atoms import NONE
 from core.graph.labels import spread, unlabelled, varying_axes
 from core.graph.rules.call import Call, opaque
-
-if TYPE_CHECKING:
-    from core.graph.labels import Labeller
+from core.graph.walk import Walk
 
 POOLS = {
     f"{adaptive}{kind}_pool{n}d" for adaptive in ("", "adaptive_") for kind in ("max", "avg") for n in (1, 2, 3)
@@ -39,12 +37,12 @@ METADATA = {"shape", "ndim", "dtype", "device", "is_cuda", "requires_grad", "lay
 WRITES_SIZES = {"view", "reshape", "expand", "unflatten", "repeat", "_unsafe_view"}
 
 
-def pool(walk: Labeller, call: Call) -> Any:
+def pool(walk: Walk, call: Call) -> Any:
     """Pooling and resizing work inside each channel: labels must be constant over space."""
     return _inside(walk, call, {})
 
 
-def _inside(walk: Labeller, call: Call, options: Mapping[str, Any]) -> Any:
+def _inside(walk: Walk, call: Call, options: Mapping[str, Any]) -> Any:
     source = call.arg(0, "input")
     labels = walk.of(source)
     if not isinstance(call.value, Tensor) or any(a != 1 for a in varying_axes(labels)):
@@ -54,7 +52,7 @@ def _inside(walk: Labeller, call: Call, options: Mapping[str, Any]) -> Any:
     return spread(read, 1, call.shape)
 
 
-def pad(walk: Labeller, call: Call) -> Any:
+def pad(walk: Walk, call: Call) -> Any:
     """Spatial padding is channel-wise; padding or cropping the channels is opaque.
 
     A constant other than zero is no longer proportional to the channel, so merging through it is approximate.
@@ -73,7 +71,7 @@ def pad(walk: Labeller, call: Call) -> Any:
     return _inside(walk, call, {"exact": mode != "constant" or not fill})
 
 
-def reduction(walk: Labeller, call: Call) -> Any:
+def reduction(walk: Walk, call: Call) -> Any:
     """A mean or sum over axes along which the channel does not change."""
     source = call.arg(0, "input")
     labels = walk.of(source)
@@ -89,7 +87,7 @@ def reduction(walk: Labeller, call: Call) -> Any:
     return labels if call.arg(2, "keepdim", False) else labels.squeeze(tuple(axes))
 
 
-def concat(walk: Labeller, call: Call) -> Any:
+def concat(walk: Walk, call: Call) -> Any:
     """Concatenation runs on the labels as it runs on the values."""
     parts = call.arg(0, "tensors")
     labels = torch.cat([walk.of(p) for p in parts], dim=call.arg(1, "dim", call.kwargs.get("axis", 0)))
@@ -97,7 +95,7 @@ def concat(walk: Labeller, call: Call) -> Any:
     return labels
 
 
-def attribute_of(walk: Labeller, call: Call) -> Any:
+def attribute_of(walk: Walk, call: Call) -> Any:
     """An attribute of a tensor: its transpose, its data, or something about it that is no value of it."""
     source, name = call.args[0], str(call.args[1])
     if isinstance(call.value, Tensor):
@@ -112,7 +110,7 @@ def attribute_of(walk: Labeller, call: Call) -> Any:
     return unlabelled(call.value)
 
 
-def channel_shuffle(walk: Labeller, call: Call) -> Any:
+def channel_shuffle(walk: Walk, call: Call) -> Any:
     """Dealing out the channels of each group in turn works on, if every group loses the same ones: they are tied."""
     source = call.arg(0, "input")
     labels = walk.of(source)
@@ -126,7 +124,7 @@ def channel_shuffle(walk: Labeller, call: Call) -> Any:
     return spread(read.T.flatten(), 1, call.shape)
 
 
-def move(walk: Labeller, call: Call) -> Any:
+def move(walk: Walk, call: Call) -> Any:
     """An operation that only moves elements is run on the labels."""
     source = call.arg(0, "input")
     if not isinstance(source, fx.Node):  # several tensors at once, as in stack
@@ -150,7 +148,7 @@ def move(walk: Labeller, call: Call) -> Any:
     return after
 
 
-def _even_parts(walk: Labeller, call: Call, before: Tensor) -> bool:
+def _even_parts(walk: Walk, call: Call, before: Tensor) -> bool:
     """Chunking the channels in equal parts works on, if every part loses as many of them."""
     parts, axes = int(call.arg(1, "chunks")), varying_axes(before)
     if len(axes) != 1 or int(call.arg(2, "dim", 0)) % before.dim() != axes[0] or before.size(axes[0]) % parts:
@@ -159,7 +157,7 @@ def _even_parts(walk: Labeller, call: Call, before: Tensor) -> bool:
     return True
 
 
-def _even_groups(walk: Labeller, call: Call, before: Tensor, after: Tensor) -> bool:
+def _even_groups(walk: Walk, call: Call, before: Tensor, after: Tensor) -> bool:
     """Splitting the channel axis in (groups, rest) works on, if every group loses the same ones: they are tied.
 
     As in a channel shuffle, view(n, groups, c // groups, …): the rest must be computed from the channel count.
@@ -179,7 +177,7 @@ def _even_groups(walk: Labeller, call: Call, before: Tensor, after: Tensor) -> b
     return True
 
 
-def _run_on(walk: Labeller, call: Call, labels: Tensor) -> Any:
+def _run_on(walk: Walk, call: Call, labels: Tensor) -> Any:
     if call.op in RESHAPES:  # labels are expanded views, which view() would refuse
         return labels.reshape(call.shape)
     rest = tuple(walk.value(a) for a in call.args[1:])

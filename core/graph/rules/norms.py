@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx
 
 from core.graph.labels import varying_axes
+from core.graph.nodes import StepKind
 from core.graph.rules.call import Call, opaque
 from core.graph.rules.pointwise import through
-
-if TYPE_CHECKING:
-    from core.graph.labels import Labeller
+from core.graph.walk import Walk
 
 ATEN_BATCH_NORM = ((1, "weight"), (2, "bias"), (3, "running_mean"), (4, "running_var"))
 BATCH_NORM = ((3, "weight"), (4, "bias"), (1, "running_mean"), (2, "running_var"))
 
 
-def batch_norm(walk: Labeller, call: Call) -> Any:
+def batch_norm(walk: Walk, call: Call) -> Any:
     """Batch norm: every parameter and statistic follows the channels on axis 1.
 
     ``F.batch_norm`` takes (x, mean, var, weight, bias, training, momentum, eps), aten's (x, weight, bias, mean, …).
@@ -31,7 +30,7 @@ def batch_norm(walk: Labeller, call: Call) -> Any:
     return per_channel(walk, call, parameters, "batch-norm", 1, {"eps": _eps(call, 7)})
 
 
-def layer_norm(walk: Labeller, call: Call) -> Any:
+def layer_norm(walk: Walk, call: Call) -> Any:
     """Layer or RMS norm over the channels: cut with them, but what it divides by changes with what is left."""
     shape = call.arg(1, "normalized_shape", getattr(call.module, "normalized_shape", ()))
     shape = walk.value(shape)
@@ -42,7 +41,7 @@ def layer_norm(walk: Labeller, call: Call) -> Any:
     return per_channel(walk, call, _parameters(call, (2, "weight"), (3, "bias")), "norm", labels.dim() - 1, options)
 
 
-def group_norm(walk: Labeller, call: Call) -> Any:
+def group_norm(walk: Walk, call: Call) -> Any:
     """Group norm: every group must lose as many channels; with one channel a group it is channel-wise."""
     labels = walk.of(call.arg(0, "input"))
     groups = int(getattr(call.module, "num_groups", 0) or call.arg(1, "num_groups"))
@@ -56,12 +55,12 @@ def group_norm(walk: Labeller, call: Call) -> Any:
     return per_channel(walk, call, parameters, "norm", 1, options)
 
 
-def instance_norm(walk: Labeller, call: Call) -> Any:
+def instance_norm(walk: Walk, call: Call) -> Any:
     """Instance norm is channel-wise."""
     return per_channel(walk, call, call.parameters, "norm", 1, {"eps": _eps(call, 7), "over": "each"})
 
 
-def prelu(walk: Labeller, call: Call) -> Any:
+def prelu(walk: Walk, call: Call) -> Any:
     """PReLU with one slope per channel follows the channels; with a single slope it is an activation."""
     parameters = dict(call.parameters)
     slope = call.arg(1, "weight")
@@ -87,7 +86,7 @@ def _parameters(call: Call, *places: tuple[int, str]) -> dict[str, str]:
 
 
 def per_channel(
-    walk: Labeller, call: Call, parameters: Mapping[str, str], kind: str, axis: int, options: Mapping[str, Any]
+    walk: Walk, call: Call, parameters: Mapping[str, str], kind: StepKind, axis: int, options: Mapping[str, Any]
 ) -> Any:
     """A step with parameters that lie along the channels on ``axis``."""
     source = call.arg(0, "input")

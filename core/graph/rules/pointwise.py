@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx
 
 from core.graph.atoms import NONE
 from core.graph.labels import unlabelled, varying_axes
+from core.graph.nodes import StepKind
 from core.graph.rules.call import Call, Rule, opaque
-
-if TYPE_CHECKING:
-    from core.graph.labels import Labeller
+from core.graph.walk import Walk
 
 EXACT = {
     "relu", "relu_", "leaky_relu", "leaky_relu_", "rrelu", "prelu", "abs", "neg", "identity", "dropout", "dropout_",
@@ -37,26 +36,31 @@ ADDITIONS = ("add", "add_", "iadd", "sub", "sub_", "isub", "maximum", "minimum")
 PRODUCTS = ("mul", "mul_", "imul", "div", "div_", "truediv", "itruediv")
 
 
-def activation(walk: Labeller, call: Call) -> Any:
+Pairing = Literal["add", "mul"]
+
+WITH_PARAMETER: dict[Pairing, StepKind] = {"add": "parameter-add", "mul": "parameter-mul"}
+
+
+def activation(walk: Walk, call: Call) -> Any:
     """An element-wise function of one tensor: the labels stay."""
     if call.op in ("to", "type_as"):
         walk.declare(*call.node.all_input_nodes)  # another tensor is only asked for its type and device
     return through(walk, call, "activation", call.arg(0, "input"))
 
 
-def through(walk: Labeller, call: Call, kind: str, source: Any) -> Any:
+def through(walk: Walk, call: Call, kind: StepKind, source: Any) -> Any:
     """A step that leaves every element where it is."""
     if not isinstance(source, fx.Node) or not isinstance(walk.labels[source], Tensor):
         return unlabelled(call.value)
-    options = {"call": call, "exact": call.value.is_floating_point()}  # whole numbers are rounded
-    walk.step(call.node, kind, (source,), call.op, options=options)
+    options = {"exact": call.value.is_floating_point()}  # whole numbers are rounded
+    walk.step(call.node, kind, (source,), call.op, operation=call.operation, options=options)
     return walk.labels[source]
 
 
-def pointwise(kind: str) -> Rule:
+def pointwise(kind: Pairing) -> Rule:
     """The rule of a function of two tensors, element by element with broadcasting (``kind``: add or mul)."""
 
-    def rule(walk: Labeller, call: Call) -> Any:
+    def rule(walk: Walk, call: Call) -> Any:
         if not isinstance(call.value, Tensor):
             return None
         if call.kwargs.get("rounding_mode") is not None:
@@ -74,13 +78,14 @@ def pointwise(kind: str) -> Rule:
         # a number stands on the other side
         inverse = call.op in ("div", "truediv") and not isinstance(operands[0], fx.Node)
         scalar = (kind == "mul" and not inverse) or (call.op in ("sub", "add") and 0 in operands)
-        walk.step(call.node, "activation", (nodes[0],), f"{kind}-scalar", options={"call": call, "exact": scalar})
+        options = {"exact": scalar}
+        walk.step(call.node, "activation", (nodes[0],), f"{kind}-scalar", operation=call.operation, options=options)
         return walk.of(nodes[0])
 
     return rule
 
 
-def _join(walk: Labeller, call: Call, kind: str, a: fx.Node, b: fx.Node) -> Any:
+def _join(walk: Walk, call: Call, kind: Pairing, a: fx.Node, b: fx.Node) -> Any:
     left, right = _broadcast(walk, a, b, call.shape), _broadcast(walk, b, a, call.shape)
     flowing = tuple(n for n, labels in ((a, left), (b, right)) if labels is not None)
     if left is None or right is None:
@@ -96,7 +101,7 @@ def _join(walk: Labeller, call: Call, kind: str, a: fx.Node, b: fx.Node) -> Any:
     return left
 
 
-def _broadcast(walk: Labeller, node: fx.Node, other: fx.Node, shape: torch.Size) -> Tensor | None:
+def _broadcast(walk: Walk, node: fx.Node, other: fx.Node, shape: torch.Size) -> Tensor | None:
     """Labels of ``node`` at the joint shape, or None where one of its values serves many channels of ``other``."""
     labels: Tensor = walk.labels[node]
     lead = len(shape) - labels.dim()
@@ -109,14 +114,14 @@ def _broadcast(walk: Labeller, node: fx.Node, other: fx.Node, shape: torch.Size)
     return labels.expand(shape)
 
 
-def _with_parameter(walk: Labeller, call: Call, kind: str, source: fx.Node, parameter: fx.Node) -> Any:
+def _with_parameter(walk: Walk, call: Call, kind: Pairing, source: fx.Node, parameter: fx.Node) -> Any:
     """A parameter or constant added to or multiplied with the channels is cut with them along their axis."""
     labels: Tensor = walk.of(source).expand(call.shape)
     name, value = str(parameter.target), walk.value(parameter)
     axes = varying_axes(labels)
     first = call.arg(0, "input") is parameter and call.op not in ("add", "add_", "mul", "mul_")
     options = {"second": first, "alpha": call.arg(2, "alpha", 1)}
-    walk.step(call.node, f"parameter-{kind}", (source,), call.op, parameters={"weight": name}, options=options)
+    walk.step(call.node, WITH_PARAMETER[kind], (source,), call.op, parameters={"weight": name}, options=options)
     for axis in axes:
         own = axis - (labels.dim() - value.dim())
         if own < 0 or value.size(own) == 1:

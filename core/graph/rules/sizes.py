@@ -6,7 +6,7 @@ Everything else that is done with it freezes the channels it counts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -14,9 +14,7 @@ from torch import Tensor, fx
 from core.graph.atoms import NONE
 from core.graph.labels import unlabelled, varying_axes
 from core.graph.rules.call import Call, opaque
-
-if TYPE_CHECKING:
-    from core.graph.labels import Labeller
+from core.graph.walk import Walk
 
 FOLLOWERS = {"view", "reshape", "_unsafe_view", "unflatten", "expand", "layer_norm", "rms_norm"}
 """Operations that give a tensor a size: with its own count, they work on when it is cut."""
@@ -25,7 +23,7 @@ WHOLE = {"numel", "nelement"}
 READ_SIZES = {"size", "sym_size", "dim", "ndimension", "getattr", *WHOLE}
 
 
-def no_tensor(walk: Labeller, call: Call) -> Any:
+def no_tensor(walk: Walk, call: Call) -> Any:
     """An operation on sizes and numbers, or one that asks a tensor for its sizes."""
     if call.op in READ_SIZES:
         walk.declare(*call.node.all_input_nodes)
@@ -34,7 +32,7 @@ def no_tensor(walk: Labeller, call: Call) -> Any:
     return unlabelled(call.value)
 
 
-def follow_sizes(walk: Labeller, call: Call, labels: Any) -> None:
+def follow_sizes(walk: Walk, call: Call, labels: Any) -> None:
     """Keep track of numbers that are channel counts, and freeze what they count where that would not change with it."""
     source = call.arg(0, "input")
     counted = [walk.counts[n] for n in call.node.all_input_nodes if n in walk.counts]
@@ -55,7 +53,7 @@ def follow_sizes(walk: Labeller, call: Call, labels: Any) -> None:
         walk.atoms.freeze(count, f"{call.op!r} uses their number")
 
 
-def _read(walk: Labeller, call: Call, source: fx.Node) -> list[Tensor]:
+def _read(walk: Walk, call: Call, source: fx.Node) -> list[Tensor]:
     """The channels counted by a size of ``source``; a whole shape is remembered."""
     labels: Tensor = walk.labels[source]
     everything = [torch.unique(labels)]
@@ -72,7 +70,7 @@ def _read(walk: Labeller, call: Call, source: fx.Node) -> list[Tensor]:
     return everything if axis % labels.dim() in varying_axes(labels) else []
 
 
-def _picked(walk: Labeller, call: Call, origin: fx.Node) -> list[Tensor]:
+def _picked(walk: Walk, call: Call, origin: fx.Node) -> list[Tensor]:
     """The channels counted by one entry, or by a slice, of the shape of ``origin``."""
     labels: Tensor = walk.labels[origin]
     axes = range(labels.dim())[walk.value(call.args[1])]
