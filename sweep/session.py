@@ -153,7 +153,7 @@ class Session:
         planner = make_planner(Plan(self._space, request.seed, known, lag, hints, request.race))
         self._store.save(replace(state, total=planner.total, lag=lag))
         has_test = self._shared.test is not None
-        if planner.exhausted and not (has_test and lacking_test(fronts_of(known), tested)):
+        if len(known) >= planner.total and not (has_test and lacking_test(fronts_of(known), tested)):
             tell("every trial is there already")
             return
         code = (self._space.baseline.model, self._space.baseline.dataset)

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.config import TrialRecord
 from core.pareto import pareto_front
+from core.records import TrialRecord
+from sweep.storage.layout import TRIALS
 from sweep.storage.reader import read_sweep
 
 CHILDREN = """
@@ -96,8 +97,9 @@ def count(results: Path, name: str, database: Path, reference: Reference, failed
         reference: the undisturbed sweep.
         failed: keys of the trials that should have failed at their time limit.
     """
-    lines = (results / name / "trials.jsonl").read_bytes().split(b"\n")
-    keys, damaged = parse(lines)
+    lines = (results / name / TRIALS).read_bytes().split(b"\n")
+    trials = [line for line in lines if not line.startswith(b'{"kind":')]  # the others are of the test split
+    keys, damaged = parse(trials)
     records = read_sweep(results, name).records
     runs, parents, half = runs_of(database, name)
     dead = set(failed)
@@ -106,7 +108,7 @@ def count(results: Path, name: str, database: Path, reference: Reference, failed
     late = {record.key for record in records if record.status == "failed" and "--trial-timeout" in record.reason}
     return Result(
         expected=len(wanted) + len(dead),
-        records=len(lines) - 1,
+        records=len(trials) - 1,
         distinct=len(set(keys)),
         damaged=damaged,
         runs=len(runs),

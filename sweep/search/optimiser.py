@@ -10,7 +10,7 @@ from core.config import TrialConfig
 from core.metrics import Direction
 from core.race import Rival, add
 from core.records import TrialRecord
-from sweep.search.base import Plan
+from sweep.search.base import Plan, placed
 from sweep.storage.reader import slim
 
 REPEATS = 20
@@ -42,13 +42,15 @@ class OptunaPlanner:
         self._space, self._lag = plan.space, plan.lag
         self.window: int | None = plan.lag
         self._study = make_study(plan.space.search.objectives, sampler)
-        self.total = plan.total
+        self._wanted = plan.total
+        elsewhere = sum(r.key not in plan.taken and placed(plan.space, r) is None for r in plan.known)
+        self.total = self._wanted + elsewhere
         self.rivals: tuple[Rival, ...] = ()
         self._results = {record.key: record for record in plan.known}
         self._drawn: set[str] = set()
         self._repeats = 0
         self._untold: deque[tuple[Any, str]] = deque()
-        self._others = iter(plan.space.random(self.total, plan.seed))
+        self._others = iter(plan.space.random(self._wanted, plan.seed))
         hinted = [plan.space.assignment(config) for config in plan.hints]
         for place in (*plan.taken.values(), *hinted):
             assert place is not None, "it was checked that the space holds it"
@@ -78,7 +80,7 @@ class OptunaPlanner:
     @property
     def exhausted(self) -> bool:
         """True when enough different configurations were drawn."""
-        return len(self._drawn) >= self.total
+        return len(self._drawn) >= self._wanted
 
     def _draw(self) -> TrialConfig:
         trial = self._study.ask()
@@ -87,7 +89,7 @@ class OptunaPlanner:
         return config
 
     def _draw_other(self) -> TrialConfig:
-        """A random configuration that was not drawn yet; there is one, since fewer than `total` were."""
+        """A random configuration that was not drawn yet; there is one, since fewer than all were."""
         return next(config for config in self._others if config.key not in self._drawn)
 
     def _tell_oldest(self) -> bool:

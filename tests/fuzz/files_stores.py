@@ -240,8 +240,8 @@ def use_front(results: Path, name: str) -> None:
 
 def use_warm_start(results: Path, name: str) -> None:
     warm = WarmStart.read(load_space("digits-quick"), results, [name])
-    warm.records_for("b0")
-    warm.hints_for("another")
+    warm.records_for("b0", "test")
+    warm.hints_for("another", "test")
 
 
 def use_sync(results: Path, name: str) -> None:

@@ -45,8 +45,8 @@ def dataset(**changes: Any) -> ImageDataset:
         pixels = torch.rand(count, *images(1).shape[1:], generator=torch.Generator().manual_seed(seed))
         return Split(pixels, torch.arange(count) % 4)
 
-    splits = {"train": part(40, 0), "validation": part(24, 1), "test": part(32, 2)}
-    made = ImageDataset("toy", **splits, mean=(0.5,) * 3, std=(0.5,) * 3, classes=tuple("abcd"))
+    scale = (0.5, 0.5, 0.5)
+    made = ImageDataset("toy", part(40, 0), part(24, 1), part(32, 2), scale, scale, tuple("abcd"))
     return replace(made, **changes)
 
 
