@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from core.compress import compress, prepare
-from core.criteria import CRITERIA
+from core.criteria.l1 import l1
 from core.models import load_model
 
 EXAMPLE = torch.zeros(1, 3, 32, 32)
@@ -42,7 +42,7 @@ def loops(model: Any) -> list[torch.Tensor]:
 
 
 def _scale_matrix(w: torch.Tensor, norm: Any, lam: float = 0.85, threshold: float = 0.1) -> torch.Tensor:
-    keep = torch.argsort(CRITERIA.get("l1")(w), descending=True)[: len(w) // 2].sort().values.tolist()
+    keep = torch.argsort(l1(w), descending=True)[: len(w) // 2].sort().values.tolist()
     gamma, beta, mean, var = (t.tolist() for t in (norm.weight, norm.bias, norm.running_mean, norm.running_var))
     rows, z = w.numpy(), torch.zeros(len(w), len(keep))
     for i in range(len(w)):

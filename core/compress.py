@@ -17,10 +17,11 @@ from core.criteria import CRITERIA
 from core.decompositions import Decomposition
 from core.decompositions.base import Merge, plain, removed
 from core.errors import ModelError
+from core.evidence import InputStatistics, scored_set
 from core.graph.trace import as_inputs, duplicate, twin, undisturbed
 from core.refit import Refit, recalibrate, refit
 from core.request import check_request
-from core.selection import joint_scores, keep
+from core.selection import keep
 from core.selfcheck import SelfCheck, culprits
 from core.signature import Signature
 from core.signatures import signatures
@@ -93,7 +94,7 @@ class Result:
 class Prepared:
     """A network's channel sets and everything about them that does not depend on the configuration.
 
-    Args:
+    Attributes:
         channels: its channel sets, all of which have been seen to be removable.
         check: compares what is cut with the original.
         modes: for each module whether it is in training mode.
@@ -103,7 +104,9 @@ class Prepared:
     check: SelfCheck
     modes: dict[str, bool]
     _signatures: dict[str, dict[str, Signature]] = field(default_factory=dict)
-    _scores: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    _scores: dict[tuple[str, str, int], Tensor] = field(default_factory=dict)
+    _statistics: InputStatistics | None = None
+    _calibrations: dict[int, Any] = field(default_factory=dict)
 
     def signatures(self, channel_set: ChannelSet) -> dict[str, Signature]:
         """The set's signatures at its consumers, computed once."""
@@ -111,18 +114,41 @@ class Prepared:
             self._signatures[channel_set.name] = signatures(self.channels, channel_set)
         return self._signatures[channel_set.name]
 
-    def scores(self, channel_set: ChannelSet, criterion: str) -> Tensor:
-        """The set's joint scores (n,) under a criterion, computed once."""
-        key = (channel_set.name, criterion)
+    def scores(self, channel_set: ChannelSet, criterion: str, calibration: Any = None) -> Tensor:
+        """The set's scores (n,) under a criterion, computed once; with the same images once, where it looks at them.
+
+        Raises:
+            UsageError: the criterion looks at what a layer reads, and that cannot be had.
+            ModelError: it gives something else than a number for each channel.
+        """
+        chosen = CRITERIA.get(criterion)
+        images = calibration if chosen.needs_calibration else None
+        key = (channel_set.name, criterion, id(images))
         if key not in self._scores:
-            self._scores[key] = joint_scores(self.channels, channel_set, criterion)
+            scores = chosen.score(scored_set(self.channels, channel_set, self._statistics_on(images))).double().cpu()
+            if scores.shape != (channel_set.size,) or bool(scores.isnan().any()):
+                what = f"scores {tuple(scores.shape)}" if scores.dim() != 1 else f"{len(scores)} scores, or NaN"
+                raise ModelError(
+                    f"criterion {criterion!r} gives {what} for {channel_set.name}, a set of {channel_set.size} channels"
+                )
+            self._scores[key] = scores
         return self._scores[key]
+
+    def _statistics_on(self, calibration: Any) -> InputStatistics:
+        """Those of the images that were used last are kept; they can be large."""
+        self._calibrations[id(calibration)] = calibration  # kept, so that no other images get the same id
+        if self._statistics is None or self._statistics.calibration is not calibration:
+            self._statistics = InputStatistics(self.channels, calibration)
+        return self._statistics
 
 
 def prepare(model: nn.Module, example_inputs: Any) -> Prepared:
     """Find the channel sets of ``model``, for several `compress` calls on it.
 
     Half of all sets is removed once and compared with the original; a set that does not stand it is left alone.
+
+    Raises:
+        ModelError: the network cannot be traced or run, or none of its channels can be removed.
     """
     channels = find_channels(model, example_inputs)
     check = SelfCheck(channels)
@@ -190,14 +216,15 @@ def compress(
     """
     method = make_options(decomposition, dict(options or {}))
     count = len(model.channels.graph.inputs if isinstance(model, Prepared) else as_inputs(example_inputs))
-    check_request(ratio, ratios or {}, method, calibration, count)
-    CRITERIA.get(criterion)
+    reads = method.needs_calibration or method.bn_recalibrate
+    looking = criterion if CRITERIA.get(criterion).needs_calibration else type(method).__name__ if reads else ""
+    check_request(ratio, ratios or {}, looking, calibration, count)
     spread = ALLOCATIONS.get(allocation)
     prepared = model if isinstance(model, Prepared) else prepare(model, example_inputs)
     channels = prepared.channels
     sets = channels.select(tuple(sites) if sites is not None else None)
     left = {p: "not among the chosen sites" for s in channels.sets if s not in sets for p in s.producers}
-    scores = [prepared.scores(s, criterion) for s in sets]
+    scores = [prepared.scores(s, criterion, calibration) for s in sets]
     shares = spread([s.producers for s in sets], scores, ratio, ratios or {})
     kept = {s.name: keep(channels, s, own, share) for s, own, share in zip(sets, scores, shares, strict=True)}
     with undisturbed(channels.graph.model):

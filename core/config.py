@@ -215,8 +215,9 @@ def make_options(decomposition: str, options: dict[str, Any]) -> Any:
 @cache
 def image_readers() -> Mapping[str, tuple[Option, ...]]:
     """Which values of which fields and options make a configuration look at calibration images; one is enough."""
-    needing = tuple(name for name, part in DECOMPOSITIONS.items() if part.needs_calibration)
-    return {"decomposition": needing, "bn_recalibrate": (True,)}
+    methods = tuple(name for name, part in DECOMPOSITIONS.items() if part.needs_calibration)
+    criteria = tuple(name for name, part in CRITERIA.items() if part.needs_calibration)
+    return {"decomposition": methods, "criterion": criteria, "bn_recalibrate": (True,)}
 
 
 def reads_images(values: Mapping[str, Any]) -> bool:
@@ -225,5 +226,6 @@ def reads_images(values: Mapping[str, Any]) -> bool:
     Args:
         values: its fields and options by name, or some of them; what is missing has its default.
     """
-    defaults = {"decomposition": TrialConfig.model_fields["decomposition"].default, **values}
-    return any(defaults.get(name) in found for name, found in image_readers().items())
+    chosen = {name: TrialConfig.model_fields[name].default for name in ("decomposition", "criterion")}
+    chosen.update(values)
+    return any(chosen.get(name) in found for name, found in image_readers().items())

@@ -28,6 +28,11 @@ class Moments:
         self.count += x.shape[1]
 
     @property
+    def x_sum(self) -> Tensor:
+        """Sum of x, less the first means where these are taken off, (groups, in)."""
+        return self._sums[0]
+
+    @property
     def x_mean(self) -> Tensor:
         """Mean of x, (groups, in)."""
         return self.centred * (self._x0[:, 0].double() + self._sums[0] / self.count)

@@ -79,7 +79,11 @@ def refit(model: nn.Module, channels: Channels, gone: Tensor, method: Decomposit
 
 
 def _without(model: nn.Module, channels: Channels, inputs: tuple[Any, ...], reason: str) -> Refit:
-    """Nothing new, where two networks could not be run side by side and the images are not to blame."""
+    """Nothing new, where two networks could not be run side by side and the images are not to blame.
+
+    Raises:
+        ModelError: the original does not run on the images either.
+    """
     try:
         twin(channels.graph.model)(*inputs)
     except Exception as error:

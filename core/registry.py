@@ -105,10 +105,10 @@ class Registry(Generic[T]):
 
 
 def declared_names(source: str) -> Iterator[str]:
-    """The names that a module's ``register("name")`` calls give, read without running it."""
+    """The names that a module's ``register…("name")`` calls give, read without running it."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
             called = node.func
             word = called.id if isinstance(called, ast.Name) else getattr(called, "attr", "")
-            if word == "register" and isinstance(node.args[0].value, str):
+            if word.startswith("register") and isinstance(node.args[0].value, str):
                 yield node.args[0].value

@@ -8,24 +8,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.decompositions import Decomposition
 from core.errors import UsageError
 from core.graph.trace import as_inputs
 
 
-def check_request(
-    ratio: float, ratios: Mapping[str, float], method: Decomposition, calibration: Any, count: int = 1
-) -> None:
-    """Refuse ratios outside 0 ≤ r < 1, methods without the images they need, and images that are none.
+def check_request(ratio: float, ratios: Mapping[str, float], looking: str, calibration: Any, count: int = 1) -> None:
+    """Refuse what cannot be done.
 
-    ``count`` is the number of the network's inputs.
+    Args:
+        ratio: share of channels removed per set.
+        ratios: of single sets.
+        looking: what looks at activations, so that images are needed; empty: nothing does.
+        calibration: images, or None.
+        count: number of the network's inputs.
+
+    Raises:
+        UsageError: a ratio outside 0 ≤ r < 1, a method without the images it needs, or images that are none.
     """
     for name, value in {"ratio": ratio, **ratios}.items():
         if not 0.0 <= value < 1.0:
             raise UsageError(f"{name} = {value}: must be at least 0 and less than 1 (the share of channels removed)")
-    if calibration is None and (method.needs_calibration or method.bn_recalibrate):
+    if calibration is None and looking:
         raise UsageError(
-            f"{type(method).__name__} looks at activations: pass calibration=images (N, …), unlabelled, "
+            f"{looking} looks at activations: pass calibration=images (N, …), unlabelled, "
             "for example 256 of the training set"
         )
     if calibration is not None:
@@ -33,7 +38,11 @@ def check_request(
 
 
 def _check_calibration(calibration: Any, count: int) -> None:
-    """Refuse calibration inputs that are not a tensor of finite numbers for each of the network's ``count`` inputs."""
+    """Look at the calibration inputs.
+
+    Raises:
+        UsageError: they are not a tensor of finite numbers for each of the network's ``count`` inputs.
+    """
     inputs = as_inputs(calibration)
     if len(inputs) != count or not all(isinstance(x, Tensor) and x.dim() for x in inputs):
         wanted = "a tensor (N, …)" if count == 1 else f"a tuple of {count} tensors (N, …), as the network takes them"

@@ -1,4 +1,4 @@
-"""Which channels stay: a criterion's scores of a set, and the highest of them."""
+"""Which channels stay: those with the highest scores of a criterion."""
 
 from __future__ import annotations
 
@@ -6,37 +6,6 @@ import torch
 from torch import Tensor
 
 from core.channels import Channels, ChannelSet
-from core.criteria import CRITERIA
-from core.graph import Layer
-from core.surgery import parameter
-
-
-def joint_scores(channels: Channels, channel_set: ChannelSet, criterion: str) -> Tensor:
-    """Scores (n,) of a set: the criterion on its producer's rows, summed over producers after normalising each.
-
-    A gate's producer (squeeze-excite) scales nothing by its own size and does not count.
-    """
-    score = CRITERIA.get(criterion)
-    total = torch.zeros(channel_set.size, dtype=torch.float64)
-    producers = [channels.layers[name] for name in channel_set.producers if name not in channels.gates]
-    for layer in producers:
-        own = score(producer_rows(channels, layer)).double().cpu()
-        if len(producers) > 1:
-            own = own / own.mean().clamp_min(torch.finfo(own.dtype).tiny)
-        where = channels.local(channel_set, layer.weight, layer.write_axis)
-        total.index_add_(0, where[where >= 0], own[where >= 0])
-    return total
-
-
-def producer_rows(channels: Channels, layer: Layer) -> Tensor:
-    """Rows W (n, fan_in); for a linear layer without batch norm the bias is the last column."""
-    weight = parameter(channels.graph.model, layer.weight)
-    assert weight is not None
-    rows = weight.detach().movedim(layer.write_axis, 0).flatten(1)
-    bias = parameter(channels.graph.model, layer.bias)
-    if layer.linear and bias is not None and layer.name not in channels.normed:
-        rows = torch.cat([rows, bias.detach()[:, None]], dim=1)
-    return rows
 
 
 def keep(channels: Channels, channel_set: ChannelSet, scores: Tensor, share: float) -> Tensor:

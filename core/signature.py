@@ -37,7 +37,15 @@ UNCHANGED = {"dropout", "dropout1d", "dropout2d", "dropout3d", "identity", "cont
 
 @dataclass(frozen=True)
 class PublishedTerms:
-    """What the authors' batch-norm formula reads: rows without the norm, and the norm's own numbers, all (n, …)."""
+    """What the authors' batch-norm formula reads.
+
+    Attributes:
+        gram: (n, n) inner products of the rows without the norm.
+        gamma: (n,) scales of the norm.
+        beta: (n,) shifts of the norm.
+        mean: (n,) running means.
+        var: (n,) running variances.
+    """
 
     gram: Tensor
     gamma: Tensor

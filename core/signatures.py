@@ -140,7 +140,11 @@ class _Walk:
             return None
 
     def through(self, step: Step, given: list[Signature]) -> Signature:
-        """The signature behind a channel-wise step."""
+        """The signature behind a channel-wise step.
+
+        Raises:
+            AssertionError: a kind of step that is not channel-wise, which is a bug.
+        """
         s = given[0]
         match step.kind:
             case "concat":

@@ -20,7 +20,14 @@ CHUNK = 16_000_000
 
 @dataclass(frozen=True)
 class Window:
-    """What a convolution reads for one output; a linear layer has no ``kernel_size`` and reads one row."""
+    """What a convolution reads for one output; a linear layer reads one row.
+
+    Attributes:
+        kernel_size: of each axis; empty for a linear layer.
+        stride: a number, or one for each axis.
+        padding: likewise, or "same" or "valid".
+        dilation: a number, or one for each axis.
+    """
 
     kernel_size: tuple[int, ...] = ()
     stride: Any = 1

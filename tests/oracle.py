@@ -14,8 +14,10 @@ def scores(criterion: str, w: np.ndarray) -> np.ndarray:
             out.append(sum(abs(v) for v in w[i]))
         elif criterion == "l2":
             out.append(math.sqrt(sum(v * v for v in w[i])))
-        else:
+        elif criterion == "geometric-median":
             out.append(sum(math.dist(w[i], w[j]) for j in range(len(w))))
+        else:
+            raise KeyError(f"no oracle for criterion {criterion!r}")
     return np.array(out)
 
 

@@ -36,7 +36,7 @@ SHELL = [
 SWEEPS = [pytest.param(words, id=f"{page} {' '.join(words)}") for page, words in SHELL if words[0] == "sweep"]
 MAKES = [pytest.param(words, id=f"{page} {' '.join(words)}") for page, words in SHELL if words[0] == "make"]
 SPANS = [(page, span) for page in PAGES for span in spans(page)]
-PARTS = [block for block in PYTHON if re.search(r"^@register\(", block.text, re.MULTILINE)]
+PARTS = [block for block in PYTHON if re.search(r"^@register(?:_rows)?\(", block.text, re.MULTILINE)]
 SCRIPTS = [
     pytest.param(
         block, id=str(block), marks=[pytest.mark.slow] if re.search(r"sweep|train|recover", block.text) else []
@@ -153,7 +153,7 @@ def test_a_part_is_added_in_one_file(block, tmp_path):
     assert (tmp_path / block.file).parent.is_dir()
     assert not (tmp_path / block.file).exists()
     (tmp_path / block.file).write_text(block.text)
-    [name] = re.findall(r'^@register\("(.*?)"', block.text, re.MULTILINE)
+    [name] = re.findall(r'^@register(?:_rows)?\("(.*?)"', block.text, re.MULTILINE)
     kind = KINDS[Path(block.file).parts[1]]
     use = f"""
 import torch, core

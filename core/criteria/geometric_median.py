@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core.criteria.base import register
+from core.criteria.base import register_rows
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("geometric-median")
+@register_rows("geometric-median")
 def geometric_median(w: Tensor) -> Tensor:
     """Score (n,) = Σ_j ‖W_i − W_j‖₂ of the rows W (n, fan_in), from ‖W_i‖² − 2⟨W_i, W_j⟩ + ‖W_j‖² in float64."""
     w = w.double()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core.criteria.base import register
+from core.criteria.base import register_rows
 from core.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("l1")
+@register_rows("l1")
 def l1(w: Tensor) -> Tensor:
     """Score (n,) = ‖W_i‖_1 of the rows W (n, fan_in)."""
     norms: Tensor = torch.linalg.vector_norm(w, ord=1, dim=1)

@@ -60,7 +60,11 @@ class Decomposition(BaseModel):
         return images
 
     def solve(self, moments: Moments, kept_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return a layer's new weight (groups, out, in) and bias (groups, out), for a ``sequential`` method."""
+        """Return a layer's new weight (groups, out, in) and bias (groups, out), for a ``sequential`` method.
+
+        Raises:
+            TypeError: the method is not sequential.
+        """
         raise TypeError(f"{type(self).__name__} is not sequential")
 
 

@@ -81,7 +81,11 @@ def follow_weights(
 
 
 def attribute(root: nn.Module, target: str, fallback: nn.Module | None = None) -> Any:
-    """Return the nested attribute ``a.b.c`` of ``root``, else of ``fallback``."""
+    """Return the nested attribute ``a.b.c`` of ``root``, else of ``fallback``.
+
+    Raises:
+        AttributeError: neither has it.
+    """
     value: Any = root
     for part in target.split("."):
         if not hasattr(value, part):

@@ -21,6 +21,8 @@ from sweep.tracking.view import PARENT, TRIAL_KEY, ChildRun, DatasetCard
 CONTEXT = "mlflow.data.context"
 CONNECTIONS = 4
 LOG = logging.getLogger(__name__)
+PASSING = ("database is locked", "database or disk is full", "disk I/O error", "No space left")
+"""In SQLite's messages: what goes away by itself, or when somebody makes room."""
 
 
 class Sink(Protocol):
@@ -115,7 +117,16 @@ class SqliteSink:
         self._user, self._parent, self._split = client.get_run(parent).info.user_id, parent, card.split
         self._engine = client._tracking_client.store.engine
         self._dataset = self._dataset_uuid(card)
-        self.written: set[str] = self._known()
+        self.written: set[str] = set()
+        self.begun: set[str] = set()
+        """Keys of runs that the client has made and could not end; it has to finish them."""
+        self.look()
+
+    def look(self) -> None:
+        """Read which runs are there."""
+        states = self._states()
+        self.written = {key for key, status in states.items() if status != "RUNNING"}
+        self.begun = states.keys() - self.written
 
     def write(self, children: Sequence[ChildRun]) -> None:
         """Write those of ``children`` that are not there yet."""
@@ -128,14 +139,17 @@ class SqliteSink:
                     connection.execute(sqlalchemy.insert(tables()[table]), values)
         self.written.update(child.key for child in children)
 
-    def _known(self) -> set[str]:
+    def _states(self) -> dict[str, str]:
+        """The status of every child run that is there, by its trial's key."""
         import sqlalchemy
 
-        tags = tables()["tags"]
+        tags, runs = tables()["tags"], tables()["runs"]
         own = sqlalchemy.select(tags.c.run_uuid).where(tags.c.key == PARENT, tags.c.value == self._parent)
-        keys = sqlalchemy.select(tags.c.value).where(tags.c.key == TRIAL_KEY, tags.c.run_uuid.in_(own))
+        keys = sqlalchemy.select(tags.c.value, runs.c.status).where(
+            tags.c.key == TRIAL_KEY, tags.c.run_uuid.in_(own), runs.c.run_uuid == tags.c.run_uuid
+        )
         with self._engine.connect() as connection:
-            return {str(row[0]) for row in connection.execute(keys)}
+            return {str(key): str(status) for key, status in connection.execute(keys)}
 
     def _dataset_uuid(self, card: DatasetCard) -> str:
         import sqlalchemy
@@ -194,8 +208,8 @@ class SqliteSink:
 class CarefulSink:
     """A `SqliteSink` up to its first error, and a `ClientSink` from then on, which first reads what is there.
 
-    # NOTE: after a passing error (a locked file, a full disk) the direct way would work again, but nothing tells that
-    # error from a table that another version of MLflow has changed; the client knows its own tables.
+    An error that passes (a locked file, a full disk) is raised, so that the same is tried again later: the client could
+    do no better, and would leave runs half made.
     """
 
     def __init__(self, client: MlflowClient, experiment_id: str, parent: str, card: DatasetCard) -> None:
@@ -203,6 +217,7 @@ class CarefulSink:
         self._direct: SqliteSink | None = None
         self._through_client: ClientSink | None = None
         self.slow_because = ""
+        self._in_doubt = False
         try:
             self._direct = SqliteSink(*self._place)
         except MlflowException:
@@ -225,12 +240,29 @@ class CarefulSink:
         """
         if self._direct is not None and not self.slow_because:
             try:
-                return self._direct.write(children)
-            except Exception as error:  # whatever it is, the client does not need to know these tables
+                if self._in_doubt:  # whether the last transaction was done or not
+                    self._direct.look()
+                self._finish_begun(self._direct, children)
+                self._direct.write(children)
+                self._in_doubt = False
+                return
+            except Exception as error:
+                self._in_doubt = True
+                if any(text in str(error) for text in PASSING):
+                    raise
                 self._leave(error)
         if self._through_client is None:
             self._through_client = ClientSink(*self._place)
-        return self._through_client.write(children)
+        self._through_client.write(children)
+
+    def _finish_begun(self, direct: SqliteSink, children: Sequence[ChildRun]) -> None:
+        """Let the client end the runs that it once began; another run of the same trial would be a second one."""
+        begun = [child for child in children if child.key in direct.begun]
+        if begun:
+            ClientSink(*self._place).write(begun)
+            keys = {child.key for child in begun}
+            direct.begun -= keys
+            direct.written |= keys
 
     def _leave(self, error: Exception) -> None:
         self.slow_because = (

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.compress import Prepared, Result, compress, prepare
-from core.criteria import CRITERIA
+from core.criteria import CRITERIA, by_row
 from core.export import load, save
 from core.models import MODELS
 from tests.conformance.networks import (
@@ -160,7 +160,7 @@ def test_networks_of_relu_alone_are_exact_and_say_so(case: Case) -> None:
 def test_planted_copies_are_merged_without_loss(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels that compute the same as a kept one are carried by it, whatever lies in between."""
     CRITERIA.names()
-    monkeypatch.setitem(CRITERIA._parts, "first", first_ones)
+    monkeypatch.setitem(CRITERIA._parts, "first", by_row(first_ones))
     planned = compress(case.prepared, case.images, ratio=0.5, criterion="first", decomposition="none")
     kept = {site.name: site.kept for site in planned.sites}
     planted = plant_copies(case.prepared, kept)

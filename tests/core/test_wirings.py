@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from core.compress import compress, prepare
-from core.criteria import CRITERIA
+from core.criteria import CRITERIA, by_row
 from tests.conformance.networks import first_ones, mask, plant_copies
 from tests.core.wirings import WIRINGS, Wiring
 
@@ -62,7 +62,7 @@ def test_merging_planted_twins_is_lossless(name: str) -> None:
 @pytest.mark.parametrize("name", CUT)
 def test_merging_planted_copies_is_lossless(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     CRITERIA.names()
-    monkeypatch.setitem(CRITERIA._parts, "first", first_ones)
+    monkeypatch.setitem(CRITERIA._parts, "first", by_row(first_ones))
     wiring = WIRINGS[name]
     prepared = prepare(wiring.make(), wiring.inputs)
     planned = compress(prepared, wiring.inputs, criterion="first", decomposition="none")

@@ -20,7 +20,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from core.compress import Prepared, Result, compress, prepare
-from core.criteria import CRITERIA
+from core.criteria import CRITERIA, by_row
 from core.errors import ModelError
 from core.export import load, save
 from tests.conformance.networks import first_ones, plant_copies
@@ -265,7 +265,7 @@ def account(case: Case, result: Result, report: Report) -> None:
 def planted_copies(trial: Trial, report: Report) -> Iterator[str]:
     """Channels that compute what a kept one computes are merged without loss, where nothing is called approximate."""
     CRITERIA.names()
-    CRITERIA._parts.setdefault("first", first_ones)
+    CRITERIA._parts.setdefault("first", by_row(first_ones))
     try:
         planned = trial.compress(criterion="first")
         exact = {s.name: s.producers for s in planned.sites if not s.approximate and len(s.kept) < s.size}

@@ -362,3 +362,36 @@ def test_a_store_that_does_not_answer_is_no_reason(place, monkeypatch, caplog):
     with pytest.raises(MlflowException, match="unable to open"):
         place.sink()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("done", [True, False])
+def test_an_error_that_passes_is_tried_again_directly_and_writes_nothing_twice(place, done, monkeypatch, caplog):
+    sink = place.sink()
+    direct = sink._direct.write
+
+    def full(children):
+        if done:
+            direct(children)
+            sink._direct.written -= {child.key for child in children}
+        raise sqlalchemy.exc.OperationalError("insert", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(sink._direct, "write", full)
+    with pytest.raises(sqlalchemy.exc.OperationalError, match="disk is full"):
+        sink.write(place.children(0, 4))
+    monkeypatch.setattr(sink._direct, "write", direct)
+    sink.write(place.children(0, 6))
+    assert sink.slow_because == ""
+    assert caplog.text == ""
+    assert_once(place, 6)
+
+
+def test_runs_that_the_client_began_are_ended_and_not_made_again(place, monkeypatch):
+    through_client = place.sink(ClientSink)
+    monkeypatch.setattr(through_client._client, "set_terminated", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        through_client.write(place.children(0, 3))
+    monkeypatch.undo()
+    sink = place.sink()
+    assert sink.written == set()
+    sink.write(place.children(0, 5))
+    assert_once(place, 5)

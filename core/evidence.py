@@ -1,0 +1,173 @@
+"""What criteria look at: a channel set's producers, norms and consumers, and what the consumers read on images.
+
+The moments of a consumer's input are those of the original network. They are computed when a criterion first asks, for
+all consumers of a set in one run over the images, and kept for as long as the same images are used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from core.channels import Channels, ChannelSet
+from core.criteria.base import Consumer, InputMoments, Norm, Producer, ScoredSet
+from core.errors import UsageError
+from core.graph import Layer, Step
+from core.graph.trace import GraphRunner, as_inputs, twin, undisturbed
+from core.moments import Moments
+from core.surgery import by_channel, by_reader, parameter
+from core.windows import patches, window_of
+
+
+@dataclass
+class InputStatistics:
+    """Moments of what layers read on some calibration images, each computed once.
+
+    Attributes:
+        channels: of the original network.
+        calibration: inputs (N, …), a tuple of them for a network with several inputs; None: there are none.
+    """
+
+    channels: Channels
+    calibration: Any
+    _found: dict[str, InputMoments | str] = field(default_factory=dict)
+
+    def of(self, consumer: str, wanted: tuple[str, ...]) -> InputMoments:
+        """The moments of one layer's input; those of all ``wanted`` layers are computed with it.
+
+        Raises:
+            UsageError: there are no images, or the layer's input cannot be laid out in rows.
+        """
+        if self.calibration is None:
+            raise UsageError(
+                f"the criterion looks at what {consumer} reads: pass calibration=images (N, …), and let it declare"
+                " needs_calibration"
+            )
+        if consumer not in self._found:
+            with undisturbed(self.channels.graph.model):
+                self._found |= Reading(self.channels, wanted).moments(*as_inputs(self.calibration))
+        found = self._found.get(consumer, "is not reached on the calibration images")
+        if isinstance(found, str):
+            raise UsageError(
+                f"the criterion cannot look at what {consumer} reads: it {found}; leave it out with sites="
+            )
+        return found
+
+
+class Reading(GraphRunner):
+    """Runs the original network and takes down what some of its layers read."""
+
+    def __init__(self, channels: Channels, wanted: tuple[str, ...]) -> None:
+        graph = channels.graph
+        super().__init__(graph.traced, twin(graph.model), graph.unbiased)
+        self._steps, self._wanted = graph.steps, wanted
+        self._moments: dict[str, Moments] = {}
+        self._reasons: dict[str, str] = {}
+
+    def moments(self, *inputs: Any) -> dict[str, InputMoments | str]:
+        """Of each wanted layer; in words where its input cannot be laid out in rows."""
+        self.run(*inputs)
+        return {name: input_moments(found) for name, found in self._moments.items()} | self._reasons
+
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one node; of a wanted layer, add up what enters it."""
+        step = self._steps.get(n)
+        value = super().run_node(n)
+        if step is not None and step.layer is not None and step.layer.name in self._wanted:
+            self._add(step, step.layer, self.env[step.inputs[0]], value)
+        return value
+
+    def _add(self, step: Step, layer: Layer, x: Tensor, output: Tensor) -> None:
+        window = window_of(step, layer, self)
+        if isinstance(window, str):
+            self._reasons[layer.name] = window
+            return
+        moments = self._moments.setdefault(layer.name, Moments(centred=False))
+        for rows, _ in patches(window, x, output):
+            inside = rows.view(len(rows), layer.groups, -1).transpose(0, 1)
+            moments.add(inside, inside.new_zeros(layer.groups, len(rows), 1))
+
+
+def input_moments(found: Moments) -> InputMoments:
+    """Mean and second moment of what was added up around zero."""
+    return InputMoments(found.count, found.x_sum / found.count, found.covariances()[0])
+
+
+def scored_set(channels: Channels, channel_set: ChannelSet, statistics: InputStatistics) -> ScoredSet:
+    """A channel set of the original network as a criterion sees it."""
+    names = [name for name in channel_set.producers if name not in channels.gates]
+    return ScoredSet(
+        name=channel_set.name,
+        size=channel_set.size,
+        producers=tuple(_producer(channels, channel_set, channels.layers[name]) for name in names),
+        find_norms=partial(_norms, channels, channel_set),
+        find_consumers=lambda: [
+            _consumer(channels, channel_set, channels.layers[name], statistics) for name in channel_set.consumers
+        ],
+    )
+
+
+def _producer(channels: Channels, channel_set: ChannelSet, layer: Layer) -> Producer:
+    rows = producer_rows(channels, layer)
+    return Producer(layer.name, rows, channels.local(channel_set, layer.weight, layer.write_axis))
+
+
+def producer_rows(channels: Channels, layer: Layer) -> Tensor:
+    """Rows W (n, fan_in); for a linear layer without batch norm the bias is the last column."""
+    weight = parameter(channels.graph.model, layer.weight)
+    assert weight is not None
+    rows = weight.detach().movedim(layer.write_axis, 0).flatten(1)
+    bias = parameter(channels.graph.model, layer.bias)
+    if layer.linear and bias is not None and layer.name not in channels.normed:
+        rows = torch.cat([rows, bias.detach()[:, None]], dim=1)
+    return rows
+
+
+def _norms(channels: Channels, channel_set: ChannelSet) -> list[Norm]:
+    found: dict[str, Norm] = {}
+    for step in channels.graph.steps.values():
+        name = step.parameters.get("weight", "")
+        if step.kind not in ("batch-norm", "norm") or not name or name in found:
+            continue
+        where = channels.local(channel_set, name)
+        if bool((where >= 0).any()):
+            spread = partial(_spread, channels, channel_set.size, where, step)
+            parts = [spread(part) for part in ("weight", "bias", "running_mean", "running_var")]
+            found[name] = Norm(name, *parts)
+    return list(found.values())
+
+
+def _spread(channels: Channels, size: int, where: Tensor, step: Step, part: str) -> Tensor:
+    """A parameter of a norm at the set's channels (n,); NaN where there is none."""
+    values = torch.full((size,), torch.nan, dtype=torch.float64)
+    own = parameter(channels.graph.model, step.parameters.get(part, ""))
+    if own is not None:
+        values[where[where >= 0]] = own.detach().double().cpu()[where >= 0]
+    return values
+
+
+def _consumer(channels: Channels, channel_set: ChannelSet, layer: Layer, statistics: InputStatistics) -> Consumer:
+    weight = parameter(channels.graph.model, layer.weight)
+    assert weight is not None
+    where = channels.local(channel_set, layer.weight, layer.read_axis)
+    covered = torch.zeros(channel_set.size, dtype=torch.bool)
+    covered[where[where >= 0]] = True
+    positions = by_channel(where, covered)  # (m, multiplicity) in-channels of the whole layer
+    read = by_reader(weight.detach(), layer)
+    read = read.reshape(*read.shape[:2], -1)  # (in-channels, out-channels of the group, taps)
+    taps = read.shape[2]
+    columns = read[positions.to(read.device)]  # (m, multiplicity, out, taps)
+    inside = len(read) // layer.groups
+    column = (positions % inside)[:, :, None] * taps + torch.arange(taps)
+    return Consumer(
+        name=layer.name,
+        channel=covered.nonzero().flatten(),
+        weight=columns.transpose(1, 2).flatten(2),
+        group=positions[:, 0] // inside,
+        column=column.flatten(1),
+        look=partial(statistics.of, layer.name, channel_set.consumers),
+    )
