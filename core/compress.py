@@ -11,21 +11,22 @@ import torch
 from torch import Tensor, nn
 
 from core.allocation import ALLOCATIONS
-from core.channels import Channels, ChannelSet, find_channels
+from core.channels import Channels, ChannelSet
 from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
 from core.decompositions.base import Merge, plain, removed
 from core.errors import ModelError
-from core.evidence import InputStatistics, scored_set
 from core.graph.trace import as_inputs, duplicate, twin, undisturbed
+from core.prepared import Prepared, prepare, problem_without
 from core.refit import Refit, recalibrate, refit
 from core.request import check_request
 from core.selection import keep
-from core.selfcheck import SelfCheck, culprits
+from core.selfcheck import culprits
 from core.signature import Signature
-from core.signatures import signatures
 from core.surgery import cut, fold, parameter, replace_rows, units_gone
+
+__all__ = ["Prepared", "Result", "SetReport", "compress", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -88,96 +89,6 @@ class Result:
     model: nn.Module
     sites: tuple[SetReport, ...]
     skipped: dict[str, str]
-
-
-@dataclass
-class Prepared:
-    """A network's channel sets and everything about them that does not depend on the configuration.
-
-    Attributes:
-        channels: its channel sets, all of which have been seen to be removable.
-        check: compares what is cut with the original.
-        modes: for each module whether it is in training mode.
-    """
-
-    channels: Channels
-    check: SelfCheck
-    modes: dict[str, bool]
-    _signatures: dict[str, dict[str, Signature]] = field(default_factory=dict)
-    _scores: dict[tuple[str, str, int], Tensor] = field(default_factory=dict)
-    _statistics: InputStatistics | None = None
-    _calibrations: dict[int, Any] = field(default_factory=dict)
-
-    def signatures(self, channel_set: ChannelSet) -> dict[str, Signature]:
-        """The set's signatures at its consumers, computed once."""
-        if channel_set.name not in self._signatures:
-            self._signatures[channel_set.name] = signatures(self.channels, channel_set)
-        return self._signatures[channel_set.name]
-
-    def scores(self, channel_set: ChannelSet, criterion: str, calibration: Any = None) -> Tensor:
-        """The set's scores (n,) under a criterion, computed once; with the same images once, where it looks at them.
-
-        Raises:
-            UsageError: the criterion looks at what a layer reads, and that cannot be had.
-            ModelError: it gives something else than a number for each channel.
-        """
-        chosen = CRITERIA.get(criterion)
-        images = calibration if chosen.needs_calibration else None
-        key = (channel_set.name, criterion, id(images))
-        if key not in self._scores:
-            scores = chosen.score(scored_set(self.channels, channel_set, self._statistics_on(images))).double().cpu()
-            if scores.shape != (channel_set.size,) or bool(scores.isnan().any()):
-                what = f"scores {tuple(scores.shape)}" if scores.dim() != 1 else f"{len(scores)} scores, or NaN"
-                raise ModelError(
-                    f"criterion {criterion!r} gives {what} for {channel_set.name}, a set of {channel_set.size} channels"
-                )
-            self._scores[key] = scores
-        return self._scores[key]
-
-    def _statistics_on(self, calibration: Any) -> InputStatistics:
-        """Those of the images that were used last are kept; they can be large."""
-        self._calibrations[id(calibration)] = calibration  # kept, so that no other images get the same id
-        if self._statistics is None or self._statistics.calibration is not calibration:
-            self._statistics = InputStatistics(self.channels, calibration)
-        return self._statistics
-
-
-def prepare(model: nn.Module, example_inputs: Any) -> Prepared:
-    """Find the channel sets of ``model``, for several `compress` calls on it.
-
-    Half of all sets is removed once and compared with the original; a set that does not stand it is left alone.
-
-    Raises:
-        ModelError: the network cannot be traced or run, or none of its channels can be removed.
-    """
-    channels = find_channels(model, example_inputs)
-    check = SelfCheck(channels)
-    if channels.sets:
-        with undisturbed(model):
-            halves = {s.name: _any_half(channels, s) for s in channels.sets}
-            problem = partial(_problem_without, check, halves, training=True)
-            if problem(channels.sets):
-                channels = channels.without(culprits(problem, channels.sets))
-    if not channels.sets:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in list(channels.skipped.items())[:3])
-        raise ModelError(f"{type(model).__name__} has no layer whose channels could be removed ({reasons})")
-    return Prepared(channels, check, {name: module.training for name, module in model.named_modules()})
-
-
-def _any_half(channels: Channels, channel_set: ChannelSet) -> Tensor:
-    """Half of a set's channels, drawn at random and always the same."""
-    scores = torch.rand(channel_set.size, generator=torch.Generator().manual_seed(channel_set.size))
-    return keep(channels, channel_set, scores, 0.5)
-
-
-def _problem_without(
-    check: SelfCheck, kept: Mapping[str, Tensor], sets: Sequence[ChannelSet], *, training: bool = False
-) -> str:
-    """What is wrong when the channels of ``sets`` that are not kept are cut; "" if nothing is."""
-    full, gone = twin(check.channels.graph.model), units_gone(sets, kept)
-    work = twin(full)
-    cut(work, check.channels, gone)
-    return check.problem(full, work, gone, training=training)
 
 
 def compress(
@@ -255,7 +166,7 @@ def _cut_and_checked(
         wrong = check.problem(full, work, gone)
         if not wrong:
             return result, report, gone, alone
-        bad = culprits(partial(_problem_without, check, kept), sets)
+        bad = culprits(partial(problem_without, check, kept), sets)
         if not bad:
             raise ModelError(f"{type(work).__name__} cannot be cut like this: {wrong}; leave layers out with sites=")
         alone |= {p: bad[s.name] for s in sets if s.name in bad for p in (*s.producers, *s.channel_wise)}
