@@ -19,11 +19,11 @@ from core.errors import NeuronMergingError, UsageError
 from core.records import EvalSplit, TrialRecord
 from search_spaces import SearchSpace
 from sweep.backend.cluster import connected
-from sweep.backend.execute import execute, in_store
+from sweep.backend.execute import execute
 from sweep.backend.shared import SharedBench, share
 from sweep.backend.stopping import FAILED, StopRequest, listening
 from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured
-from sweep.backend.worker import Buildable, Work
+from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
 from sweep.filing import Filing, fronts_of, lacking_test
@@ -34,7 +34,6 @@ from sweep.reporting.progress import Reporter
 from sweep.reporting.status import unread
 from sweep.reporting.telemetry import Telemetry
 from sweep.search.base import LAG, Plan, make_planner
-from sweep.search.listed import ListPlanner
 from sweep.search.warmstart import WarmStart
 from sweep.storage.info import SweepRequest
 from sweep.storage.reader import StoredSweep, read_sweep, slim
@@ -171,31 +170,15 @@ class Session:
                 race=request.race,
                 limit=request.limits.trial_seconds,
                 known=len(known),
-                last=lambda: filing.untested() if has_test else [],
+                last=filing.untested if has_test else None,
             )
-            shared = in_store(self._hand_over())
-            execute(queue, shared, Work(), workers, stop, request.cluster.gpus_per_trial, self._store.live)
-            if stop.in_good_order and has_test:
-                self._test_front(filing, shared, workers, trial_seconds)
+            execute(queue, self._hand_over(), Work(), workers, stop, request.cluster.gpus_per_trial, self._store.live)
 
     def _hand_over(self) -> SharedBench:
         """What workers share; Ray's object store gets it, and this process keeps none of it."""
         shared = self._shared
         del self._shared
         return shared
-
-    def _test_front(self, filing: Filing, shared: Buildable, workers: int, trial_seconds: float) -> None:
-        """Evaluate the front on the test split although a limit has ended the search; Ctrl-C leaves it at that."""
-        left = filing.untested()
-        if not left:
-            return
-        stop, request = StopRequest(), self._request
-        self._reporter.line(f"evaluating the front ({len(left)} trials) on the test split")
-        queue = WorkQueue(
-            ListPlanner([]), workers, filing, trial_seconds, limit=request.limits.trial_seconds, last=lambda: left
-        )
-        with listening(stop, self._reporter.line):
-            execute(queue, shared, Work(), workers, stop, request.cluster.gpus_per_trial, self._store.live)
 
     def _finish(self, tracker: Tracker) -> Finished:
         """Close the books: status, front, MLflow, in the order of their importance."""

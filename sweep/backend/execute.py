@@ -6,10 +6,8 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-import ray
 from ray import tune
 
 from sweep.backend.raytune import PatientScheduler, QueueCallback, QueueSearcher
@@ -34,7 +32,8 @@ def execute(
         shared: what every worker builds its workbench from; put into the object store once.
         work: what workers do with a task.
         workers: how many run at once.
-        stop: its reason ends the sweep early; what runs at that moment is given up.
+        stop: its reason ends the sweep early; what runs at that moment is given up, unless there is time to end in
+            good order and something to be done then (see `WorkQueue.wind_up`).
         gpus_per_trial: GPUs reserved for each worker.
         live: hears, about ten times a second, how many trials are under way.
     """
@@ -61,22 +60,6 @@ def execute(
                 failure_config=tune.FailureConfig(max_failures=0),
             ),
         ).fit()
-
-
-@dataclass(frozen=True)
-class InStore:
-    """Something that lies in Ray's object store, once, for several runs of workers."""
-
-    reference: Any
-
-    def build(self, device: str) -> Any:
-        """Make a worker's own workbench."""
-        return ray.get(self.reference).build(device)
-
-
-def in_store(shared: Buildable) -> InStore:
-    """Put what workers share into Ray's object store."""
-    return InStore(ray.put(shared))
 
 
 def make_trainable(queue: WorkQueue, shared: Buildable, work: Work, gpus_per_trial: float) -> Any:

@@ -60,7 +60,7 @@ class QueueCallback(tune.Callback):
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Between two events, at least ten times a second: the place to leave."""
         self._live(self._queue.running)
-        self._stop.check()
+        self._stop.check(self._queue.wind_up)
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

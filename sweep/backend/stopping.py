@@ -28,14 +28,14 @@ class StopRequest:
         self.watches: list[Callable[[], None]] = []
 
     def ask(self, reason: str, exit_code: int = 0, *, at_once: bool = False) -> None:
-        """Ask for the end; the first reason stays.
+        """Ask for the end; the first reason stays, unless that left time and this one does not.
 
         Args:
             reason: in words.
             exit_code: 0 where a limit or a person asked in good order.
             at_once: somebody waits for the end: nothing more is to be begun.
         """
-        if not self.reason:
+        if not self.reason or (self.in_good_order and (exit_code or at_once)):
             self.reason, self.exit_code, self._at_once = reason, exit_code, at_once
 
     @property
@@ -43,15 +43,18 @@ class StopRequest:
         """Whether a limit has ended the search, and there is time to evaluate its front."""
         return bool(self.reason) and self.exit_code == 0 and not self._at_once
 
-    def check(self) -> None:
+    def check(self, wind_up: Callable[[], bool] = lambda: False) -> None:
         """Look whether the end was asked for.
 
+        Args:
+            wind_up: called where that was in good order; whether it comes to an end by itself now.
+
         Raises:
-            Stopped: it was asked for.
+            Stopped: it was asked for, and nothing winds up.
         """
         for watch in self.watches:
             watch()
-        if self.reason:
+        if self.reason and not (self.in_good_order and wind_up()):
             raise Stopped(self.reason)
 
     @property
@@ -76,7 +79,7 @@ def listening(stop: StopRequest, tell: Callable[[str], None]) -> Iterator[None]:
         return
 
     def hear(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and stop.reason:
+        if number == signal.SIGINT and stop.reason and not stop.in_good_order:
             raise KeyboardInterrupt
         stop.ask(*(("Ctrl-C", INTERRUPTED) if number == signal.SIGINT else ("it was told to end", TERMINATED)))
         tell("stopping; what is done is kept")

@@ -52,7 +52,7 @@ class WorkQueue:
         limit: how many seconds a trial may take (see `sweep.backend.deadline`); None: any.
         known: how many of the planner's configurations have a record already.
         last: called when the planner is exhausted and nothing runs: which configurations are evaluated on the test
-            split at the end.
+            split at the end; None: there is no test split.
 
     A worker that dies takes down what it had not returned; these configurations run again, each alone, so that one
     that kills its worker harms no other. After `ATTEMPTS` attempts it is recorded as failed with the reason; after one,
@@ -68,7 +68,7 @@ class WorkQueue:
         race: bool = False,
         limit: float | None = None,
         known: int = 0,
-        last: Callable[[], Sequence[TrialConfig]] = tuple,
+        last: Callable[[], Sequence[TrialConfig]] | None = None,
     ) -> None:
         self._planner, self._workers, self._on_record = planner, workers, on_record
         self._seconds = max(trial_seconds, 1e-4)
@@ -79,7 +79,7 @@ class WorkQueue:
         self._filed: set[str] = set()
         self._deaths_in_a_row = 0
         self._left = planner.total - known
-        self._last = last
+        self._last, self._winding_up = last, False
         self._tests: deque[Task] | None = None
         """What is left to do at the end; None: that is not known yet."""
 
@@ -98,14 +98,26 @@ class WorkQueue:
         """True when nothing waits, nothing runs, the planner has no more, and nothing is left to test."""
         return self._searched and not self._to_test()
 
+    def wind_up(self) -> bool:
+        """Draw no more: what runs is waited for, and the front so far is tested.
+
+        Returns:
+            False where there is nothing to test, so that there is nothing to wait for either.
+        """
+        if self._last is None:
+            return False
+        self._winding_up = True
+        self._again = deque(task for task in self._again if task.test)
+        return True
+
     @property
     def _searched(self) -> bool:
-        return not self._running and not self._again and self._planner.exhausted
+        return not self._running and not self._again and (self._winding_up or self._planner.exhausted)
 
     def _to_test(self) -> deque[Task]:
         """What is left to evaluate on the test split, once the search is over."""
         if self._tests is None and self._searched:
-            self._tests = deque(Task(config, test=True) for config in self._last())
+            self._tests = deque(Task(config, test=True) for config in (self._last() if self._last else ()))
             self._left += len(self._tests)
         return deque() if self._tests is None else self._tests
 
@@ -172,7 +184,7 @@ class WorkQueue:
 
     def _draw(self, count: int) -> list[Task]:
         drawn: list[Task] = []
-        while len(drawn) < count and (config := self._planner.ask()) is not None:
+        while len(drawn) < count and not self._winding_up and (config := self._planner.ask()) is not None:
             drawn.append(Task(config, Race(rivals=self._planner.rivals) if self._race else None))
         while len(drawn) < count and (tests := self._to_test()):
             drawn.append(tests.popleft())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from sweep_records import record_of
 
 from core.config import TrialConfig
 from core.records import SplitRecord, TrialRecord
 from sweep.backend.deadline import hard_limit
+from sweep.backend.stopping import Stopped, StopRequest
 from sweep.backend.workqueue import ATTEMPTS, BATCH_LIMIT, RACE_BATCH, WorkQueue
 from sweep.search.listed import ListPlanner
 
@@ -204,3 +206,47 @@ def test_a_test_that_kills_its_worker_is_given_up_and_the_trial_stays():
 def test_nothing_to_test_is_the_end():
     queue = WorkQueue(ListPlanner(configs(2)), 2, lambda record: None, trial_seconds=60.0)
     assert [len(batch) for batch in at_the_end(queue)] == [1, 1]
+
+
+def test_winding_up_draws_no_more_waits_for_what_runs_and_tests_the_front():
+    records, bad = [], configs(100)[1]
+    queue = WorkQueue(ListPlanner(configs(100)), 2, records.append, trial_seconds=60.0, last=lambda: [configs(100)[0]])
+    first, second = queue.next_batch("a"), queue.next_batch("b")
+    queue.ended("b", "killed")  # it would run again
+    assert queue.wind_up()
+    assert queue.next_batch("c") is None
+    assert not queue.finished
+    queue.returned("a", [record_of(task.config) for task in first])
+    queue.ended("a")
+    (test,) = queue.next_batch("d")
+    assert (test.test, test.config, second[0].config) == (True, configs(100)[0], bad)
+    assert queue.wind_up(), "it is asked again and again"
+    queue.returned("d", [SplitRecord(key=test.config.key, split="test")])
+    queue.ended("d")
+    assert queue.finished
+    assert len(records) == 2
+
+
+def test_where_nothing_is_to_be_tested_there_is_nothing_to_wait_for():
+    queue = WorkQueue(ListPlanner(configs(9)), 2, lambda record: None, trial_seconds=60.0)
+    assert not queue.wind_up()
+    assert queue.next_batch("a")
+
+
+def test_a_stop_in_good_order_winds_up_and_an_urgent_one_does_not():
+    stop, asked = StopRequest(), []
+    stop.check(lambda: bool(asked.append("early")))
+    assert asked == []
+    stop.ask("its time limit is over")
+    stop.check(lambda: True)
+    with pytest.raises(Stopped, match="its time limit"):
+        stop.check(lambda: False)
+    assert (stop.status, stop.in_good_order) == ("stopped", True)
+    stop.ask("the front has not grown")
+    assert stop.reason == "its time limit is over", "the first reason stays"
+    stop.ask("'sweep stop'", at_once=True)
+    with pytest.raises(Stopped, match="sweep stop"):
+        stop.check(lambda: True)
+    assert (stop.status, stop.exit_code) == ("stopped", 0)
+    stop.ask("Ctrl-C", 130)
+    assert stop.reason == "'sweep stop'"
