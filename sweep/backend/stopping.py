@@ -24,24 +24,27 @@ class StopRequest:
     """Why a sweep should end early; empty while it should not. Each check calls the ``watches``, which may ask."""
 
     def __init__(self) -> None:
-        self.reason, self.exit_code, self._at_once = "", 0, False
+        self.reason, self.exit_code = "", 0
+        self._at_once = self._winding_up = False
         self.watches: list[Callable[[], None]] = []
 
     def ask(self, reason: str, exit_code: int = 0, *, at_once: bool = False) -> None:
-        """Ask for the end; the first reason stays, unless that left time and this one does not.
+        """Ask for the end; the first reason stays, unless the sweep winds up for it and this one leaves no time.
 
         Args:
             reason: in words.
             exit_code: 0 where a limit or a person asked in good order.
             at_once: somebody waits for the end: nothing more is to be begun.
         """
-        if not self.reason or (self.in_good_order and (exit_code or at_once)):
-            self.reason, self.exit_code, self._at_once = reason, exit_code, at_once
+        at_once = at_once or exit_code != 0
+        if not self.reason or (self._winding_up and self.in_good_order and at_once):
+            self.reason, self.exit_code = reason, exit_code
+        self._at_once = self._at_once or at_once
 
     @property
     def in_good_order(self) -> bool:
         """Whether a limit has ended the search, and there is time to evaluate its front."""
-        return bool(self.reason) and self.exit_code == 0 and not self._at_once
+        return bool(self.reason) and not self._at_once
 
     def check(self, wind_up: Callable[[], bool] = lambda: False) -> None:
         """Look whether the end was asked for.
@@ -54,8 +57,10 @@ class StopRequest:
         """
         for watch in self.watches:
             watch()
-        if self.reason and not (self.in_good_order and wind_up()):
-            raise Stopped(self.reason)
+        if self.reason:
+            self._winding_up = self.in_good_order and wind_up()
+            if not self._winding_up:
+                raise Stopped(self.reason)
 
     @property
     def status(self) -> Status:

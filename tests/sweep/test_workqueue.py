@@ -244,6 +244,7 @@ def test_a_stop_in_good_order_winds_up_and_an_urgent_one_does_not():
     assert (stop.status, stop.in_good_order) == ("stopped", True)
     stop.ask("the front has not grown")
     assert stop.reason == "its time limit is over", "the first reason stays"
+    stop.check(lambda: True)
     stop.ask("'sweep stop'", at_once=True)
     with pytest.raises(Stopped, match="sweep stop"):
         stop.check(lambda: True)
