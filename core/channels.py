@@ -22,6 +22,7 @@ from core.errors import UsageError, nearest
 from core.graph import ChannelGraph, Layer, build_graph
 from core.graph.nodes import LAYER_KINDS
 from core.graph.rules import GATES, MODULES, OUTPUT
+from core.graph.trace import attribute
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,36 @@ class Channels:
         steps = self.graph.steps.values()
         sources = [self.graph.steps.get(step.inputs[0]) for step in steps if step.kind == "batch-norm"]
         return frozenset(s.layer.name for s in sources if s is not None and s.layer is not None)
+
+    @cached_property
+    def means_behind(self) -> dict[str, str]:
+        """Layer without a bias whose output only a batch norm reads -> that one's running mean, if it is its own."""
+        steps = self.graph.steps
+        layers = [step.layer for step in (*steps.values(), *self.graph.training_steps.values()) if step.layer]
+        means = [step.parameters.get("running_mean", "") for step in steps.values()]
+        found = {}
+        for node, step in steps.items():
+            behind = steps.get(next(iter(node.users))) if len(node.users) == 1 else None
+            if step.layer is None or behind is None or behind.kind != "batch-norm" or layers.count(step.layer) > 1:
+                continue
+            mean = behind.parameters.get("running_mean", "")
+            if mean and means.count(mean) == 1 and self._without_bias(step.layer):
+                found[step.layer.name] = mean
+        return found
+
+    def constant_of(self, layer: Layer) -> tuple[str, int]:
+        """What adds a constant to a layer's outputs, and its sign; "" where nothing does that is the layer's own.
+
+        That is the running mean of the batch norm behind it, if it has no bias and that can be, else its bias.
+        """
+        mean = self.means_behind.get(layer.name, "")
+        return (mean, -1) if mean else (self.graph.own_bias(layer), 1)
+
+    def _without_bias(self, layer: Layer) -> bool:
+        try:
+            return attribute(self.graph.model, layer.bias) is None
+        except AttributeError:
+            return True
 
     @cached_property
     def gates(self) -> frozenset[str]:

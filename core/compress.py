@@ -10,17 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.allocation import ALLOCATIONS
+from core.allocation import ALLOCATIONS, AllocatedSet, AllocationRequest
+from core.allocation.base import Sharpness
+from core.appraisal import Appraisal
 from core.channels import Channels, ChannelSet
 from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
 from core.decompositions.base import Merge, plain, removed
 from core.errors import ModelError
+from core.footprint import Size
 from core.graph.trace import as_inputs, duplicate, twin, undisturbed
-from core.prepared import Prepared, prepare, problem_without
+from core.prepared import Prepared, Scores, prepare, problem_without
 from core.refit import Refit, recalibrate, refit
-from core.request import check_request
+from core.request import check_request, check_widths
 from core.selection import keep
 from core.selfcheck import culprits
 from core.signature import Signature
@@ -84,11 +87,13 @@ class Result:
         model: in the training mode that the original was in.
         sites: what happened to each channel set.
         skipped: per layer that was left alone, why, in words.
+        notes: what was decided on the way, in words.
     """
 
     model: nn.Module
     sites: tuple[SetReport, ...]
     skipped: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def compress(
@@ -103,13 +108,19 @@ def compress(
     ratios: Mapping[str, float] | None = None,
     calibration: Tensor | tuple[Tensor, ...] | None = None,
     sites: Sequence[str] | None = None,
+    seed: int = 0,
+    of: Size = "params",
+    sharpness: Sharpness = "auto",
+    min_channels: int = 1,
+    multiple: int = 1,
 ) -> Result:
     """Remove a share of the channels of every channel set and make up for them, without training.
 
     Args:
         model: the trained network, or what `prepare` made of it; it is never changed.
         example_inputs: inputs the network runs on, (N, C, H, W) or a tuple of arguments; only the shape matters.
-        ratio: share of channels removed per set, 0 ≤ ratio < 1; at least one channel stays.
+        ratio: share of channels removed per set, 0 ≤ ratio < 1; at least one channel stays. For allocation ``budget``
+            the share of the whole network's size.
         criterion: which channels stay (a name of `core.criteria`).
         decomposition: what makes up for the others (a name of `core.decompositions`).
         options: the decomposition's own options, for example ``{"threshold": 0.45}``.
@@ -117,6 +128,11 @@ def compress(
         ratios: for allocation ``per-site``: glob pattern of producers → ratio.
         calibration: unlabelled images (N, …) for the methods that look at activations; a tuple for several inputs.
         sites: glob patterns; only sets with a matching producer are touched. None: all.
+        seed: of what is drawn at random.
+        of: for allocation ``budget``: the size whose share ``ratio`` goes (``params``, ``macs`` or ``bytes``).
+        sharpness: for allocation ``budget``: from 0, all sets alike, to 1, as their errors say, or "auto".
+        min_channels: so many stay in every set, if it has them.
+        multiple: widths are rounded to multiples of it (down for ``budget``), 8 for GPUs.
 
     Returns:
         A smaller copy of the network, in the training mode the network was in, with a report.
@@ -128,23 +144,77 @@ def compress(
     method = make_options(decomposition, dict(options or {}))
     count = len(model.channels.graph.inputs if isinstance(model, Prepared) else as_inputs(example_inputs))
     reads = method.needs_calibration or method.bn_recalibrate
-    looking = criterion if CRITERIA.get(criterion).needs_calibration else type(method).__name__ if reads else ""
-    check_request(ratio, ratios or {}, looking, calibration, count)
-    spread = ALLOCATIONS.get(allocation)
+    looking = [
+        *([criterion] if CRITERIA.get(criterion).needs_calibration else []),
+        *([type(method).__name__] if reads else []),
+        *([f"allocation {allocation!r}"] if ALLOCATIONS.get(allocation).needs_calibration else []),
+    ]
+    check_request(ratio, ratios or {}, next(iter(looking), ""), calibration, count)
+    check_widths(of, sharpness, min_channels, multiple)
     prepared = model if isinstance(model, Prepared) else prepare(model, example_inputs)
     channels = prepared.channels
     sets = channels.select(tuple(sites) if sites is not None else None)
     left = {p: "not among the chosen sites" for s in channels.sets if s not in sets for p in s.producers}
-    scores = [prepared.scores(s, criterion, calibration) for s in sets]
-    shares = spread([s.producers for s in sets], scores, ratio, ratios or {})
-    kept = {s.name: keep(channels, s, own, share) for s, own, share in zip(sets, scores, shares, strict=True)}
+    scores = [prepared.scores(s, criterion, calibration, seed) for s in sets]
+    request = AllocationRequest(
+        sets=[AllocatedSet(s.producers, s.size, own.values) for s, own in zip(sets, scores, strict=True)],
+        ratio=ratio,
+        ratios=ratios or {},
+        of=of,
+        sharpness=sharpness,
+        min_channels=min_channels,
+        multiple=multiple,
+        appraise=lambda: _appraisal(prepared, sets, scores, criterion, method, calibration),
+    )
+    shares = ALLOCATIONS.get(allocation).spread(request)
+    kept = {
+        s.name: keep(channels, s, own.values, share, min_channels, multiple)
+        for s, own, share in zip(sets, scores, shares, strict=True)
+    }
     with undisturbed(channels.graph.model):
         work, report, gone, alone = _cut_and_checked(prepared, sets, kept, method)
         if calibration is not None:
             work, report = _refitted(work, prepared, gone, method, calibration, report)
     for name, module in work.named_modules():
         module.training = prepared.modes.get(name, module.training)
-    return Result(work, report, {**channels.skipped, **left, **alone})
+    notes = {s.name: own.note for s, own in zip(sets, scores, strict=True)}
+    report = tuple(with_note(one, notes[one.name]) for one in report)
+    return Result(work, report, {**channels.skipped, **left, **alone}, tuple(request.notes))
+
+
+def _appraisal(
+    prepared: Prepared,
+    sets: Sequence[ChannelSet],
+    scores: Sequence[Scores],
+    criterion: str,
+    method: Decomposition,
+    calibration: Any,
+) -> Appraisal:
+    """What removing channels costs under a criterion and a decomposition; found once for all ratios."""
+    key = (criterion, tuple(s.name for s in sets), tuple(id(own) for own in scores), method, id(calibration))
+    if key not in prepared.appraisals:
+        values = [own.values for own in scores]
+        curves = [prepared.curve(s, own, calibration) for s, own in zip(sets, values, strict=True)]
+        attempt = partial(_attempt, prepared, sets, method)
+        prepared.appraisals[key] = Appraisal(prepared.channels, sets, values, curves, attempt, calibration)
+    return prepared.appraisals[key]
+
+
+def _attempt(
+    prepared: Prepared, sets: Sequence[ChannelSet], method: Decomposition, kept: Mapping[str, Tensor], calibration: Any
+) -> nn.Module:
+    """The network with only the sets cut that are in ``kept``, without a look whether it stands it."""
+    channels, cut_sets = prepared.channels, [s for s in sets if s.name in kept]
+    with undisturbed(channels.graph.model):
+        work = twin(channels.graph.model)
+        for chosen in cut_sets:
+            _merge_set(work, prepared, chosen, kept[chosen.name], method)
+        gone = units_gone(cut_sets, kept)
+        cut(work, channels, gone)
+        found = refit(work, channels, gone, method, calibration).model if method.sequential else work
+        if method.bn_recalibrate:
+            recalibrate(found, calibration)
+    return found
 
 
 def _cut_and_checked(
@@ -245,6 +315,10 @@ def mean_cosine(signature: Signature, gone: Tensor, kept: Tensor) -> float:
 
 def _with_losses(report: SetReport, found: Refit) -> SetReport:
     names = (*report.channel_wise, *report.consumers)
-    notes = dict.fromkeys(filter(None, [report.note, *(found.notes.get(name, "") for name in names)]))
     lost = {name: found.lost[name] for name in names if name in found.lost}
-    return replace(report, reconstruction=lost, note="; ".join(notes))
+    return with_note(replace(report, reconstruction=lost), *(found.notes.get(name, "") for name in names))
+
+
+def with_note(report: SetReport, *notes: str) -> SetReport:
+    """The report with more notes; what is said already is not said again."""
+    return replace(report, note="; ".join(dict.fromkeys(filter(None, [report.note, *notes]))))

@@ -4,7 +4,8 @@
 
     NeuronMergingError            exit code 1: something failed
     ├── UsageError                exit code 2: the request itself is wrong
-    │   └── UnknownNameError      a name that no registry, space or option knows
+    │   ├── UnknownNameError      a name that no registry, space or option knows
+    │   └── UnseenInputError      a criterion wants to look at what a layer reads, and cannot
     ├── CheckpointError           weights that cannot be read or do not fit the model
     ├── DataError                 a dataset that is missing, corrupt or of the wrong shape
     ├── DiskFullError             nothing more can be written
@@ -54,6 +55,10 @@ class DataError(NeuronMergingError):
 
 class DiskFullError(NeuronMergingError):
     """There is no space left where something was to be written."""
+
+
+class UnseenInputError(UsageError):
+    """A criterion wants to look at what a layer reads, which cannot be laid out in rows."""
 
 
 class ModelError(NeuronMergingError):

@@ -1,13 +1,15 @@
 """What criteria look at: a channel set's producers, norms and consumers, and what the consumers read on images.
 
-The moments of a consumer's input are those of the original network. They are computed when a criterion first asks, for
-all consumers of a set in one run over the images, and kept for as long as the same images are used.
+The moments of a consumer's input are those of the original network. They are computed when a criterion first asks, in
+one run over the images, a few at a time, and kept for as long as the same images are used: those of all sets where
+they fit into memory, else those of one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -15,12 +17,16 @@ from torch import Tensor, fx
 
 from core.channels import Channels, ChannelSet
 from core.criteria.base import Consumer, InputMoments, Norm, Producer, ScoredSet
-from core.errors import UsageError
+from core.errors import UnseenInputError, UsageError
 from core.graph import Layer, Step
 from core.graph.trace import GraphRunner, as_inputs, twin, undisturbed
-from core.moments import Moments
 from core.surgery import by_channel, by_reader, parameter
 from core.windows import patches, window_of
+
+KEPT = 250_000_000
+"""Numbers in the moments that are kept at once: 2 GB of float64."""
+BATCH = 10_000_000
+"""Numbers in the images that are looked at together."""
 
 
 @dataclass
@@ -36,11 +42,24 @@ class InputStatistics:
     calibration: Any
     _found: dict[str, InputMoments | str] = field(default_factory=dict)
 
+    @cached_property
+    def all_fit(self) -> bool:
+        """Whether the moments of all layers that read a set may be kept at once."""
+        names = {name for s in self.channels.sets for name in s.consumers}
+        return sum(self._numbers(self.channels.layers[name]) for name in names) <= KEPT
+
+    def _numbers(self, layer: Layer) -> int:
+        weight = parameter(self.channels.graph.model, layer.weight)
+        assert weight is not None
+        inside = weight.numel() // weight.shape[layer.write_axis]
+        return int(layer.groups * inside**2)
+
     def of(self, consumer: str, wanted: tuple[str, ...]) -> InputMoments:
         """The moments of one layer's input; those of all ``wanted`` layers are computed with it.
 
         Raises:
-            UsageError: there are no images, or the layer's input cannot be laid out in rows.
+            UsageError: there are no images.
+            UnseenInputError: the layer's input cannot be laid out in rows.
         """
         if self.calibration is None:
             raise UsageError(
@@ -48,11 +67,13 @@ class InputStatistics:
                 " needs_calibration"
             )
         if consumer not in self._found:
+            names = {name for s in self.channels.sets for name in s.consumers} if self.all_fit else {*wanted}
             with undisturbed(self.channels.graph.model):
-                self._found |= Reading(self.channels, wanted).moments(*as_inputs(self.calibration))
-        found = self._found.get(consumer, "is not reached on the calibration images")
+                seen = Reading(self.channels, names).moments(*as_inputs(self.calibration))
+            self._found = {**dict.fromkeys(names, "is not reached on the calibration images"), **seen}
+        found = self._found[consumer]
         if isinstance(found, str):
-            raise UsageError(
+            raise UnseenInputError(
                 f"the criterion cannot look at what {consumer} reads: it {found}; leave it out with sites="
             )
         return found
@@ -61,17 +82,19 @@ class InputStatistics:
 class Reading(GraphRunner):
     """Runs the original network and takes down what some of its layers read."""
 
-    def __init__(self, channels: Channels, wanted: tuple[str, ...]) -> None:
+    def __init__(self, channels: Channels, wanted: Collection[str]) -> None:
         graph = channels.graph
         super().__init__(graph.traced, twin(graph.model), graph.unbiased)
         self._steps, self._wanted = graph.steps, wanted
-        self._moments: dict[str, Moments] = {}
+        self._sums: dict[str, _Sums] = {}
         self._reasons: dict[str, str] = {}
 
     def moments(self, *inputs: Any) -> dict[str, InputMoments | str]:
         """Of each wanted layer; in words where its input cannot be laid out in rows."""
-        self.run(*inputs)
-        return {name: input_moments(found) for name, found in self._moments.items()} | self._reasons
+        at_a_time = max(1, BATCH // max(1, inputs[0][0].numel()))
+        for start in range(0, len(inputs[0]), at_a_time):
+            self.run(*(x[start : start + at_a_time] for x in inputs))
+        return {name: found.moments() for name, found in self._sums.items()} | self._reasons
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node; of a wanted layer, add up what enters it."""
@@ -86,18 +109,38 @@ class Reading(GraphRunner):
         if isinstance(window, str):
             self._reasons[layer.name] = window
             return
-        moments = self._moments.setdefault(layer.name, Moments(centred=False))
         for rows, _ in patches(window, x, output):
-            inside = rows.view(len(rows), layer.groups, -1).transpose(0, 1)
-            moments.add(inside, inside.new_zeros(layer.groups, len(rows), 1))
+            new = _Sums.of(rows.view(len(rows), layer.groups, -1).transpose(0, 1))
+            self._sums[layer.name] = self._sums[layer.name].plus(new) if layer.name in self._sums else new
 
 
-def input_moments(found: Moments) -> InputMoments:
-    """Mean and second moment of what was added up around zero."""
-    return InputMoments(found.count, found.x_sum / found.count, found.covariances()[0])
+@dataclass(frozen=True)
+class _Sums:
+    """Sums over rows x (groups, m, in), each (groups, in) but the products, (groups, in, in); float64."""
+
+    count: int
+    x: Tensor
+    products: Tensor
+    magnitude: Tensor
+    active: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Sums:
+        x = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        sums = (x.sum(1), x.mT @ x, x.abs().sum(1), x.count_nonzero(1))
+        return cls(x.shape[1], *(part.double() for part in sums))
+
+    def plus(self, other: _Sums) -> _Sums:
+        self.products.add_(other.products)
+        parts = (self.x + other.x, self.products, self.magnitude + other.magnitude, self.active + other.active)
+        return _Sums(self.count + other.count, *parts)
+
+    def moments(self) -> InputMoments:
+        n = self.count
+        return InputMoments(n, self.x / n, self.products / n, self.magnitude / n, self.active / n)
 
 
-def scored_set(channels: Channels, channel_set: ChannelSet, statistics: InputStatistics) -> ScoredSet:
+def scored_set(channels: Channels, channel_set: ChannelSet, statistics: InputStatistics, seed: int = 0) -> ScoredSet:
     """A channel set of the original network as a criterion sees it."""
     names = [name for name in channel_set.producers if name not in channels.gates]
     return ScoredSet(
@@ -108,6 +151,7 @@ def scored_set(channels: Channels, channel_set: ChannelSet, statistics: InputSta
         find_consumers=lambda: [
             _consumer(channels, channel_set, channels.layers[name], statistics) for name in channel_set.consumers
         ],
+        seed=seed,
     )
 
 
@@ -169,5 +213,6 @@ def _consumer(channels: Channels, channel_set: ChannelSet, layer: Layer, statist
         weight=columns.transpose(1, 2).flatten(2),
         group=positions[:, 0] // inside,
         column=column.flatten(1),
+        biased=bool(channels.constant_of(layer)[0]),
         look=partial(statistics.of, layer.name, channel_set.consumers),
     )

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.appraisal import Appraisal
 from core.channels import Channels, ChannelSet, find_channels
 from core.criteria import CRITERIA
+from core.elimination import eliminate, parts_of
 from core.errors import ModelError
 from core.evidence import InputStatistics, scored_set
 from core.graph.trace import twin, undisturbed
@@ -22,6 +25,19 @@ from core.signatures import signatures
 from core.surgery import cut, units_gone
 
 
+@dataclass(frozen=True)
+class Scores:
+    """A set's scores under a criterion.
+
+    Attributes:
+        values: (n,), float64; higher: kept.
+        note: what the criterion could not do here, in words.
+    """
+
+    values: Tensor
+    note: str = ""
+
+
 @dataclass
 class Prepared:
     """A network's channel sets and everything about them that does not depend on the configuration.
@@ -30,13 +46,15 @@ class Prepared:
         channels: its channel sets, all of which have been seen to be removable.
         check: compares what is cut with the original.
         modes: for each module whether it is in training mode.
+        appraisals: what removals cost, by what that depends on.
     """
 
     channels: Channels
     check: SelfCheck
     modes: dict[str, bool]
     _signatures: dict[str, dict[str, Signature]] = field(default_factory=dict)
-    _scores: dict[tuple[str, str, int], Tensor] = field(default_factory=dict)
+    _scores: dict[tuple[str, str, int, int], Scores] = field(default_factory=dict)
+    appraisals: dict[Any, Appraisal] = field(default_factory=dict)
     _statistics: InputStatistics | None = None
     _calibrations: dict[int, Any] = field(default_factory=dict)
 
@@ -46,8 +64,8 @@ class Prepared:
             self._signatures[channel_set.name] = signatures(self.channels, channel_set)
         return self._signatures[channel_set.name]
 
-    def scores(self, channel_set: ChannelSet, criterion: str, calibration: Any = None) -> Tensor:
-        """The set's scores (n,) under a criterion, computed once; with the same images once, where it looks at them.
+    def scores(self, channel_set: ChannelSet, criterion: str, calibration: Any = None, seed: int = 0) -> Scores:
+        """The set's scores under a criterion, computed once; with the same images or seed once, where these count.
 
         Raises:
             UsageError: the criterion looks at what a layer reads, and that cannot be had.
@@ -55,18 +73,33 @@ class Prepared:
         """
         chosen = CRITERIA.get(criterion)
         images = calibration if chosen.needs_calibration else None
-        key = (channel_set.name, criterion, id(images))
+        seed = seed if chosen.random else 0
+        key = (channel_set.name, criterion, id(images), seed)
         if key not in self._scores:
-            scores = chosen.score(scored_set(self.channels, channel_set, self._statistics_on(images))).double().cpu()
+            scored = scored_set(self.channels, channel_set, self.statistics_on(images), seed)
+            scores = chosen.score(scored).double().cpu()
             if scores.shape != (channel_set.size,) or bool(scores.isnan().any()):
                 what = f"scores {tuple(scores.shape)}" if scores.dim() != 1 else f"{len(scores)} scores, or NaN"
                 raise ModelError(
                     f"criterion {criterion!r} gives {what} for {channel_set.name}, a set of {channel_set.size} channels"
                 )
-            self._scores[key] = scores
+            self._scores[key] = Scores(scores, "; ".join(dict.fromkeys(scored.notes)))
         return self._scores[key]
 
-    def _statistics_on(self, calibration: Any) -> InputStatistics:
+    def curve(self, channel_set: ChannelSet, scores: Tensor, calibration: Any) -> np.ndarray:
+        """What the set's readers lose once its 0, 1, … n lowest channels are gone, (n + 1,): 1 for all of one reader.
+
+        Where no reader can be looked at, the share of the scores that is gone.
+        """
+        consumers = scored_set(self.channels, channel_set, self.statistics_on(calibration)).seen()
+        order = scores.argsort(stable=True)
+        if consumers:
+            spent = eliminate(parts_of(consumers), channel_set.size, order)[1]
+        else:
+            spent = (scores[order].clamp_min(0).cumsum(0) / scores.clamp_min(0).sum().clamp_min(1e-300)).double()
+        return np.concatenate([[0.0], spent.numpy()])
+
+    def statistics_on(self, calibration: Any) -> InputStatistics:
         """Those of the images that were used last are kept; they can be large."""
         self._calibrations[id(calibration)] = calibration  # kept, so that no other images get the same id
         if self._statistics is None or self._statistics.calibration is not calibration:

@@ -173,7 +173,7 @@ class SideBySide(GraphRunner):
     def _refit(self, step: Step, layer: Layer, window: Window, original: Tensor) -> None:
         weight = parameter(self.model, layer.weight)
         assert weight is not None
-        bias = self.channels.graph.own_bias(layer)
+        bias, sign = self.channels.constant_of(layer)
         fixed = parameter(self.model, layer.bias) if layer.bias and not bias else None
         target = self._kept(step.node, original)
         target = target + self._lost_by_skip(step.node, target.shape)
@@ -186,7 +186,15 @@ class SideBySide(GraphRunner):
         v, b = self.method.solve(moments, weight.reshape(groups, weight.shape[0] // groups, -1))
         for model in (self.model, self.refitted):
             assign(model, layer.weight, v.reshape(weight.shape).to(weight.dtype))
-            assign(model, bias, b.flatten().to(weight.dtype))
+            assign(model, bias, self._level(bias, sign, b.flatten()).to(weight.dtype))
+
+    def _level(self, name: str, sign: int, constant: Tensor) -> Tensor:
+        """What the bias ``name`` (or for sign −1 the running mean) has to be, for a layer to add ``constant``."""
+        if sign > 0:
+            return constant
+        atoms, mean = self.channels.graph.atoms.axes[self.channels.graph.canonical(name), 0], parameter(self.root, name)
+        assert mean is not None
+        return mean[kept_positions(self.channels, atoms, self.gone).to(mean.device)] - constant
 
     def _kept(self, node: fx.Node, value: Tensor) -> Tensor:
         """The original's value at a node, on the channels that the compressed network has there."""

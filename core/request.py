@@ -37,6 +37,21 @@ def check_request(ratio: float, ratios: Mapping[str, float], looking: str, calib
         _check_calibration(calibration, count)
 
 
+def check_widths(of: str, sharpness: float | str, min_channels: int, multiple: int) -> None:
+    """Refuse options of the widths that mean nothing.
+
+    Raises:
+        UsageError: an unknown size, a sharpness outside [0, 1], or less than one channel.
+    """
+    if of not in ("params", "macs", "bytes"):
+        raise UsageError(f"of = {of!r}: must be 'params', 'macs' or 'bytes' (the size that the budget is of)")
+    if sharpness != "auto" and not (isinstance(sharpness, (int, float)) and 0 <= sharpness <= 1):
+        raise UsageError(f"sharpness = {sharpness!r}: must be 'auto' or from 0 (all sets alike) to 1")
+    for name, value in {"min_channels": min_channels, "multiple": multiple}.items():
+        if not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name} = {value!r}: must be a whole number of at least 1")
+
+
 def _check_calibration(calibration: Any, count: int) -> None:
     """Look at the calibration inputs.
 

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from core.channels import Channels, ChannelSet
 
 
-def keep(channels: Channels, channel_set: ChannelSet, scores: Tensor, share: float) -> Tensor:
+def keep(
+    channels: Channels, channel_set: ChannelSet, scores: Tensor, share: float, least: int = 1, multiple: int = 1
+) -> Tensor:
     """Sorted indices of the kept channels: the highest scores; with blocks, as many in each.
 
-    The paper keeps round(n(1−r)) channels of a linear layer and int(n(1−r)) of a convolution.
+    The paper keeps round(n(1−r)) channels of a linear layer and int(n(1−r)) of a convolution. At least ``least`` stay,
+    rounded to the nearest multiple of ``multiple``, if there are so many.
     """
     linear = all(channels.layers[name].linear for name in channel_set.producers)
-    exact = channel_set.size * (1 - share)
+    size, exact = channel_set.size, channel_set.size * (1 - share)
     count = round(exact) if linear else int(exact + 1e-9)
     if channel_set.blocks is None:
-        return best(scores, count)
+        return best(scores, rounded(count, least, multiple, size))
     members = [(channel_set.blocks == block).nonzero().flatten() for block in range(int(channel_set.blocks.max()) + 1)]
-    each = int(exact / len(members) + 1e-9)
+    each, step = int(exact / len(members) + 1e-9), math.lcm(multiple, len(members)) // len(members)
+    each = rounded(each, -(-least // len(members)), step, size // len(members))
     return torch.cat([own[best(scores[own], each)] for own in members]).sort().values
+
+
+def rounded(count: int, least: int, multiple: int, size: int) -> int:
+    """The multiple nearest to ``count`` (up, from the middle) that is at least ``least``, and at most ``size``."""
+    if multiple > 1 and count < size:
+        count = max(multiple, (count + multiple // 2) // multiple * multiple)
+    return min(size, max(count, -(-least // multiple) * multiple))
 
 
 def best(scores: Tensor, count: int) -> Tensor:

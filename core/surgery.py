@@ -78,12 +78,12 @@ def _shift_bias(
     if layer.transposed:  # each output meets one tap in every stride
         gain = gain / layer.stride
     readers = [other for other in channels.graph.layers if other.weight == layer.weight]
-    names = dict.fromkeys(channels.graph.own_bias(other) for other in readers)
-    if not all(names):
+    constants = dict.fromkeys(map(channels.constant_of, readers))
+    if not all(name for name, _ in constants):
         return f"{layer.name} has no bias of its own"
-    for name in names:
-        bias = parameter(model, name)
-        assign(model, name, gain if bias is None else bias + gain)
+    for name, sign in constants:
+        constant = parameter(model, name)
+        assign(model, name, sign * gain if constant is None else constant + sign * gain)
     return ""
 
 

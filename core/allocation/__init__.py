@@ -1,5 +1,5 @@
 """Allocation: how the ratio is spread over the channel sets. One file each."""
 
-from core.allocation.base import ALLOCATIONS, Allocation, register
+from core.allocation.base import ALLOCATIONS, AllocatedSet, Allocation, AllocationRequest, register
 
-__all__ = ["ALLOCATIONS", "Allocation", "register"]
+__all__ = ["ALLOCATIONS", "AllocatedSet", "Allocation", "AllocationRequest", "register"]

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
-from core.allocation.base import register
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from core.allocation.base import AllocationRequest, register
 
 
 @register("per-site")
-def per_site(
-    names: Sequence[tuple[str, ...]], scores: Sequence[Tensor], ratio: float, ratios: Mapping[str, float]
-) -> list[float]:
-    """Return the ratio of the first pattern that matches one of a set's producers, else ``ratio``."""
+def per_site(request: AllocationRequest) -> list[float]:
+    """Return the ratio of the first pattern that matches one of a set's producers, else the overall one."""
 
     def of(producers: tuple[str, ...]) -> float:
-        found = (r for pattern, r in ratios.items() if any(fnmatchcase(p, pattern) for p in producers))
-        return next(found, ratio)
+        found = (r for pattern, r in request.ratios.items() if any(fnmatchcase(p, pattern) for p in producers))
+        return next(found, request.ratio)
 
-    return [of(producers) for producers in names]
+    return [of(own.producers) for own in request.sets]

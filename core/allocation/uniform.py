@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-from core.allocation.base import register
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from core.allocation.base import AllocationRequest, register
 
 
 @register("uniform")
-def uniform(
-    names: Sequence[tuple[str, ...]], scores: Sequence[Tensor], ratio: float, ratios: Mapping[str, float]
-) -> list[float]:
-    """Return ``ratio`` for each set."""
-    return [ratio] * len(names)
+def uniform(request: AllocationRequest) -> list[float]:
+    """Return the ratio for each set."""
+    return [request.ratio] * len(request.sets)

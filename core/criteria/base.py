@@ -16,10 +16,11 @@ One that looks at more is a function of the whole `ScoredSet`, and says so if it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from core.errors import UnseenInputError
 from core.lazy import torch
 from core.registry import Registry
 
@@ -69,11 +70,15 @@ class InputMoments:
         count: rows seen: images times places of a convolution.
         mean: (groups, in·k) of the patches x that enter it.
         second: (groups, in·k, in·k), the mean of x·xᵀ.
+        magnitude: (groups, in·k), the mean of |x|.
+        active: (groups, in·k), the share of x that is not zero.
     """
 
     count: int
     mean: Tensor
     second: Tensor
+    magnitude: Tensor
+    active: Tensor
 
 
 @dataclass(frozen=True)
@@ -86,6 +91,7 @@ class Consumer:
         weight: (m, out, p): for each of them the p columns that read it; out-channels of the channel's own group.
         group: (m,) of a grouped convolution, 0 otherwise.
         column: (m, p) where these columns are among the in·k of the group.
+        biased: whether it has a bias of its own, or could have one, that takes up what a mean contributes.
         look: gives the moments of what the layer reads; shared by all criteria and trials, computed when first asked.
     """
 
@@ -94,6 +100,7 @@ class Consumer:
     weight: Tensor
     group: Tensor
     column: Tensor
+    biased: bool
     look: Callable[[], InputMoments]
 
     @property
@@ -104,6 +111,10 @@ class Consumer:
             UsageError: there are no calibration images, or it is a layer whose input cannot be laid out in rows.
         """
         return self.look()
+
+    def of_columns(self, values: Tensor) -> Tensor:
+        """What belongs to the channels' columns, (m, p), of something (groups, in·k) from the moments."""
+        return values[self.group[:, None], self.column]
 
 
 @dataclass(frozen=True)
@@ -116,6 +127,8 @@ class ScoredSet:
         producers: layers that write them; a gate (squeeze-excite) is none, since it scales nothing by its own size.
         find_norms: gives ``norms``.
         find_consumers: gives ``consumers``.
+        seed: of random draws.
+        notes: what a criterion could not do here, in words; it appends to them, and they end up in the set's report.
     """
 
     name: str
@@ -123,6 +136,8 @@ class ScoredSet:
     producers: tuple[Producer, ...]
     find_norms: Callable[[], Sequence[Norm]]
     find_consumers: Callable[[], Sequence[Consumer]]
+    seed: int = 0
+    notes: list[str] = field(default_factory=list)
 
     @cached_property
     def norms(self) -> Sequence[Norm]:
@@ -134,6 +149,27 @@ class ScoredSet:
         """The layers that read the channels."""
         return self.find_consumers()
 
+    def seen(self) -> list[Consumer]:
+        """The consumers whose input can be looked at; of the others a note says why not.
+
+        Raises:
+            UsageError: there are no calibration images.
+        """
+        found = []
+        for consumer in self.consumers:
+            try:
+                consumer.look()
+            except UnseenInputError as error:
+                self.notes.append(str(error).partition(";")[0])
+            else:
+                found.append(consumer)
+        return found
+
+    def instead(self, criterion: str, reason: str) -> Tensor:
+        """The scores (n,) of another criterion, and a note that says so."""
+        self.notes.append(f"{reason}: chosen by {criterion}")
+        return CRITERIA.get(criterion).score(self)
+
 
 @dataclass(frozen=True)
 class Criterion:
@@ -142,11 +178,13 @@ class Criterion:
     Attributes:
         score: scores (n,) of a set, higher = kept.
         needs_calibration: whether it asks consumers for their moments, so that images are required.
+        random: whether it draws at random, so that the seed counts.
         rows: where it scores each row by itself: scores (m,) of rows (m, fan_in).
     """
 
     score: Callable[[ScoredSet], Tensor]
     needs_calibration: bool = False
+    random: bool = False
     rows: Callable[[Tensor], Tensor] | None = None
 
 
@@ -155,11 +193,11 @@ SetScore = Callable[[ScoredSet], "Tensor"]
 RowScore = Callable[["Tensor"], "Tensor"]
 
 
-def register(name: str, *, needs_calibration: bool = False) -> Callable[[SetScore], SetScore]:
+def register(name: str, *, needs_calibration: bool = False, random: bool = False) -> Callable[[SetScore], SetScore]:
     """File a function of a `ScoredSet` as the criterion ``name``."""
 
     def file(score: SetScore) -> SetScore:
-        CRITERIA.register(name)(Criterion(score, needs_calibration))
+        CRITERIA.register(name)(Criterion(score, needs_calibration, random))
         return score
 
     return file
