@@ -17,7 +17,7 @@ from core.channels import Channels, ChannelSet
 from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
-from core.decompositions.base import Merge, plain, removed
+from core.decompositions.base import ChannelMoments, Merge, plain, removed
 from core.errors import ModelError
 from core.footprint import Size
 from core.graph.trace import as_inputs, duplicate, twin, undisturbed
@@ -27,7 +27,7 @@ from core.request import check_request, check_widths
 from core.selection import keep
 from core.selfcheck import culprits
 from core.signature import Signature
-from core.surgery import cut, fold, parameter, replace_rows, units_gone
+from core.surgery import cut, fold, parameter, replace_rows, squared_norms, units_gone
 
 __all__ = ["Prepared", "Result", "SetReport", "compress", "prepare"]
 
@@ -172,7 +172,7 @@ def compress(
         for s, own, share in zip(sets, scores, shares, strict=True)
     }
     with undisturbed(channels.graph.model):
-        work, report, gone, alone = _cut_and_checked(prepared, sets, kept, method)
+        work, report, gone, alone = _cut_and_checked(prepared, sets, kept, method, calibration)
         if calibration is not None:
             work, report = _refitted(work, prepared, gone, method, calibration, report)
     for name, module in work.named_modules():
@@ -208,7 +208,7 @@ def _attempt(
     with undisturbed(channels.graph.model):
         work = twin(channels.graph.model)
         for chosen in cut_sets:
-            _merge_set(work, prepared, chosen, kept[chosen.name], method)
+            _merge_set(work, prepared, chosen, kept[chosen.name], method, calibration)
         gone = units_gone(cut_sets, kept)
         cut(work, channels, gone)
         found = refit(work, channels, gone, method, calibration).model if method.sequential else work
@@ -218,7 +218,11 @@ def _attempt(
 
 
 def _cut_and_checked(
-    prepared: Prepared, sets: Sequence[ChannelSet], kept: Mapping[str, Tensor], method: Decomposition
+    prepared: Prepared,
+    sets: Sequence[ChannelSet],
+    kept: Mapping[str, Tensor],
+    method: Decomposition,
+    calibration: Any,
 ) -> tuple[nn.Module, tuple[SetReport, ...], Tensor, dict[str, str]]:
     """Merge, cut and compare with the original; sets that do not stand it are left alone, by producer with the reason.
 
@@ -228,7 +232,7 @@ def _cut_and_checked(
     channels, check, alone = prepared.channels, prepared.check, dict[str, str]()
     while True:
         full = twin(channels.graph.model)  # parameters are replaced, never written to
-        report = tuple(_merge_set(full, prepared, s, kept[s.name], method) for s in sets)
+        report = tuple(_merge_set(full, prepared, s, kept[s.name], method, calibration) for s in sets)
         gone = units_gone(sets, kept)
         work = twin(full)
         cut(work, channels, gone)
@@ -259,16 +263,17 @@ def _refitted(
 
 
 def _merge_set(
-    work: nn.Module, prepared: Prepared, chosen: ChannelSet, kept: Tensor, method: Decomposition
+    work: nn.Module, prepared: Prepared, chosen: ChannelSet, kept: Tensor, method: Decomposition, calibration: Any
 ) -> SetReport:
     """Fold a set's removed channels into each of its consumers in ``work``, and report."""
     channels = prepared.channels
     plainly = SetReport.of(chosen, kept)
     if len(kept) == chosen.size or not method.merges:
         return plainly
-    method, note = method.for_set(single=_is_single(channels, chosen, work))
-    found = prepared.signatures(chosen)
-    merges = {name: merge_in_blocks(method, signature, kept, chosen.blocks) for name, signature in found.items()}
+    found = prepared.signatures(chosen, covariances=method.needs_covariance)
+    method, note = method.for_set(single=_is_single(channels, chosen, found))
+    seen = prepared.seen(chosen, calibration) if method.needs_moments else {}
+    merges = {name: merge_in_blocks(method, s, kept, chosen.blocks, seen.get(name)) for name, s in found.items()}
     rest = [fold(work, channels, chosen, channels.layers[name], kept, merge) for name, merge in merges.items()]
     first = next(iter(merges.values()))
     if first.rows is not None:
@@ -279,31 +284,42 @@ def _merge_set(
         merged=int((first.z[gone] != 0).any(dim=1).sum()),
         cosine=mean_cosine(next(iter(found.values())), gone, kept),
         approximate=tuple(dict.fromkeys([*(op for s in found.values() for op in s.approximate), *filter(None, rest)])),
-        note=note,
+        note="; ".join([*filter(None, [note]), *(f"{name}: {m.note}" for name, m in merges.items() if m.note)]),
     )
 
 
-def _is_single(channels: Channels, chosen: ChannelSet, work: nn.Module) -> bool:
+def _is_single(channels: Channels, chosen: ChannelSet, found: Mapping[str, Signature]) -> bool:
     """Whether a set has one producer with one row and a bias of its own per channel, and nothing in between."""
     layer = channels.layers[chosen.name]
-    weight = parameter(work, layer.weight)
+    weight = parameter(channels.graph.model, layer.weight)
     assert weight is not None
     one_row = weight.shape[layer.write_axis] == chosen.size
     own_bias = layer.bias not in channels.graph.shared
-    return len(chosen.producers) == 1 and not chosen.channel_wise and chosen.blocks is None and one_row and own_bias
+    if len(chosen.producers) > 1 or chosen.channel_wise or chosen.blocks is not None or not (one_row and own_bias):
+        return False
+    squares = squared_norms(channels, chosen)
+    return all(torch.allclose(s.gram.diagonal(), squares, rtol=1e-4, atol=1e-12) for s in found.values())
 
 
-def merge_in_blocks(method: Decomposition, signature: Signature, kept: Tensor, blocks: Tensor | None) -> Merge:
+def merge_in_blocks(
+    method: Decomposition,
+    signature: Signature,
+    kept: Tensor,
+    blocks: Tensor | None,
+    seen: ChannelMoments | None = None,
+) -> Merge:
     """Merge within each block of channels: a grouped consumer cannot read a channel of another group."""
     if blocks is None:
-        return method.merge(signature, kept)
-    whole = plain(len(blocks), kept)
+        return method.merge_seen(signature, kept, seen)
+    whole, note = plain(len(blocks), kept), ""
     for block in range(int(blocks.max()) + 1):
         own, column = (blocks == block).nonzero().flatten(), (blocks[kept] == block).nonzero().flatten()
-        part = method.merge(signature.take(own), torch.searchsorted(own, kept[column]))
+        inside = None if seen is None else seen.take(own)
+        part = method.merge_seen(signature.take(own), torch.searchsorted(own, kept[column]), inside)
         whole.z[own[:, None], column] = part.z
         whole.offset[own] = part.offset
-    return whole
+        note = note or part.note
+    return replace(whole, note=note)
 
 
 def mean_cosine(signature: Signature, gone: Tensor, kept: Tensor) -> float:

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 from core.appraisal import Appraisal
 from core.channels import Channels, ChannelSet, find_channels
 from core.criteria import CRITERIA
+from core.decompositions.base import ChannelMoments
 from core.elimination import eliminate, parts_of
-from core.errors import ModelError
+from core.errors import ModelError, first_line
 from core.evidence import InputStatistics, scored_set
-from core.graph.trace import twin, undisturbed
+from core.graph.trace import as_inputs, twin, undisturbed
+from core.seen import seen_moments
 from core.selection import keep
 from core.selfcheck import SelfCheck, culprits
 from core.signature import Signature
@@ -52,17 +54,31 @@ class Prepared:
     channels: Channels
     check: SelfCheck
     modes: dict[str, bool]
-    _signatures: dict[str, dict[str, Signature]] = field(default_factory=dict)
+    _signatures: dict[tuple[str, bool], dict[str, Signature]] = field(default_factory=dict)
     _scores: dict[tuple[str, str, int, int], Scores] = field(default_factory=dict)
     appraisals: dict[Any, Appraisal] = field(default_factory=dict)
     _statistics: InputStatistics | None = None
     _calibrations: dict[int, Any] = field(default_factory=dict)
 
-    def signatures(self, channel_set: ChannelSet) -> dict[str, Signature]:
-        """The set's signatures at its consumers, computed once."""
-        if channel_set.name not in self._signatures:
-            self._signatures[channel_set.name] = signatures(self.channels, channel_set)
-        return self._signatures[channel_set.name]
+    def signatures(self, channel_set: ChannelSet, *, covariances: bool = False) -> dict[str, Signature]:
+        """The set's signatures at its consumers, with assumed covariances if these are asked for, computed once."""
+        key = (channel_set.name, covariances)
+        if key not in self._signatures:
+            self._signatures[key] = signatures(self.channels, channel_set, covariances=covariances)
+        return self._signatures[key]
+
+    def seen(self, channel_set: ChannelSet, calibration: Any) -> dict[str, ChannelMoments | None]:
+        """Moments of the set's channels at its consumers on images; None where an input cannot be laid out in rows.
+
+        Raises:
+            ModelError: the network does not run on these images.
+        """
+        try:
+            return seen_moments(self.channels, channel_set, self.statistics_on(calibration))
+        except (RuntimeError, TypeError) as error:
+            shape = tuple(as_inputs(calibration)[0].shape)
+            what = f"the network does not run on calibration images of shape {shape}: {first_line(error)}"
+            raise ModelError(what) from None
 
     def scores(self, channel_set: ChannelSet, criterion: str, calibration: Any = None, seed: int = 0) -> Scores:
         """The set's scores under a criterion, computed once; with the same images or seed once, where these count.

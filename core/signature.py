@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx
 
+from core.gaussian import covariance_of
 from core.graph.nodes import Operation, Step
 from core.graph.rules import APPROXIMATE, GATES
 
@@ -65,6 +66,7 @@ class Signature:
         inside: whether an activation has been passed, so that ``bias`` no longer adds to the value.
         mean: (n,) expected value of each channel, or None where it is not known.
         std: (n,) its standard deviation, or None.
+        covariance: (n, n) of the channels, if it is followed and known (`core.gaussian`).
         approximate: operations passed that are not positively homogeneous.
         published: terms of the authors' formula, where the chain is convolution - batch norm - activation.
     """
@@ -75,6 +77,7 @@ class Signature:
     inside: bool = False
     mean: Tensor | None = None
     std: Tensor | None = None
+    covariance: Tensor | None = None
     approximate: tuple[str, ...] = ()
     published: PublishedTerms | None = None
 
@@ -95,9 +98,9 @@ class Signature:
             if p is None
             else PublishedTerms(p.gram[index][:, index], *(v[index] for v in (p.gamma, p.beta, p.mean, p.var)))
         )
-        mean, std = pick(self.mean), pick(self.std)
-        gram = self.gram[index][:, index]
-        return replace(self, gram=gram, bias=self.bias[index], mean=mean, std=std, published=few)
+        mean, std, square = pick(self.mean), pick(self.std), pick(self.covariance)
+        gram, cov = self.gram[index][:, index], None if square is None else square[:, index]
+        return replace(self, gram=gram, bias=self.bias[index], mean=mean, std=std, covariance=cov, published=few)
 
     def open(self) -> Signature:
         """The signature with a constant that still adds to the value: folded where an activation has closed it in."""
@@ -115,8 +118,9 @@ class Signature:
     def scaled(self, a: Tensor) -> Signature:
         """Every channel i multiplied by a_i."""
         mean = None if self.mean is None else self.mean * a
-        std = None if self.std is None else self.std * a.abs()
-        return replace(self, gram=self.gram * torch.outer(a, a), bias=self.bias * a, mean=mean, std=std)
+        std, both = None if self.std is None else self.std * a.abs(), torch.outer(a, a)
+        cov = None if self.covariance is None else self.covariance * both
+        return replace(self, gram=self.gram * both, bias=self.bias * a, mean=mean, std=std, covariance=cov)
 
 
 SUBTRACTIONS = ("sub", "sub_", "isub")
@@ -144,10 +148,12 @@ def beside(given: list[Signature], *, mean: bool = True) -> Signature:
         return given[0]
     first, folded = given[0].mean, [s.folded() for s in given]
     known = mean and first is not None and all(s.mean is not None and torch.equal(s.mean, first) for s in given)
+    cov = _add([s.covariance for s in given]) if known else None
     return Signature(
         gram=torch.stack([s.gram for s in folded]).sum(0),
         bias=torch.zeros_like(given[0].bias),
         mean=first if known else None,
+        covariance=None if cov is None else cov / len(given),
         approximate=tuple(dict.fromkeys(op for s in given for op in s.approximate)),
     )
 
@@ -165,6 +171,7 @@ def added(given: list[Signature]) -> Signature:
         normed=any(s.normed for s in given),
         mean=mean,
         std=None if std is None else std.sqrt(),
+        covariance=_add([s.covariance for s in given]),
         approximate=tuple(dict.fromkeys(op for s in given for op in s.approximate)),
     )
 
@@ -195,13 +202,18 @@ def activated(s: Signature, step: Step) -> Signature:
     op, whole = step.op, step.options.get("exact", True)
     if op in UNCHANGED and whole:
         return s
-    if op in GATES:
+    if op in GATES and s.covariance is None:
         return as_gate(s)
     exact = op not in APPROXIMATE and whole
     assert step.operation is not None
     mean, std = mean_and_std(step.operation, s.mean, s.std)
+    cov = None
+    if mean is not None and s.mean is not None and s.covariance is not None:
+        cov = covariance_of(step.operation.apply, s.mean, s.covariance)
+    if op in GATES:
+        return replace(as_gate(s), mean=mean, std=std, covariance=cov)
     approximate = s.approximate if exact else (*s.approximate, op)
-    return replace(s, inside=True, mean=mean, std=std, approximate=approximate)
+    return replace(s, inside=True, mean=mean, std=std, covariance=cov, approximate=approximate)
 
 
 def as_gate(s: Signature) -> Signature:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx
 
 from core.channels import Channels, ChannelSet
+from core.gaussian import correlation
 from core.graph import Layer, Step
 from core.graph.trace import attribute
 from core.signature import (
@@ -33,19 +34,22 @@ LARGE = 10_000_000
 """Weights with more numbers than this stay in float32, to spare memory."""
 
 
-def signatures(channels: Channels, channel_set: ChannelSet) -> dict[str, Signature]:
+def signatures(channels: Channels, channel_set: ChannelSet, *, covariances: bool = False) -> dict[str, Signature]:
     """Return the signature of the set's channels at the input of each of its consumers, by layer name.
 
     Consumers that share one weight have one signature, under the first one's name, in which all their inputs count.
+    With ``covariances`` the assumed ones are followed too, and with them means where no batch norm gives any.
     """
-    found = _along(channels, channel_set, channels.graph.steps)
-    trained = _along(channels, channel_set, channels.graph.training_steps)
+    found = _along(channels, channel_set, channels.graph.steps, covariances)
+    trained = _along(channels, channel_set, channels.graph.training_steps, covariances)
     return {**found, **{name: signature for name, signature in trained.items() if name not in found}}
 
 
-def _along(channels: Channels, channel_set: ChannelSet, steps: Mapping[fx.Node, Step]) -> dict[str, Signature]:
+def _along(
+    channels: Channels, channel_set: ChannelSet, steps: Mapping[fx.Node, Step], covariances: bool
+) -> dict[str, Signature]:
     """The signatures at the consumers along the steps of one graph."""
-    walk = _Walk(channels, channel_set)
+    walk = _Walk(channels, channel_set, covariances)
     found: dict[str, Signature] = {}
     owner: dict[str, str] = {}
     for node, step in steps.items():
@@ -55,7 +59,7 @@ def _along(channels: Channels, channel_set: ChannelSet, steps: Mapping[fx.Node, 
                 name = owner.setdefault(step.mixer.weight, step.mixer.name)
                 found[name] = _final(beside([*_list(found.get(name)), *given]))
             if step.mixer.name in channel_set.producers:
-                walk.at[node] = walk.rows(step.mixer)
+                walk.at[node] = walk.assumed(walk.rows(step.mixer))
         elif step.kind == "parameter":
             walk.constant(node, step)
         elif given:
@@ -75,6 +79,7 @@ def _final(signature: Signature) -> Signature:
 class _Walk:
     channels: Channels
     channel_set: ChannelSet
+    covariances: bool
 
     def __post_init__(self) -> None:
         self.at: dict[fx.Node, Signature] = {}
@@ -120,6 +125,12 @@ class _Walk:
             return Signature(gram + bias @ bias.T, gram.new_zeros(len(rows)))
         one = self.along(layer.bias)
         return Signature(gram, gram.new_zeros(len(rows)) if one is None else one)
+
+    def assumed(self, s: Signature) -> Signature:
+        """With the moments of a producer's outputs, if covariances are followed: its inputs are taken to be white."""
+        if not self.covariances:
+            return s
+        return replace(s, mean=s.bias, std=s.gram.diagonal().clamp_min(0).sqrt(), covariance=s.gram)
 
     def each_row(self, name: str, axis: int) -> Tensor:
         """All rows (n, m, …) of each channel, for a parameter whose every channel has m of them."""
@@ -183,7 +194,8 @@ class _Walk:
         if values is not None:
             values = values.flatten().double()
             nothing = torch.zeros_like(values)
-            self.at[node] = Signature(torch.diag(nothing), values, mean=values, std=nothing)
+            cov = torch.diag(nothing) if self.covariances else None
+            self.at[node] = Signature(torch.diag(nothing), values, mean=values, std=nothing, covariance=cov)
 
     def batch_norm(self, s: Signature, step: Step) -> Signature:
         names = step.parameters
@@ -203,7 +215,10 @@ class _Walk:
         bias = beta + a * (s.bias - mu)
         constant = out.gram.diagonal() <= 0  # a channel without weights is its constant, whatever the norm recorded
         mean, std = torch.where(constant, bias, beta), torch.where(constant, torch.zeros_like(a), gamma.abs())
-        return replace(out, bias=bias, normed=True, mean=mean, std=std, published=published)
+        cov = None
+        if self.covariances:  # the norm knows the variances, the weights the correlations
+            cov = correlation(out.gram if out.covariance is None else out.covariance) * torch.outer(std, std)
+        return replace(out, bias=bias, normed=True, mean=mean, std=std, covariance=cov, published=published)
 
     def norm(self, s: Signature, step: Step) -> Signature:
         """Layer, group or instance norm: exact between equal channels; its own mean and variance are not followed."""
@@ -212,7 +227,8 @@ class _Walk:
         beta = self.along(step.parameters["bias"]) if "bias" in step.parameters else None
         s = s if gamma is None else s.scaled(gamma)
         bias = torch.zeros_like(s.bias) if beta is None else beta
-        return replace(s, bias=bias, mean=None, std=None, approximate=(*s.approximate, step.op))
+        approximate = (*s.approximate, step.op)
+        return replace(s, bias=bias, mean=None, std=None, covariance=None, approximate=approximate)
 
     def depthwise(self, s: Signature, step: Step) -> Signature:
         assert step.layer is not None
@@ -222,8 +238,10 @@ class _Walk:
         bias = self.along(step.layer.bias) if self.parameter_or_none(step.layer.bias) is not None else None
         bias = k.new_zeros(len(k)) if bias is None else bias
         mean = None if s.mean is None else s.mean * k.sum(1) + bias
-        s = s.folded()
-        return replace(s, gram=s.gram * (k @ k.T), bias=bias, mean=mean, std=None)
+        s, alike = s.folded(), k @ k.T
+        cov = None if s.covariance is None else s.covariance * alike  # as if no two places had to do with each other
+        std = None if cov is None else cov.diagonal().clamp_min(0).sqrt()
+        return replace(s, gram=s.gram * alike, bias=bias, mean=mean, std=std, covariance=cov)
 
     def with_parameter(self, s: Signature, step: Step) -> Signature:
         s, name = s.open(), step.parameters["weight"]
@@ -234,7 +252,7 @@ class _Walk:
             assert factor is not None
             values = factor.flatten()[:1].double().expand(self.channel_set.size)
         if step.options.get("second"):  # the parameter comes first: p − x, p / x
-            return replace(s.folded(), mean=None, std=None, approximate=(*s.approximate, step.op))
+            return replace(s.folded(), mean=None, std=None, covariance=None, approximate=(*s.approximate, step.op))
         if step.op in DIVISIONS:
             values = 1 / values
         if step.kind == "parameter-add":
@@ -249,7 +267,8 @@ class _Walk:
     def prelu(self, s: Signature, step: Step) -> Signature:
         slope = self.along(step.parameters["weight"])
         assert slope is not None
-        return replace(s, gram=s.gram * likeness(torch.outer(slope, slope)), mean=None, std=None)
+        alike = likeness(torch.outer(slope, slope))
+        return replace(s, gram=s.gram * alike, mean=None, std=None, covariance=None)
 
 
 def inner_products(rows: Tensor) -> Tensor:

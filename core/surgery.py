@@ -145,6 +145,18 @@ def replace_rows(model: nn.Module, channels: Channels, chosen: ChannelSet, kept:
     assign(model, norm[0]["bias"], new_beta.to(weight.dtype))
 
 
+def squared_norms(channels: Channels, chosen: ChannelSet) -> Tensor:
+    """Of the rows that `replace_rows` replaces, (n,): behind the batch norm, if any, else with the bias as a column."""
+    model, layer, norm = channels.graph.model, channels.layers[chosen.producers[0]], norm_behind(channels, chosen)
+    weight, bias = parameter(model, layer.weight), parameter(model, layer.bias)
+    assert weight is not None
+    squares = weight.detach().movedim(layer.write_axis, 0).flatten(1).double().square().sum(1).cpu()
+    if norm is None:
+        return squares if bias is None else squares + bias.detach().double().cpu().square()
+    gamma, var = (_double(parameter(model, norm[0][key]), squares) for key in ("weight", "running_var"))
+    return squares * gamma.square() / (var + norm[1])
+
+
 def _double(value: Tensor | None, like: Tensor) -> Tensor:
     assert value is not None
     return value.detach().to(like)

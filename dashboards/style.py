@@ -25,7 +25,7 @@ from core.decompositions import DECOMPOSITIONS
 BASELINE = "none"
 """The decomposition that everything is compared with: first in legends, and grey."""
 
-COLOURS = ("#858585", "#12357f", "#c43c14", "#f0b91e", "#5a2470", "#3f9fd8", "#0b6e5a", "#e48fb8")
+COLOURS = ("#858585", "#12357f", "#c43c14", "#f0b91e", "#5a2470", "#3f9fd8", "#0b6e5a", "#e48fb8", "#8a6a3a", "#9ccf5f")
 Look = TypeVar("Look")
 INK, MUTED, GRID = "#1a1a1a", "#5c5c5c", "#e3e3e3"
 

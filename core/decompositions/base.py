@@ -25,11 +25,35 @@ class Merge:
         z: (n, k) scale matrix; rows of kept channels are the identity unless ``rows`` says otherwise.
         offset: (n,) expected part of each channel that Z does not carry; the consumer's bias gains V·offset.
         rows: (k, n) new producers' rows as combinations of the original ones, or None where the kept rows stay.
+        note: anything the method could not do for this consumer, in words.
     """
 
     z: Tensor
     offset: Tensor
     rows: Tensor | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ChannelMoments:
+    """What a consumer reads of a set's channels h on calibration images, in the original network; float64.
+
+    Attributes:
+        mean: (n,) of each channel; zero where the consumer has no bias that could take up a mean.
+        second: (n, n), the mean of h·hᵀ; zero for a channel that this consumer does not read.
+    """
+
+    mean: Tensor
+    second: Tensor
+
+    def take(self, index: Tensor) -> ChannelMoments:
+        """The moments of some of the channels."""
+        return ChannelMoments(self.mean[index], self.second[index][:, index])
+
+    @property
+    def covariance(self) -> Tensor:
+        """(n, n), around ``mean``."""
+        return self.second - torch.outer(self.mean, self.mean)
 
 
 class Decomposition(BaseModel):
@@ -41,6 +65,10 @@ class Decomposition(BaseModel):
     """Whether the method reads activations, so that calibration images are required."""
     sequential: ClassVar[bool] = False
     """Whether consumers are refitted one after the other in the compressed network (then `solve` is called)."""
+    needs_moments: ClassVar[bool] = False
+    """Whether `merge_seen` looks at the moments of the channels that a consumer reads."""
+    needs_covariance: ClassVar[bool] = False
+    """Whether `merge` looks at the signature's assumed ``covariance``, which is only followed where it is asked for."""
 
     merges: ClassVar[bool] = True
     """Whether `merge` does more than select the kept channels."""
@@ -50,6 +78,13 @@ class Decomposition(BaseModel):
     def merge(self, signature: Signature, kept: Tensor) -> Merge:
         """Return the merge of one set's channels, as one consumer sees them, onto the ``kept`` ones (k,)."""
         return plain(len(signature.gram), kept)
+
+    def merge_seen(self, signature: Signature, kept: Tensor, moments: ChannelMoments | None) -> Merge:
+        """Return the same where the consumer's ``moments`` are at hand: for a method that ``needs_moments``.
+
+        They are None where what the consumer reads cannot be laid out in rows.
+        """
+        return self.merge(signature, kept)
 
     def for_set(self, *, single: bool) -> tuple[Decomposition, str]:
         """The method as it applies to a set, and a note if it differs; ``single``: one producer, no depthwise layer."""

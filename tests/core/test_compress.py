@@ -15,7 +15,7 @@ from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError
 from tests.core.nets import NETS, images, make
 
-METHODS = ("least-squares", "most-similar", "nmf", "none")
+METHODS = ("folding", "gaussian", "gram", "least-squares", "most-similar", "nmf", "none", "ridge")
 
 
 def count(model: nn.Module) -> int:
