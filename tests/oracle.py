@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -101,3 +102,80 @@ def hypervolume(points: list[tuple[float, float]], reference: tuple[float, float
     for x, y in points:
         covered |= (xs[:, None] >= x) & (ys[None, :] <= y)
     return float(covered.mean() * x_ref * (top - y_ref))
+
+
+def ridge_regression(targets: np.ndarray, given: np.ndarray, penalty: float) -> np.ndarray:
+    """B (r, k) that minimises |t − B·g|² summed over columns plus penalty·|B|², for targets (r, m) and given (k, m)."""
+    k = len(given)
+    left = np.concatenate([given.T, math.sqrt(penalty) * np.eye(k)])
+    out = []
+    for t in targets:
+        right = np.concatenate([t, np.zeros(k)])
+        out.append(np.linalg.lstsq(left, right, rcond=None)[0])
+    return np.array(out).reshape(len(targets), k)
+
+
+def combined(rows: np.ndarray, kept: list[int], damping: float) -> np.ndarray:
+    """Z (n, k): identity on the kept rows, ridge combinations of these on the others."""
+    gone = [i for i in range(len(rows)) if i not in kept]
+    penalty = damping * sum(float(rows[j] @ rows[j]) for j in kept) / len(kept)
+    z = np.zeros((len(rows), len(kept)))
+    for place, j in enumerate(kept):
+        z[j, place] = 1.0
+    for i, combination in zip(gone, ridge_regression(rows[gone], rows[kept], penalty), strict=True):
+        z[i] = combination
+    return z
+
+
+def second_moment(phi: Callable[[float], float], means: list[float], cov: np.ndarray, points: int = 801) -> float:
+    """E[φ(y₁)·φ(y₂)] of two Gaussian variables, by adding up over a grid of two independent ones."""
+    z = np.linspace(-8, 8, points)
+    weight = np.exp(-0.5 * z**2)
+    weight /= weight.sum()
+    a = math.sqrt(cov[0, 0])
+    b, c = cov[0, 1] / a, math.sqrt(max(0.0, cov[1, 1] - cov[0, 1] ** 2 / cov[0, 0]))
+    total = 0.0
+    for first, w in zip(z, weight, strict=True):
+        inner = sum(v * phi(means[1] + b * first + c * second) for second, v in zip(z, weight, strict=True))
+        total += w * phi(means[0] + a * first) * inner
+    return total
+
+
+def folded(rows: np.ndarray, kept: list[int], scales: bool, repair: bool, pinned: bool) -> tuple[list[int], np.ndarray]:
+    """Labels of the clusters and what every channel becomes (n, fan_in), with k-means on the rows themselves."""
+    n, length = len(rows), [math.sqrt(float(r @ r)) for r in rows]
+    points = [rows[i] / length[i] if scales else rows[i] for i in range(n)]
+    weights = [length[i] ** 2 if scales else 1.0 for i in range(n)]
+    centres, labels = [points[j] for j in kept], []
+    for _ in range(31):
+        new = [int(np.argmin([float((points[i] - c) @ (points[i] - c)) for c in centres])) for i in range(n)]
+        if pinned:
+            for place, j in enumerate(kept):
+                new[j] = place
+        assert len(set(new)) == len(kept), "no cluster of these is ever empty"
+        if new == labels:
+            break
+        labels = new
+        centres = []
+        for c in range(len(kept)):
+            members = [i for i in range(n) if labels[i] == c]
+            centres.append(sum(weights[i] * points[i] for i in members) / sum(weights[i] for i in members))
+    made = np.zeros_like(rows)
+    for c, j in enumerate(kept):
+        members = [i for i in range(n) if labels[i] == c]
+        mean_length = sum(length[i] for i in members) / len(members)
+        if pinned:
+            centre, wanted = rows[j], length[j]
+        else:
+            shares = [length[i] if scales else 1.0 for i in members]
+            centre = sum(s * rows[i] for s, i in zip(shares, members, strict=True)) / sum(shares)
+            wanted = mean_length
+            if repair:
+                own = math.sqrt(float(centre @ centre))
+                centre = centre * min(mean_length / own, math.sqrt(len(members)))
+        for i in members:
+            factor = 1.0
+            if scales:
+                factor = length[i] / wanted if repair else max(0.0, float(rows[i] @ centre) / float(centre @ centre))
+            made[i] = rows[i] if pinned and i == j else factor * centre
+    return labels, made
