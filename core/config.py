@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from core import identity
 from core.allocation import ALLOCATIONS
-from core.calibration import CALIBRATIONS
+from core.calibration import find_source
 from core.complaints import explain
 from core.criteria import CRITERIA
 from core.decompositions import DECOMPOSITIONS
@@ -70,7 +70,7 @@ class TrialConfig(BaseModel):
         values["options"] = make_options(decomposition, options).model_dump()
         source = values.get("calibration")
         if source is not None:
-            CALIBRATIONS.require(source)
+            find_source(source)
         needed = reads_images({**values, **values["options"]})
         values["calibration"] = (source or "train-subset") if needed else None
         if not needed:

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
-import torch
 from torch import Tensor, nn
 
-from core.calibration import CALIBRATIONS
+from core.calibration import Scale, calibration_images
 from core.compress import Prepared, prepare
 from core.config import TrialConfig
 from core.measure import Evaluation, evaluate, latency_ms, sizes
@@ -47,6 +46,9 @@ class Workbench:
         probe: so many of the first images are a random draw from all (see `core.race.hardest_first`); 0: none are.
         split: which part of the dataset ``images`` are.
         test: the test split, where ``images`` are another one and the dataset has both.
+        scale: how images are normalised, where it is known.
+        collected: calibration source -> what it has read of the files it draws from (see `core.calibration.collect`);
+            one that is not here reads them itself.
     """
 
     model: nn.Module
@@ -60,6 +62,8 @@ class Workbench:
     probe: int = 0
     split: EvalSplit = "test"
     test: Labelled | None = None
+    scale: Scale | None = None
+    collected: Mapping[str, Tensor] = field(default_factory=dict)
     _calibrations: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -84,8 +88,15 @@ class Workbench:
             return None
         key = (config.calibration, config.calibration_images, config.seed)
         if key not in self._calibrations:
-            generator = torch.Generator().manual_seed(config.seed)
-            drawn = CALIBRATIONS.get(config.calibration)(self.train_images, config.calibration_images, generator)
+            drawn = calibration_images(
+                config.calibration,
+                count=config.calibration_images,
+                seed=config.seed,
+                model=self.model,
+                images=self.train_images,
+                scale=self.scale,
+                collected=self.collected.get(config.calibration),
+            )
             self._calibrations[key] = drawn.to(self.device)
         return self._calibrations[key]
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from core.allocation import ALLOCATIONS
-from core.calibration import CALIBRATIONS
+from core.calibration import CALIBRATIONS, find_source
 from core.complaints import sentence, words
 from core.config import TrialConfig
 from core.criteria import CRITERIA
@@ -94,7 +94,9 @@ def checked(name: str, value: Any, decompositions: Iterable[str], where: str) ->
         value = tuple(value)
     if isinstance(value, float) and not math.isfinite(value):
         raise UsageError(f"{where}{value} is not a finite number")
-    if name in REGISTRIES and isinstance(value, str) and value not in REGISTRIES[name]:
+    if name == "calibration" and isinstance(value, str):
+        find_source(value, where)
+    elif name in REGISTRIES and isinstance(value, str) and value not in REGISTRIES[name]:
         raise UnknownNameError(name, value, REGISTRIES[name].names(), where)
     owners: list[type[BaseModel]] = [TrialConfig]
     if is_option(name):

@@ -23,7 +23,7 @@ from core.config import BaselineConfig, TrialConfig
 from core.errors import UnknownNameError, UsageError, shortened
 from search_spaces import sampling
 from search_spaces.algorithms import GRID
-from search_spaces.axis import SuggestingTrial, Value, label
+from search_spaces.axis import Choices, SuggestingTrial, Value, label
 from search_spaces.build import resolve, resolve_baseline
 from search_spaces.conditions import PER_SITE_ALLOCATION
 from search_spaces.describe import SpaceInfo, axis_info
@@ -90,6 +90,12 @@ class SearchSpace(Axes):
         """Return the values of the axes that make up ``config``, or None where this space does not hold it."""
         found = sampling.place_of(self, config)
         return found if found is not None and self.config(found).key == config.key else None
+
+    def sources(self) -> list[str]:
+        """Return the calibration sources that its configurations name, sorted."""
+        axis = self.axes.get("calibration")
+        named = axis.values if isinstance(axis, Choices) else (self.fixed.get("calibration"),)
+        return sorted(name for name in named if isinstance(name, str))
 
     def labels(self, assignment: Assignment) -> dict[str, bool | int | float | str]:
         """Return ``assignment`` as an Optuna trial stores it (see `suggest`)."""

@@ -85,7 +85,8 @@ class Session:
         self._require_same(baseline.key, card)
         for line in remarks(baseline, split):
             self._reporter.line(line)
-        bench, trial_seconds = measured(make_bench(baseline, split, hardest=self._request.race))
+        sources = self._space.sources()
+        bench, trial_seconds = measured(make_bench(baseline, split, hardest=self._request.race, sources=sources))
         key = baseline.key
         del baseline  # the driver needs no copy of the data while trials run
         original = {**bench.original, **self._store.state.original}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core.calibration.base import register
+from core.calibration.base import Wanted, register
 from core.lazy import torch
 
 if TYPE_CHECKING:
@@ -12,9 +12,8 @@ if TYPE_CHECKING:
 
 
 @register("noise")
-def noise(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return (count, C, H, W) of unit-variance noise blurred over 3×3; only the shape of ``images`` is read."""
-    _, c, h, w = images.shape
-    white = torch.randn(count, c, h, w, generator=generator)
+def noise(wanted: Wanted) -> Tensor:
+    """Return (count, C, H, W) of unit-variance noise blurred over 3×3."""
+    white = torch.randn(wanted.count, *wanted.shape, generator=wanted.generator)
     smooth = torch.nn.functional.avg_pool2d(white, 3, stride=1, padding=1, count_include_pad=False)
     return smooth / smooth.std().clamp_min(torch.finfo(smooth.dtype).tiny)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from core.calibration.base import register
+from core.calibration.base import Wanted, register
+from core.errors import UsageError
 from core.lazy import torch
 
 if TYPE_CHECKING:
@@ -12,7 +13,13 @@ if TYPE_CHECKING:
 
 
 @register("train-subset")
-def train_subset(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Return ``count`` (or all, if fewer) of ``images`` (N, C, H, W), in random order."""
-    chosen = torch.randperm(len(images), generator=generator)[:count]
-    return images[chosen]
+def train_subset(wanted: Wanted) -> Tensor:
+    """Return ``count`` (or all, if fewer) of the pool, in random order.
+
+    Raises:
+        UsageError: there is no pool.
+    """
+    if wanted.pool is None or not len(wanted.pool):
+        raise UsageError("calibration 'train-subset' draws from training images, and there are none: pass images=…")
+    chosen = torch.randperm(len(wanted.pool), generator=wanted.generator)[: wanted.count]
+    return wanted.pool[chosen]

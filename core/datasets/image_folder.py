@@ -180,15 +180,24 @@ def _read(files: Files, side: int, tell: Callable[[int, int], None]) -> tuple[Te
 
 
 def _decode(path: Path, side: int) -> Tensor:
-    from PIL import Image
     from torchvision.transforms import functional as vision
+
+    picture = vision.center_crop(vision.resize(read_picture(path, "RGB"), [round(side * RESIZED)]), [side, side])
+    pixels: Tensor = vision.pil_to_tensor(picture)
+    return pixels
+
+
+def read_picture(path: Path, mode: str) -> Any:
+    """A decoded file as Pillow's image in ``mode``: "RGB", or "L" for grey.
+
+    Raises:
+        DataError: it cannot be decoded.
+    """
+    from PIL import Image
 
     try:
         with Image.open(path) as file:
-            picture: Any = file.convert("RGB")
+            return file.convert(mode)
     except Exception as error:  # a damaged file makes the decoder fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DataError(f"{path} cannot be read as an image ({reason}): replace or remove it") from None
-    picture = vision.center_crop(vision.resize(picture, [round(side * RESIZED)]), [side, side])
-    pixels: Tensor = vision.pil_to_tensor(picture)
-    return pixels

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.calibration import Scale
 from core.measure import latency_ms
 from core.records import EvalSplit
 from core.workbench import Labelled, Workbench
@@ -36,6 +37,8 @@ class SharedBench:
         probe: how many of the first images are a random draw, for racing (`core.race`).
         split: which part of the dataset ``images`` are.
         test: images and labels of the test split, where ``images`` are another one.
+        scale: how images are normalised.
+        collected: calibration source -> what it draws from, read where the sweep was started.
     """
 
     skeleton: nn.Module
@@ -48,12 +51,14 @@ class SharedBench:
     probe: int = 0
     split: EvalSplit = "test"
     test: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
+    scale: Scale | None = None
+    collected: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         arrays = (*self.tensors.values(), self.images, self.labels, self.train_images, *(self.test or ()))
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in (*arrays, *self.collected.values()))
 
     def with_original(self, original: Mapping[str, float]) -> SharedBench:
         """The same with other metrics of the original network, those that earlier records are relative to."""
@@ -74,6 +79,8 @@ class SharedBench:
             probe=self.probe,
             split=self.split,
             test=None if self.test is None else Labelled(*map(as_tensor, self.test)),
+            scale=self.scale,
+            collected={source: as_tensor(array) for source, array in self.collected.items()},
         )
 
 
@@ -91,6 +98,8 @@ def share(bench: Workbench) -> SharedBench:
         probe=bench.probe,
         split=bench.split,
         test=None if bench.test is None else (bench.test.images.numpy(), bench.test.labels.numpy()),
+        scale=bench.scale,
+        collected={source: images.numpy() for source, images in bench.collected.items()},
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from core.baselines import Baseline, prepare_baseline
+from core.calibration import Scale, collect
 from core.config import BaselineConfig
 from core.errors import DataError
 from core.race import hardest_first
@@ -49,7 +50,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def make_bench(baseline: Baseline, split: EvalSplit = "test", *, hardest: bool = False) -> Workbench:
+def make_bench(
+    baseline: Baseline, split: EvalSplit = "test", *, hardest: bool = False, sources: Collection[str] = ()
+) -> Workbench:
     """The workbench on a split, with a fixed random part of the training images to draw calibrations from.
 
     Args:
@@ -57,6 +60,7 @@ def make_bench(baseline: Baseline, split: EvalSplit = "test", *, hardest: bool =
         split: what trials are evaluated on; with another one than the test split comes that one too, where the
             dataset has one of its own.
         hardest: put the images that the original network is least sure of first, for racing.
+        sources: calibration sources that workers will draw from; what they look at on this machine is read now.
 
     Raises:
         DataError: the dataset has no image in that split.
@@ -75,6 +79,8 @@ def make_bench(baseline: Baseline, split: EvalSplit = "test", *, hardest: bool =
         baseline_key=baseline.key,
         split=split,
         test=Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None,
+        scale=Scale(dataset.mean, dataset.std),
+        collected={name: found for name in sources if (found := collect(name, dataset.shape)) is not None},
     )
     return hardest_first(bench) if hardest else bench
 
