@@ -112,13 +112,14 @@ def _batch(model: nn.Module, norms: list[Any], count: int, scale: Scale, wanted:
     for _ in range(STEPS):
         x = scale.apply(grids.pixels()).to(like)
         loss = _loss(model, norms, _moved(x, wanted.generator), measured)
-        for grid, gradient in zip(grids.values, torch.autograd.grad(loss, grids.values), strict=True):
-            grid.grad = gradient
-        if not bool(torch.stack([loss.cpu(), *(grid.grad.sum() for grid in grids.values)]).isfinite().all()):
+        gradients = torch.autograd.grad(loss, grids.values)
+        if not all(bool(value.isfinite().all()) for value in (loss, *gradients)):
             raise ModelError(
                 "calibration 'synthetic': the network gives NaN or infinite values on images that match its batch"
                 f" norms: look at its weights and running statistics, or {INSTEAD}"
             )
+        for grid, gradient in zip(grids.values, gradients, strict=True):
+            grid.grad = gradient
         adam.step()
         schedule.step()
     return scale.apply(grids.pixels().detach())
