@@ -23,7 +23,7 @@ from core.footprint import Size
 from core.graph.trace import as_inputs, duplicate, twin, undisturbed
 from core.prepared import Prepared, Scores, prepare, problem_without
 from core.refit import Refit, recalibrate, refit
-from core.request import check_request, check_widths
+from core.request import check_labels, check_request, check_widths
 from core.selection import keep
 from core.selfcheck import culprits
 from core.signature import Signature
@@ -107,6 +107,7 @@ def compress(
     allocation: str = "uniform",
     ratios: Mapping[str, float] | None = None,
     calibration: Tensor | tuple[Tensor, ...] | None = None,
+    labels: Tensor | None = None,
     sites: Sequence[str] | None = None,
     seed: int = 0,
     of: Size = "params",
@@ -127,6 +128,7 @@ def compress(
         allocation: how the ratio is spread over the sets (a name of `core.allocation`).
         ratios: for allocation ``per-site``: glob pattern of producers → ratio.
         calibration: unlabelled images (N, …) for the methods that look at activations; a tuple for several inputs.
+        labels: classes (N,) of the calibration images, for the criteria that learn from them; others never see them.
         sites: glob patterns; only sets with a matching producer are touched. None: all.
         seed: of what is drawn at random.
         of: for allocation ``budget``: the size whose share ``ratio`` goes (``params``, ``macs`` or ``bytes``).
@@ -151,11 +153,12 @@ def compress(
     ]
     check_request(ratio, ratios or {}, next(iter(looking), ""), calibration, count)
     check_widths(of, sharpness, min_channels, multiple)
+    check_labels(criterion if CRITERIA.get(criterion).needs_labels else "", calibration, labels)
     prepared = model if isinstance(model, Prepared) else prepare(model, example_inputs)
     channels = prepared.channels
     sets = channels.select(tuple(sites) if sites is not None else None)
     left = {p: "not among the chosen sites" for s in channels.sets if s not in sets for p in s.producers}
-    scores = [prepared.scores(s, criterion, calibration, seed) for s in sets]
+    scores = [prepared.scores(s, criterion, calibration, seed, labels) for s in sets]
     request = AllocationRequest(
         sets=[AllocatedSet(s.producers, s.size, own.values) for s, own in zip(sets, scores, strict=True)],
         ratio=ratio,

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from core import identity
 from core.allocation import ALLOCATIONS
@@ -25,22 +25,45 @@ from core.errors import UnknownNameError, UsageError
 from core.files import read_bytes
 from core.parts import DATASETS, MODELS, is_pretrained
 from core.recipes import Recipe, recipe_for
+from core.recovery.base import RECOVERIES
 
 Option = bool | int | float | str
 TRAINING_VERSION = 1
 """Part of every key of a trained network: raised when a change to training makes other weights."""
 
 
+READ_BY: Mapping[str, tuple[str, Callable[[], Collection[Any]]]] = {
+    "of": ("allocation", lambda: ("budget",)),
+    "sharpness": ("allocation", lambda: ("budget",)),
+    "recovery_steps": ("recovery", lambda: trainings()),
+}
+"""Field -> the field that decides whether it counts, and the values of that one under which it does."""
+
+
+def require_sharpness(value: Any) -> Any:
+    """Look whether ``value`` is a sharpness of a budget.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value == "auto" or (number and 0 <= value <= 1):
+        return value
+    raise ValueError("must be 'auto' or from 0 (all sets alike) to 1 (as their errors say)")
+
+
 class TrialConfig(BaseModel):
     """One configuration: how much is removed, which channels, and how the rest makes up for them.
 
     Two configurations that do the same thing are equal and share a key: options carry their defaults, and a
-    calibration source is only kept where the configuration uses it.
+    calibration source, or a field that a part reads (`READ_BY`), is only kept where the configuration uses it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    ratio: float = Field(0.5, ge=0.0, lt=1.0, description="share of channels removed per set")
+    ratio: float = Field(
+        0.5, ge=0.0, lt=1.0, description="share of channels removed per set; for allocation 'budget' of the whole size"
+    )
     criterion: str = Field("l1", description="which channels stay")
     decomposition: str = Field("most-similar", description="what makes up for the others")
     options: dict[str, Option] = Field(default_factory=dict, description="the decomposition's own options")
@@ -52,6 +75,14 @@ class TrialConfig(BaseModel):
     calibration_images: int = Field(256, ge=1, le=1_000_000, description="how many of them")
     sites: tuple[str, ...] | None = Field(None, description="glob patterns of producers; None: every set")
     seed: int = Field(0, ge=0, lt=2**63, description="of every random draw")
+    of: Literal["params", "macs", "bytes"] = Field("params", description="for allocation 'budget': what ratio is of")
+    sharpness: Annotated[float | Literal["auto"], BeforeValidator(require_sharpness)] = Field(
+        "auto", description="for allocation 'budget': 0, all sets alike, to 1, as their errors say; auto: tried out"
+    )
+    min_channels: int = Field(1, ge=1, description="so many stay in every set, if it has them")
+    multiple: int = Field(1, ge=1, description="widths are multiples of it")
+    recovery: str = Field("none", description="training after compression")
+    recovery_steps: int = Field(400, ge=1, le=1_000_000, description="steps of it")
 
     @model_validator(mode="before")
     @classmethod
@@ -60,7 +91,7 @@ class TrialConfig(BaseModel):
             return given
         values = dict(given)
         decomposition, options = values.get("decomposition", "most-similar"), values.get("options", {})
-        names = [values.get(name) for name in ("criterion", "allocation", "calibration")]
+        names = [values.get(name) for name in ("criterion", "allocation", "calibration", "recovery")]
         if not all(name is None or isinstance(name, str) for name in (*names, decomposition)) or not isinstance(
             options, dict
         ):
@@ -75,6 +106,10 @@ class TrialConfig(BaseModel):
         values["calibration"] = (source or "train-subset") if needed else None
         if not needed:
             values.pop("calibration_images", None)
+        RECOVERIES.require(values.get("recovery", "none"))
+        for name, (owner, read_by) in READ_BY.items():
+            if values.get(owner, cls.model_fields[owner].default) not in read_by():
+                values.pop(name, None)
         return values
 
     @classmethod
@@ -212,12 +247,24 @@ def make_options(decomposition: str, options: dict[str, Any]) -> Any:
         raise UsageError(f"decomposition {decomposition!r}: {explain(error, part)}") from None
 
 
+def trainings() -> tuple[str, ...]:
+    """The recoveries that train."""
+    return tuple(name for name in RECOVERIES.names() if name != "none")
+
+
 @cache
 def image_readers() -> Mapping[str, tuple[Option, ...]]:
     """Which values of which fields and options make a configuration look at calibration images; one is enough."""
     methods = tuple(name for name, part in DECOMPOSITIONS.items() if part.needs_calibration)
     criteria = tuple(name for name, part in CRITERIA.items() if part.needs_calibration)
-    return {"decomposition": methods, "criterion": criteria, "bn_recalibrate": (True,)}
+    allocations = tuple(name for name, part in ALLOCATIONS.items() if part.needs_calibration)
+    return {
+        "decomposition": methods,
+        "criterion": criteria,
+        "allocation": allocations,
+        "recovery": trainings(),
+        "bn_recalibrate": (True,),
+    }
 
 
 def reads_images(values: Mapping[str, Any]) -> bool:
@@ -226,6 +273,8 @@ def reads_images(values: Mapping[str, Any]) -> bool:
     Args:
         values: its fields and options by name, or some of them; what is missing has its default.
     """
-    chosen = {name: TrialConfig.model_fields[name].default for name in ("decomposition", "criterion")}
+    chosen = {
+        name: TrialConfig.model_fields[name].default for name in image_readers() if name in TrialConfig.model_fields
+    }
     chosen.update(values)
     return any(chosen.get(name) in found for name, found in image_readers().items())

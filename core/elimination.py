@@ -52,7 +52,7 @@ class Part:
         m, p = len(self.channel), self._taps
         own = torch.arange(m)
         blocks = self.inverse.view(m, p, m, p)[own, :, own]  # (m, p, p)
-        columns = self.weight.view(-1, m, p).permute(1, 2, 0)  # (m, p, out)
+        columns = self.weight.view(len(self.weight), m, p).permute(1, 2, 0)  # (m, p, out)
         squares = columns @ columns.mT
         found = torch.linalg.solve_ex(blocks, squares)[0].diagonal(dim1=1, dim2=2).sum(1)
         scaled: Tensor = self.scale * found.nan_to_num(0.0, 0.0, 0.0).clamp_min(0)

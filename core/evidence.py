@@ -18,6 +18,7 @@ from torch import Tensor, fx
 from core.channels import Channels, ChannelSet
 from core.criteria.base import Consumer, InputMoments, Norm, Producer, ScoredSet
 from core.errors import UnseenInputError, UsageError
+from core.gradients import LossGradients
 from core.graph import Layer, Step
 from core.graph.trace import GraphRunner, as_inputs, twin, undisturbed
 from core.surgery import by_channel, by_reader, parameter
@@ -140,13 +141,20 @@ class _Sums:
         return InputMoments(n, self.x / n, self.products / n, self.magnitude / n, self.active / n)
 
 
-def scored_set(channels: Channels, channel_set: ChannelSet, statistics: InputStatistics, seed: int = 0) -> ScoredSet:
+def scored_set(
+    channels: Channels,
+    channel_set: ChannelSet,
+    statistics: InputStatistics,
+    gradients: LossGradients | None = None,
+    seed: int = 0,
+) -> ScoredSet:
     """A channel set of the original network as a criterion sees it."""
+    gradients = gradients or LossGradients(channels, None, None)
     names = [name for name in channel_set.producers if name not in channels.gates]
     return ScoredSet(
         name=channel_set.name,
         size=channel_set.size,
-        producers=tuple(_producer(channels, channel_set, channels.layers[name]) for name in names),
+        producers=tuple(_producer(channels, channel_set, channels.layers[name], gradients) for name in names),
         find_norms=partial(_norms, channels, channel_set),
         find_consumers=lambda: [
             _consumer(channels, channel_set, channels.layers[name], statistics) for name in channel_set.consumers
@@ -155,9 +163,13 @@ def scored_set(channels: Channels, channel_set: ChannelSet, statistics: InputSta
     )
 
 
-def _producer(channels: Channels, channel_set: ChannelSet, layer: Layer) -> Producer:
-    rows = producer_rows(channels, layer)
-    return Producer(layer.name, rows, channels.local(channel_set, layer.weight, layer.write_axis))
+def _producer(channels: Channels, channel_set: ChannelSet, layer: Layer, gradients: LossGradients) -> Producer:
+    return Producer(
+        name=layer.name,
+        rows=producer_rows(channels, layer),
+        channel=channels.local(channel_set, layer.weight, layer.write_axis),
+        differentiate=partial(gradients.of, layer),
+    )
 
 
 def producer_rows(channels: Channels, layer: Layer) -> Tensor:

@@ -18,6 +18,7 @@ from core.decompositions.base import ChannelMoments
 from core.elimination import eliminate, parts_of
 from core.errors import ModelError, first_line
 from core.evidence import InputStatistics, scored_set
+from core.gradients import LossGradients
 from core.graph.trace import as_inputs, twin, undisturbed
 from core.seen import seen_moments
 from core.selection import keep
@@ -55,9 +56,10 @@ class Prepared:
     check: SelfCheck
     modes: dict[str, bool]
     _signatures: dict[tuple[str, bool], dict[str, Signature]] = field(default_factory=dict)
-    _scores: dict[tuple[str, str, int, int], Scores] = field(default_factory=dict)
+    _scores: dict[tuple[str, str, int, int, int], Scores] = field(default_factory=dict)
     appraisals: dict[Any, Appraisal] = field(default_factory=dict)
     _statistics: InputStatistics | None = None
+    _gradients: LossGradients | None = None
     _calibrations: dict[int, Any] = field(default_factory=dict)
 
     def signatures(self, channel_set: ChannelSet, *, covariances: bool = False) -> dict[str, Signature]:
@@ -80,7 +82,14 @@ class Prepared:
             what = f"the network does not run on calibration images of shape {shape}: {first_line(error)}"
             raise ModelError(what) from None
 
-    def scores(self, channel_set: ChannelSet, criterion: str, calibration: Any = None, seed: int = 0) -> Scores:
+    def scores(
+        self,
+        channel_set: ChannelSet,
+        criterion: str,
+        calibration: Any = None,
+        seed: int = 0,
+        labels: Tensor | None = None,
+    ) -> Scores:
         """The set's scores under a criterion, computed once; with the same images or seed once, where these count.
 
         Raises:
@@ -90,9 +99,10 @@ class Prepared:
         chosen = CRITERIA.get(criterion)
         images = calibration if chosen.needs_calibration else None
         seed = seed if chosen.random else 0
-        key = (channel_set.name, criterion, id(images), seed)
+        key = (channel_set.name, criterion, id(images), id(labels) if chosen.needs_labels else 0, seed)
         if key not in self._scores:
-            scored = scored_set(self.channels, channel_set, self.statistics_on(images), seed)
+            gradients = self._gradients_on(images, labels) if chosen.needs_labels else None
+            scored = scored_set(self.channels, channel_set, self.statistics_on(images), gradients, seed)
             scores = chosen.score(scored).double().cpu()
             if scores.shape != (channel_set.size,) or bool(scores.isnan().any()):
                 what = f"scores {tuple(scores.shape)}" if scores.dim() != 1 else f"{len(scores)} scores, or NaN"
@@ -114,6 +124,13 @@ class Prepared:
         else:
             spent = (scores[order].clamp_min(0).cumsum(0) / scores.clamp_min(0).sum().clamp_min(1e-300)).double()
         return np.concatenate([[0.0], spent.numpy()])
+
+    def _gradients_on(self, calibration: Any, labels: Tensor | None) -> LossGradients:
+        """Those of the images and labels that were used last."""
+        last = self._gradients
+        if last is None or last.calibration is not calibration or last.labels is not labels:
+            self._gradients = last = LossGradients(self.channels, calibration, labels)
+        return last
 
     def statistics_on(self, calibration: Any) -> InputStatistics:
         """Those of the images that were used last are kept; they can be large."""

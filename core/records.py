@@ -41,6 +41,10 @@ class TrialRecord(BaseModel):
     metrics: dict[str, float] = Field(default_factory=dict, description="see above")
     sites: list[dict[str, Any]] = Field(default_factory=list, description="what happened to each channel set")
     skipped: dict[str, str] = Field(default_factory=dict, description="layer left alone -> reason in words")
+    notes: list[str] = Field(default_factory=list, description="what was decided on the way, in words")
+    recovery: dict[str, Any] = Field(
+        default_factory=dict, description="method, seconds, held-out loss before and after, curve; empty: none"
+    )
     started_at: float = Field(0.0, description="seconds since the epoch")
     seconds: float = Field(0.0, description="wall-clock duration of the trial on its worker")
     evaluate_seconds: float = Field(0.0, description="the part of it spent evaluating")

@@ -52,6 +52,29 @@ def check_widths(of: str, sharpness: float | str, min_channels: int, multiple: i
             raise UsageError(f"{name} = {value!r}: must be a whole number of at least 1")
 
 
+def check_labels(learning: str, calibration: Any, labels: Tensor | None) -> None:
+    """Refuse labels that do not belong to the images.
+
+    Args:
+        learning: what learns from labels; empty: nothing does.
+        calibration: images (N, …), or None.
+        labels: classes (N,), or None.
+
+    Raises:
+        UsageError: labels are needed and missing, or there are not as many as images.
+    """
+    if not learning:
+        return
+    if labels is None:
+        raise UsageError(
+            f"{learning} learns from labels: pass labels=classes (N,) of the calibration images, or take a criterion"
+            " that needs none, such as obs"
+        )
+    count = len(as_inputs(calibration)[0])
+    if labels.shape != (count,) or labels.is_floating_point():
+        raise UsageError(f"labels must be {count} whole numbers, one per calibration image, not {tuple(labels.shape)}")
+
+
 def _check_calibration(calibration: Any, count: int) -> None:
     """Look at the calibration inputs.
 

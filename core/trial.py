@@ -7,6 +7,7 @@ import platform
 import time
 import traceback
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,11 +19,54 @@ from core.errors import NeuronMergingError, TrialError
 from core.metrics import SIZES, fraction_of
 from core.race import Race
 from core.records import SplitRecord, TrialRecord
+from core.recovery import recovered
 from core.workbench import Workbench
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a configuration made of the original network.
+
+    Attributes:
+        model: the network, after its recovery, if it has one.
+        result: of the compression.
+        recovery: how the recovery went; empty where there was none.
+    """
+
+    model: nn.Module
+    result: Result
+    recovery: dict[str, Any]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was decided on the way, in words."""
+        return [*self.result.notes, *filter(None, [self.recovery.get("note", "")])]
+
+
+def make_trial(config: TrialConfig, bench: Workbench) -> Made:
+    """Compress the bench's network as ``config`` says, and let it recover if that says so."""
+    result = compress_trial(config, bench)
+    if config.recovery == "none":
+        return Made(result.model, result, {})
+    clock = time.perf_counter()
+    images = bench.calibration(config)
+    assert images is not None, "a configuration with a recovery reads calibration images"
+    found = recovered(
+        result.model,
+        bench.model,
+        images,
+        config.recovery,
+        config.recovery_steps,
+        config.seed,
+        labels=bench.calibration_labels(config),
+        mirror=bench.mirror,
+    )
+    how = {name: value for name, value in vars(found).items() if name != "model"}
+    return Made(found.model, result, {"method": config.recovery, "seconds": time.perf_counter() - clock, **how})
+
+
 def compress_trial(config: TrialConfig, bench: Workbench) -> Result:
-    """Compress the bench's network as ``config`` says."""
+    """Compress the bench's network as ``config`` says, without its recovery."""
     return compress(
         bench.prepared,
         bench.example,
@@ -33,7 +77,13 @@ def compress_trial(config: TrialConfig, bench: Workbench) -> Result:
         allocation=config.allocation,
         ratios=config.ratios,
         calibration=bench.calibration(config),
+        labels=bench.calibration_labels(config),
         sites=config.sites,
+        seed=config.seed,
+        of=config.of,
+        sharpness=config.sharpness,
+        min_channels=config.min_channels,
+        multiple=config.multiple,
     )
 
 
@@ -54,9 +104,9 @@ def run_trial(config: TrialConfig, bench: Workbench, race: Race | None = None) -
         "provenance": provenance(bench),
     }
     try:
-        result = compress_trial(config, bench)
+        made = make_trial(config, bench)
         evaluating = time.perf_counter()
-        outcome = measure_trial(result.model, bench, race or Race())
+        outcome = measure_trial(made.model, bench, race or Race())
         evaluate_seconds = time.perf_counter() - evaluating
     except Exception as error:
         seconds, log = time.perf_counter() - clock, traceback.format_exc()
@@ -64,8 +114,10 @@ def run_trial(config: TrialConfig, bench: Workbench, race: Race | None = None) -
     return TrialRecord(
         **common,
         **outcome,
-        sites=[site.as_dict() for site in result.sites],
-        skipped=result.skipped,
+        sites=[site.as_dict() for site in made.result.sites],
+        skipped=made.result.skipped,
+        notes=made.notes,
+        recovery=made.recovery,
         seconds=time.perf_counter() - clock,
         evaluate_seconds=evaluate_seconds,
     )
@@ -76,7 +128,7 @@ def run_test(config: TrialConfig, bench: Workbench) -> SplitRecord:
     started, clock = time.time(), time.perf_counter()
     found: dict[str, Any]
     try:
-        metrics, images = bench.tested(compress_trial(config, bench).model)
+        metrics, images = bench.tested(make_trial(config, bench).model)
         require_finite(metrics)
         found = {"metrics": metrics, "images": images}
     except Exception as error:

@@ -7,14 +7,22 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from core.calibration import Scale, calibration_images
+from core.calibration.base import Wanted, draw
 from core.compress import Prepared, prepare
 from core.config import TrialConfig
+from core.criteria import CRITERIA
+from core.errors import UsageError
 from core.measure import Evaluation, evaluate, latency_ms, sizes
 from core.metrics import TEST
 from core.records import EvalSplit
+from core.recovery import RECOVERIES
+
+LABELLED = "train-subset"
+"""The calibration source whose images have labels."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class Workbench:
         scale: how images are normalised, where it is known.
         collected: calibration source -> what it has read of the files it draws from (see `core.calibration.collect`);
             one that is not here reads them itself.
+        train_labels: (M,) class indices of ``train_images``, for the methods that learn from labels.
+        mirror: whether a mirror image keeps its label.
     """
 
     model: nn.Module
@@ -64,7 +74,10 @@ class Workbench:
     test: Labelled | None = None
     scale: Scale | None = None
     collected: Mapping[str, Tensor] = field(default_factory=dict)
+    train_labels: Tensor | None = None
+    mirror: bool = False
     _calibrations: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, repr=False)
+    _labels: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -99,6 +112,31 @@ class Workbench:
             )
             self._calibrations[key] = drawn.to(self.device)
         return self._calibrations[key]
+
+    def calibration_labels(self, config: TrialConfig) -> Tensor | None:
+        """Classes (n,) of the configuration's calibration images, or None where nothing of it learns from labels.
+
+        Raises:
+            UsageError: something does, and the images have none.
+        """
+        learning = [
+            name
+            for part, name in ((CRITERIA, config.criterion), (RECOVERIES, config.recovery))
+            if part.get(name).needs_labels
+        ]
+        if not learning:
+            return None
+        if config.calibration != LABELLED or self.train_labels is None:
+            raise UsageError(
+                f"{learning[0]} learns from labels, and calibration {config.calibration!r} has none: take {LABELLED!r}"
+            )
+        key = (config.calibration_images, config.seed)
+        if key not in self._labels:
+            _, *shape = self.train_images.shape
+            generator = torch.Generator().manual_seed(config.seed)
+            drawn = draw(LABELLED, Wanted((shape[0], shape[1], shape[2]), key[0], generator, pool=self.train_labels))
+            self._labels[key] = drawn.to(self.device)
+        return self._labels[key]
 
     def measure(self, model: nn.Module) -> dict[str, float]:
         """Accuracy and sizes of ``model`` on this bench (see `core.metrics` for names and units)."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from core.complaints import show
-from core.config import image_readers
+from core.config import READ_BY, image_readers
 from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError, nearest, shortened
 from search_spaces.axis import Axis, Choices, Value
@@ -27,9 +27,12 @@ Takes = Callable[[str, Value], bool]
 
 
 def implied(name: str) -> Condition:
-    """What goes without saying: an option needs a decomposition that has it, and ``ratios.PATTERN`` per-site."""
+    """What goes without saying: an option needs a decomposition that has it, and some fields a part that reads them."""
     if is_option(name):
         return {"decomposition": tuple(knowers(name))}
+    if name in READ_BY:
+        owner, readers = READ_BY[name]
+        return {owner: tuple(readers())}
     return {"allocation": (PER_SITE_ALLOCATION,)} if name.startswith(PER_SITE) else {}
 
 
@@ -116,6 +119,9 @@ def require_effect(names: Sequence[str], fixed: Mapping[str, Value], axes: Mappi
         where = f"{source}: {'axes' if name in axes else 'fixed'}.{name}: "
         if name.startswith(PER_SITE) and not takes("allocation", PER_SITE_ALLOCATION):
             raise UsageError(f"{where}only allocation = {PER_SITE_ALLOCATION!r} reads ratios; set it or remove them")
+        if name in READ_BY and not any(takes(READ_BY[name][0], value) for value in READ_BY[name][1]()):
+            owner, readers = READ_BY[name][0], " or ".join(map(repr, READ_BY[name][1]()))
+            raise UsageError(f"{where}only {owner} = {readers} reads {name}; set it or remove this")
         if name in IMAGE_FIELDS and not may_read_images(takes):
             hint = f"{' and '.join(map(str, image_readers()['decomposition']))} would, or bn_recalibrate = true"
             raise UsageError(f"{where}no configuration of this space reads calibration images; {hint}")

@@ -20,6 +20,7 @@ from core.config import TrialConfig
 from core.criteria import CRITERIA
 from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError, nearest, shortened
+from core.recovery import RECOVERIES
 from core.registry import Registry
 from search_spaces.axis import Value
 
@@ -28,6 +29,7 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "decomposition": DECOMPOSITIONS,
     "allocation": ALLOCATIONS,
     "calibration": CALIBRATIONS,
+    "recovery": RECOVERIES,
 }
 """The fields whose values are names of registered parts."""
 

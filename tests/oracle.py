@@ -179,3 +179,36 @@ def folded(rows: np.ndarray, kept: list[int], scales: bool, repair: bool, pinned
                 factor = length[i] / wanted if repair else max(0.0, float(rows[i] @ centre) / float(centre @ centre))
             made[i] = rows[i] if pinned and i == j else factor * centre
     return labels, made
+
+
+def lost(x: np.ndarray, w: np.ndarray, gone: list[int], taps: int, damping: float, *, centred: bool) -> float:
+    """Share of E‖Wx‖² that is lost without some channels, with the weights of the others refitted from scratch."""
+    x = x - x.mean(0) if centred else x
+    h = x.T @ x / len(x)
+    damped = h + damping * np.diag(h).mean() * np.eye(len(h))
+    columns = [channel * taps + tap for channel in gone for tap in range(taps)]
+    rest = [column for column in range(w.shape[1]) if column not in columns]
+    left = damped[np.ix_(columns, columns)]
+    if rest:
+        left = left - damped[np.ix_(columns, rest)] @ np.linalg.solve(
+            damped[np.ix_(rest, rest)], damped[np.ix_(rest, columns)]
+        )
+    return float(np.trace(w[:, columns] @ left @ w[:, columns].T) / np.trace(w @ h @ w.T))
+
+
+def elimination(
+    readers: list[tuple[np.ndarray, np.ndarray, bool]], size: int, taps: int, damping: float
+) -> tuple[list[int], np.ndarray]:
+    """Backward elimination by trying every channel at every step: the order, and what is lost after each removal."""
+    order: list[int] = []
+    costs = []
+    while len(order) < size:
+        tried = {
+            channel: sum(lost(x, w, [*order, channel], taps, damping, centred=centred) for x, w, centred in readers)
+            for channel in range(size)
+            if channel not in order
+        }
+        best = min(tried, key=lambda channel: tried[channel])
+        order.append(best)
+        costs.append(tried[best])
+    return order, np.array(costs)

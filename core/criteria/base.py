@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Sensitivity:
+    """How the loss on labelled images depends on a layer's rows.
+
+    Attributes:
+        products: (batches, m), per batch of images gradient · weight, summed over a row (and its bias).
+        magnitude: (m,), |mean gradient · weight|, summed over a row.
+    """
+
+    products: Tensor
+    magnitude: Tensor
+
+
+@dataclass(frozen=True)
 class Producer:
     """A layer that writes channels of a set.
 
@@ -36,11 +49,13 @@ class Producer:
         name: of the layer.
         rows: W (m, fan_in); for a linear layer without batch norm the bias is the last column (methods.md, Notation).
         channel: (m,) the set's channel that each row writes, or -1 for one of another set.
+        differentiate: gives the sensitivity of the loss to the rows; shared, computed when first asked.
     """
 
     name: str
     rows: Tensor
     channel: Tensor
+    differentiate: Callable[[], Sensitivity]
 
 
 @dataclass(frozen=True)
@@ -149,6 +164,18 @@ class ScoredSet:
         """The layers that read the channels."""
         return self.find_consumers()
 
+    def over_producers(self, value: Callable[[Sensitivity], Tensor]) -> Tensor:
+        """What the producers' rows are worth, (n,), from how the loss depends on them.
+
+        Raises:
+            UsageError: there are no calibration images with labels.
+        """
+        total = torch.zeros(self.size, dtype=torch.float64)
+        for producer in self.producers:
+            own, inside = value(producer.differentiate()).double().cpu(), producer.channel >= 0
+            total.index_add_(0, producer.channel[inside], own[inside])
+        return total
+
     def seen(self) -> list[Consumer]:
         """The consumers whose input can be looked at; of the others a note says why not.
 
@@ -178,12 +205,14 @@ class Criterion:
     Attributes:
         score: scores (n,) of a set, higher = kept.
         needs_calibration: whether it asks consumers for their moments, so that images are required.
+        needs_labels: whether it asks producers for the loss's gradients, so that labels are required too.
         random: whether it draws at random, so that the seed counts.
         rows: where it scores each row by itself: scores (m,) of rows (m, fan_in).
     """
 
     score: Callable[[ScoredSet], Tensor]
     needs_calibration: bool = False
+    needs_labels: bool = False
     random: bool = False
     rows: Callable[[Tensor], Tensor] | None = None
 
@@ -193,11 +222,13 @@ SetScore = Callable[[ScoredSet], "Tensor"]
 RowScore = Callable[["Tensor"], "Tensor"]
 
 
-def register(name: str, *, needs_calibration: bool = False, random: bool = False) -> Callable[[SetScore], SetScore]:
+def register(
+    name: str, *, needs_calibration: bool = False, needs_labels: bool = False, random: bool = False
+) -> Callable[[SetScore], SetScore]:
     """File a function of a `ScoredSet` as the criterion ``name``."""
 
     def file(score: SetScore) -> SetScore:
-        CRITERIA.register(name)(Criterion(score, needs_calibration, random))
+        CRITERIA.register(name)(Criterion(score, needs_calibration, needs_labels, random))
         return score
 
     return file

@@ -39,6 +39,8 @@ class SharedBench:
         test: images and labels of the test split, where ``images`` are another one.
         scale: how images are normalised.
         collected: calibration source -> what it draws from, read where the sweep was started.
+        train_labels: (M,) of the training images, for methods that learn from labels.
+        mirror: whether a mirror image keeps its label.
     """
 
     skeleton: nn.Module
@@ -53,6 +55,8 @@ class SharedBench:
     test: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
     scale: Scale | None = None
     collected: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    train_labels: np.ndarray[Any, Any] | None = None
+    mirror: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -81,6 +85,8 @@ class SharedBench:
             test=None if self.test is None else Labelled(*map(as_tensor, self.test)),
             scale=self.scale,
             collected={source: as_tensor(array) for source, array in self.collected.items()},
+            train_labels=None if self.train_labels is None else as_tensor(self.train_labels),
+            mirror=self.mirror,
         )
 
 
@@ -100,6 +106,8 @@ def share(bench: Workbench) -> SharedBench:
         test=None if bench.test is None else (bench.test.images.numpy(), bench.test.labels.numpy()),
         scale=bench.scale,
         collected={source: images.numpy() for source, images in bench.collected.items()},
+        train_labels=None if bench.train_labels is None else bench.train_labels.numpy(),
+        mirror=bench.mirror,
     )
 
 

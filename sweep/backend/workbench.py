@@ -81,6 +81,8 @@ def make_bench(
         test=Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None,
         scale=Scale(dataset.mean, dataset.std),
         collected={name: found for name in sources if (found := collect(name, dataset.shape)) is not None},
+        train_labels=dataset.train.labels[pool],
+        mirror=dataset.mirror,
     )
     return hardest_first(bench) if hardest else bench
 

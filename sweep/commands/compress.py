@@ -29,7 +29,16 @@ def add_arguments(parser: Parser) -> None:
     add("--criterion", default="l1", metavar="C", help="which channels stay (l1)")
     add("--decomposition", default="most-similar", metavar="X", help="what makes up for the others (most-similar)")
     add("--option", action="append", default=[], metavar="K=V", help="of the decomposition, e.g. threshold=0.45")
+    add("--allocation", default="uniform", metavar="A", help="how the ratio is spread over the sets (uniform)")
+    add("--of", metavar="SIZE", help="what a budget is of: params, macs or bytes (params)")
+    add("--sharpness", metavar="S", help="of a budget: 0, all sets alike, to 1, as their errors say (auto)")
+    add("--min-channels", type=int, metavar="N", help="so many stay in every set (1)")
+    add("--multiple", type=int, metavar="N", help="widths are multiples of it, e.g. 8 (1)")
     add("--calibration", metavar="SRC", help="source of unlabelled images, for the methods that need some")
+    add("--calibration-images", type=int, metavar="N", help="how many of them (256)")
+    add("--recovery", metavar="X", help="train afterwards: distill (no labels) or fine-tune (none)")
+    add("--recovery-steps", type=int, metavar="N", help="steps of it (400)")
+    add("--seed", type=int, metavar="S", help="of every random draw (0)")
     add("--sites", action="append", metavar="PATTERN", help="only channel sets with such a producer, e.g. 'layer*'")
     add("--split", default="test", metavar="S", help="evaluate on the validation or the test split (test)")
     add("--out", type=Path, metavar="FILE", help="save the compressed network here")
@@ -42,7 +51,7 @@ def run(options: Namespace) -> int:
     config, split = chosen_config(options), chosen_split(options.split)
     from core.config import BaselineConfig
     from core.measure import latency_ms
-    from core.trial import compress_trial, relative, require_finite
+    from core.trial import make_trial, relative, require_finite
     from sweep.backend.workbench import load_baseline, make_bench, one_thread
     from sweep.reporting.progress import make_reporter
 
@@ -53,25 +62,27 @@ def run(options: Namespace) -> int:
         if baseline.dataset.note:
             reporter.line(baseline.dataset.note)
         bench = make_bench(baseline, split)
-    result = compress_trial(config, bench)
-    original, measured = bench.measure(bench.model), bench.measure(result.model)
+    made = make_trial(config, bench)
+    original, measured = bench.measure(bench.model), bench.measure(made.model)
     with one_thread():
         original["latency_ms"] = latency_ms(bench.model, bench.example)
-        measured["latency_ms"] = latency_ms(result.model, bench.example)
+        measured["latency_ms"] = latency_ms(made.model, bench.example)
     metrics = relative(measured, original)
     require_finite(metrics)
     if options.out is not None:
         from core.export import save
 
-        save(result.model, options.out)
+        save(made.model, options.out)
     report = {
         "key": config.key,
         "split": split,
         "config": config.as_json(),
         "metrics": rounded(metrics),
         "original": rounded(original),
-        "sites": [site.as_dict() for site in result.sites],
-        "skipped": result.skipped,
+        "sites": [site.as_dict() for site in made.result.sites],
+        "skipped": made.result.skipped,
+        "notes": made.notes,
+        "recovery": made.recovery,
         "out": None if options.out is None else str(options.out),
     }
     print(
@@ -104,8 +115,12 @@ def chosen_config(options: Namespace) -> Any:
         "options": {k: parse_value(v, f"--option {k}: ") for k, v in pairs(options.option, "--option").items()},
         "calibration": options.calibration,
         "sites": options.sites,
+        "allocation": options.allocation,
+        "sharpness": None if options.sharpness is None else parse_value(options.sharpness, "--sharpness: "),
     }
-    return TrialConfig.parse(values)
+    same = ("of", "min_channels", "multiple", "calibration_images", "recovery", "recovery_steps", "seed")
+    values |= {name: getattr(options, name) for name in same}
+    return TrialConfig.parse({name: value for name, value in values.items() if value is not None})
 
 
 def rounded(metrics: dict[str, float]) -> dict[str, float]:
@@ -124,6 +139,10 @@ def table(report: dict[str, Any]) -> str:
     out.append("")
     out += [f"{site['name']}: {len(site['kept'])} of {site['size']} channels kept" for site in report["sites"]]
     out += [f"{name}: left alone, {reason}" for name, reason in report["skipped"].items()]
+    out += report["notes"]
+    if report["recovery"]:
+        how = report["recovery"]
+        out.append(f"trained by {how['method']} for {how['curve'][-1][0]} steps in {how['seconds']:.1f} s")
     if report["out"]:
         out.append(f"saved  {report['out']}")
     return "\n".join(out)

@@ -1,0 +1,18 @@
+"""``distill``: match the original's outputs on unlabelled images (Ba & Caruana 2014; Hinton et al. 2015)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.recovery.base import register
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register("distill")
+def distill(outputs: Tensor, wanted: Tensor) -> Tensor:
+    """Return the mean squared difference of the outputs; of logits (n, classes), each less its mean."""
+    if outputs.dim() == 2:
+        outputs, wanted = outputs - outputs.mean(1, keepdim=True), wanted - wanted.mean(1, keepdim=True)
+    return (outputs - wanted).square().mean()
