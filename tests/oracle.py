@@ -146,7 +146,8 @@ def folded(rows: np.ndarray, kept: list[int], scales: bool, repair: bool, pinned
     n, length = len(rows), [math.sqrt(float(r @ r)) for r in rows]
     points = [rows[i] / length[i] if scales else rows[i] for i in range(n)]
     weights = [length[i] ** 2 if scales else 1.0 for i in range(n)]
-    centres, labels = [points[j] for j in kept], []
+    centres = [points[j] for j in kept]
+    labels: list[int] = []
     for _ in range(31):
         new = [int(np.argmin([float((points[i] - c) @ (points[i] - c)) for c in centres])) for i in range(n)]
         if pinned:
