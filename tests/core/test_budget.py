@@ -26,7 +26,7 @@ def left(result: Result, net: torch.nn.Module, x: torch.Tensor, of: str = "param
 
 @pytest.fixture
 def x() -> torch.Tensor:
-    return torch.randn(24, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+    return torch.randn(8, 1, 12, 12, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("of", ["params", "macs", "bytes"])

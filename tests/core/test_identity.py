@@ -65,11 +65,11 @@ def test_an_option_that_is_added_or_taken_away_changes_no_key(
 
 def test_a_field_that_is_added_changes_no_key(monkeypatch: pytest.MonkeyPatch, forget_defaults: None) -> None:
     class Wider(TrialConfig):
-        sharpness: float = 0.0
+        brightness: float = 0.0
 
     monkeypatch.setattr(config_module, "TrialConfig", Wider)
     assert Wider(ratio=0.3).key == TrialConfig(ratio=0.3).key
-    assert Wider(ratio=0.3, sharpness=1.0).key != TrialConfig(ratio=0.3).key
+    assert Wider(ratio=0.3, brightness=1.0).key != TrialConfig(ratio=0.3).key
 
 
 def test_a_new_key_version_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:

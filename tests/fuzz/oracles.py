@@ -205,7 +205,10 @@ def ratio_zero(trial: Trial, report: Report) -> Iterator[str]:
 
 def cut_network(trial: Trial, report: Report) -> Iterator[str]:
     """A cut network is the original without the channels; its layout is the same, and every layer is accounted for."""
-    options = {"ratio": trial.rng.uniform(0.2, 0.8), "criterion": trial.rng.choice(sorted(CRITERIA.names()))}
+    chosen = trial.rng.choice([name for name, part in CRITERIA.items() if not part.needs_labels])
+    options = {"ratio": trial.rng.uniform(0.2, 0.8), "criterion": chosen}
+    if CRITERIA.get(chosen).needs_calibration:
+        options["calibration"] = trial.case.more
     result = trial.compress(decomposition="none", **options)
     account(trial.case, result, report)
     judge_cut(trial.case, result, report)
