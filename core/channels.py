@@ -75,7 +75,7 @@ class Channels:
 
     @cached_property
     def _depthwise(self) -> frozenset[Layer]:
-        return frozenset(layer for layer in self.graph.layers if _depthwise(self.graph, layer))
+        return _depthwise(self.graph)
 
     def is_depthwise(self, layer: Layer) -> bool:
         """Whether a layer carries channels through one by one instead of reading them."""
@@ -174,22 +174,22 @@ def find_channels(model: nn.Module, example_inputs: Any) -> Channels:
         ModelError: see `core.graph.build_graph`.
     """
     graph = build_graph(model, example_inputs)
-    unit_of = torch.from_numpy(graph.atoms.units()).long()
+    numbers = graph.atoms.units()
+    unit_of = torch.from_numpy(numbers).long()
     reasons: dict[int, str] = {}
     for atom, reason in graph.atoms.frozen.items():
-        reasons.setdefault(int(unit_of[atom]), reason)
+        reasons.setdefault(int(numbers[atom]), reason)
     sets, skipped = [], {}
-    for layers in _tied_layers(graph, unit_of):
-        units = torch.cat([_units(graph, unit_of, layer.weight, layer.write_axis) for layer in layers])
-        units = torch.from_numpy(_in_order(units.numpy()))
+    tied = _tied_layers(graph, unit_of)
+    for layers, (units, readers, carriers) in zip(tied, _around(graph, unit_of, tied), strict=True):
         names = tuple(layer.name for layer in layers)
         blocks, clash = _blocks(graph, unit_of, units)
         unused = "only training uses it" if graph.training_only.issuperset(names) else ""
-        reason = unused or _why_not(graph, unit_of, units, reasons) or clash or _uneven(graph, unit_of, units)
+        reason = unused or _why_not(units, readers, reasons) or clash or _uneven(graph, unit_of, units)
         if reason:
             skipped.update(dict.fromkeys(names, reason))
         else:
-            sets.append(_make_set(graph, unit_of, units, names, blocks))
+            sets.append(ChannelSet(names[0], names, readers, carriers, len(units), units, blocks))
     skipped.update(_untouched(graph, sets, skipped))
     return Channels(graph, tuple(sets), skipped, unit_of)
 
@@ -201,14 +201,13 @@ def _units(graph: ChannelGraph, unit_of: Tensor, parameter: str, axis: int) -> T
 
 def _tied_layers(graph: ChannelGraph, unit_of: Tensor) -> list[list[Layer]]:
     """Layers grouped by the channels they write in common, in the order of the graph."""
-    layers = [la for la in graph.layers if (la.weight, la.write_axis) in graph.atoms.axes and not _depthwise(graph, la)]
+    depthwise = _depthwise(graph)
+    layers = [la for la in graph.layers if (la.weight, la.write_axis) in graph.atoms.axes and la not in depthwise]
     if not layers:
         return []
-    rows, columns = [], []
-    for number, layer in enumerate(layers):
-        units = _units(graph, unit_of, layer.weight, layer.write_axis)
-        rows += [number] * len(units)
-        columns += (units + len(layers)).tolist()
+    written = [_units(graph, unit_of, layer.weight, layer.write_axis).unique() for layer in layers]
+    rows = np.repeat(np.arange(len(layers)), [len(units) for units in written])
+    columns = torch.cat(written).numpy() + len(layers)
     size = len(layers) + int(unit_of.max()) + 1
     ties = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(size, size))
     component = connected_components(ties, directed=False)[1][: len(layers)]
@@ -218,9 +217,30 @@ def _tied_layers(graph: ChannelGraph, unit_of: Tensor) -> list[list[Layer]]:
     return list(tied.values())
 
 
-def _depthwise(graph: ChannelGraph, layer: Layer) -> bool:
+def _depthwise(graph: ChannelGraph) -> frozenset[Layer]:
+    """The layers that carry channels through one by one."""
     steps = (*graph.steps.values(), *graph.training_steps.values())
-    return any(step.kind == "depthwise" and step.layer == layer for step in steps)
+    return frozenset(step.layer for step in steps if step.kind == "depthwise" and step.layer is not None)
+
+
+def _around(
+    graph: ChannelGraph, unit_of: Tensor, tied: list[list[Layer]]
+) -> list[tuple[Tensor, tuple[str, ...], tuple[str, ...]]]:
+    """Per group of layers that write in common: their channels, who reads these and who carries them channel-wise."""
+    owner = torch.full((int(unit_of.max()) + 1,), -1)  # no channel has two: who writes one in common is tied
+    written = []
+    for number, layers in enumerate(tied):
+        units = torch.cat([_units(graph, unit_of, layer.weight, layer.write_axis) for layer in layers])
+        written.append(torch.from_numpy(_in_order(units.numpy())))
+        owner[written[-1]] = number
+    readers, carriers = ([list[str]() for _ in tied] for _ in range(2))
+    depthwise = _depthwise(graph)
+    for layer in graph.layers:
+        axis, found = (0, carriers) if layer in depthwise else (layer.read_axis, readers)
+        for number in owner[_units(graph, unit_of, layer.weight, axis)].unique().tolist():
+            if number >= 0:
+                found[number].append(layer.name)
+    return [(u, tuple(r), tuple(c)) for u, r, c in zip(written, readers, carriers, strict=True)]
 
 
 def _in_order(units: np.ndarray) -> np.ndarray:
@@ -229,13 +249,13 @@ def _in_order(units: np.ndarray) -> np.ndarray:
     return units[np.sort(first)]
 
 
-def _why_not(graph: ChannelGraph, unit_of: Tensor, units: Tensor, reasons: dict[int, str]) -> str:
+def _why_not(units: Tensor, readers: tuple[str, ...], reasons: dict[int, str]) -> str:
     frozen = [reasons[u] for u in units.tolist() if u in reasons]
     if frozen:
         return next((r for r in frozen if r == OUTPUT), frozen[0])
     if len(units) < 2:
         return "it has a single channel"
-    if not _touching(graph, unit_of, units, read=True):
+    if not readers:
         return "no layer reads it"
     return ""
 
@@ -244,22 +264,11 @@ def _uneven(graph: ChannelGraph, unit_of: Tensor, units: Tensor) -> str:
     """Why a layer's columns cannot be sorted by channel: it reads some of them more often than others."""
     for layer in graph.layers:
         read = _units(graph, unit_of, layer.weight, layer.read_axis)
-        counts = torch.unique(read[torch.isin(read, units)], return_counts=True)[1]
+        counts = torch.bincount(read, minlength=len(unit_of))[units]
+        counts = counts[counts > 0]
         if len(counts) and int(counts.min()) != int(counts.max()):
             return f"{layer.name} reads some of these channels more often than others"
     return ""
-
-
-def _touching(graph: ChannelGraph, unit_of: Tensor, units: Tensor, *, read: bool) -> list[str]:
-    """Names of the layers that read the channels (or carry them channel-wise, for ``read`` False)."""
-    found = []
-    for layer in graph.layers:
-        if _depthwise(graph, layer) == read:
-            continue
-        axis = layer.read_axis if read else 0
-        if bool(torch.isin(_units(graph, unit_of, layer.weight, axis), units).any()):
-            found.append(layer.name)
-    return found
 
 
 def _blocks(graph: ChannelGraph, unit_of: Tensor, units: Tensor) -> tuple[Tensor | None, str]:
@@ -283,20 +292,6 @@ def _blocks(graph: ChannelGraph, unit_of: Tensor, units: Tensor) -> tuple[Tensor
     if found is not None and int(torch.bincount(found).min()) < 2:
         return None, "its groups have a single channel each"
     return found, ""
-
-
-def _make_set(
-    graph: ChannelGraph, unit_of: Tensor, units: Tensor, producers: tuple[str, ...], blocks: Tensor | None
-) -> ChannelSet:
-    return ChannelSet(
-        name=producers[0],
-        producers=producers,
-        consumers=tuple(_touching(graph, unit_of, units, read=True)),
-        channel_wise=tuple(_touching(graph, unit_of, units, read=False)),
-        size=len(units),
-        units=units,
-        blocks=blocks,
-    )
 
 
 def _untouched(graph: ChannelGraph, sets: list[ChannelSet], skipped: dict[str, str]) -> dict[str, str]:

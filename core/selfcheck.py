@@ -23,7 +23,7 @@ from core.channels import Channels, ChannelSet
 from core.errors import first_line
 from core.graph import Step
 from core.graph.trace import GraphRunner, duplicate, twice, twin
-from core.surgery import assign, by_reader, by_weight, kept_positions, parameter
+from core.surgery import assign, by_reader, by_weight, kept_positions, parameter, parameters_of
 
 SMALL = 20_000_000
 """Networks with at most so many parameters are compared in float64 on the CPU, where rounding leaves a doubt."""
@@ -44,19 +44,23 @@ class SelfCheck:
     @cached_property
     def inputs(self) -> tuple[Any, ...]:
         """Random inputs that look like the example inputs; these themselves where the network rejects others."""
-        given = self.channels.graph.inputs
-        generator = torch.Generator().manual_seed(0)
-        drawn = pytree.tree_map(lambda x: _noise_like(x, generator), given)
-        try:
-            outputs = _tensors(twin(self.channels.graph.model)(*drawn))
-        except Exception:
-            return given
-        return drawn if all(bool(torch.isfinite(y).all()) for y in outputs if y.is_floating_point()) else given
+        return self._first_run[0]
 
     @cached_property
     def layout(self) -> tuple[Any, list[Any]]:
         """Structure of the original's outputs, and the shape of each tensor in it."""
-        return _layout(twin(self.channels.graph.model)(*self.inputs))
+        return self._first_run[1]
+
+    @cached_property
+    def _first_run(self) -> tuple[tuple[Any, ...], tuple[Any, list[Any]]]:
+        given = self.channels.graph.inputs
+        generator = torch.Generator().manual_seed(0)
+        drawn = pytree.tree_map(lambda x: _noise_like(x, generator), given)
+        with contextlib.suppress(Exception):
+            outputs = twin(self.channels.graph.model)(*drawn)
+            if all(bool(torch.isfinite(y).all()) for y in _tensors(outputs) if y.is_floating_point()):
+                return drawn, _layout(outputs)
+        return given, _layout(twin(self.channels.graph.model)(*given))
 
     @cached_property
     def trains(self) -> bool:
@@ -73,8 +77,8 @@ class SelfCheck:
             training: also see whether ``cut`` runs in training mode, if the original does.
         """
         wrong = self._difference(full, cut, gone)
-        if not wrong and training and self.trains:
-            wrong = self._training_problem(cut)
+        if not wrong and training and (problem := self._training_problem(cut)) and self.trains:
+            wrong = problem
         return wrong
 
     def _difference(self, full: nn.Module, cut: nn.Module, gone: Tensor) -> str:
@@ -196,16 +200,19 @@ class Masked(GraphRunner):
 
 def silence(model: nn.Module, channels: Channels, gone: Tensor) -> None:
     """Set the columns of the channels ``gone`` to zero in every layer that reads them, in place."""
+    out = torch.zeros(len(channels.unit_of), dtype=torch.bool)
+    out[gone] = True
+    held = parameters_of(model)
     for layer in channels.graph.layers:
         atoms = channels.graph.atoms.axes.get((layer.weight, layer.read_axis))
         if atoms is None or channels.is_depthwise(layer):
             continue
-        columns = torch.isin(channels.unit_of[atoms.long()], gone)
+        columns = out[channels.unit_of[atoms.long()]]
         weight = parameter(model, layer.weight)
         if weight is not None and bool(columns.any()):
             read = by_reader(weight.detach(), layer).clone()
             read[columns.to(read.device)] = 0
-            assign(model, layer.weight, by_weight(read, layer))
+            assign(model, layer.weight, by_weight(read, layer), held)
 
 
 def distance(a: Tensor, b: Tensor) -> float:

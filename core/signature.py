@@ -20,7 +20,9 @@ convolution with batch norm this is the ``exact`` scale of docs/methods: rows γ
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, fx
@@ -28,6 +30,8 @@ from torch import Tensor, fx
 from core.gaussian import covariance_of
 from core.graph.nodes import Operation, Step
 from core.graph.rules import APPROXIMATE, GATES
+
+REMEMBERED = 8
 
 DIVISIONS = {"div", "div_", "truediv", "itruediv"}
 
@@ -80,10 +84,21 @@ class Signature:
     covariance: Tensor | None = None
     approximate: tuple[str, ...] = ()
     published: PublishedTerms | None = None
+    _memory: OrderedDict[Hashable, Tensor] = field(default_factory=OrderedDict, init=False, repr=False, compare=False)
+
+    def remember(self, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """What a method has computed from this signature under ``key``; the `REMEMBERED` last ones are kept."""
+        if key in self._memory:
+            self._memory.move_to_end(key)
+        else:
+            self._memory[key] = compute()
+            if len(self._memory) > REMEMBERED:
+                self._memory.popitem(last=False)
+        return self._memory[key]
 
     def folded(self) -> Signature:
         """The constants taken into the inner products, as one more coordinate of each row."""
-        gram = self.gram + torch.outer(self.bias, self.bias)
+        gram = torch.outer(self.bias, self.bias).add_(self.gram) if bool(self.bias.any()) else self.gram
         return replace(self, gram=gram, bias=torch.zeros_like(self.bias), normed=False, inside=False, published=None)
 
     def take(self, index: Tensor) -> Signature:
@@ -120,7 +135,7 @@ class Signature:
         mean = None if self.mean is None else self.mean * a
         std, both = None if self.std is None else self.std * a.abs(), torch.outer(a, a)
         cov = None if self.covariance is None else self.covariance * both
-        return replace(self, gram=self.gram * both, bias=self.bias * a, mean=mean, std=std, covariance=cov)
+        return replace(self, gram=both.mul_(self.gram), bias=self.bias * a, mean=mean, std=std, covariance=cov)
 
 
 SUBTRACTIONS = ("sub", "sub_", "isub")
@@ -150,7 +165,7 @@ def beside(given: list[Signature], *, mean: bool = True) -> Signature:
     known = mean and first is not None and all(s.mean is not None and torch.equal(s.mean, first) for s in given)
     cov = _add([s.covariance for s in given]) if known else None
     return Signature(
-        gram=torch.stack([s.gram for s in folded]).sum(0),
+        gram=_sum([s.gram for s in folded]),
         bias=torch.zeros_like(given[0].bias),
         mean=first if known else None,
         covariance=None if cov is None else cov / len(given),
@@ -166,7 +181,7 @@ def added(given: list[Signature]) -> Signature:
     mean = _add([s.mean for s in given])
     std = _add([None if s.std is None else s.std**2 for s in given])
     return Signature(
-        gram=torch.stack([s.gram for s in given]).sum(0),
+        gram=_sum([s.gram for s in given]),
         bias=torch.stack([s.bias for s in given]).sum(0),
         normed=any(s.normed for s in given),
         mean=mean,
@@ -178,7 +193,14 @@ def added(given: list[Signature]) -> Signature:
 
 def _add(values: list[Tensor | None]) -> Tensor | None:
     known = [v for v in values if v is not None]
-    return torch.stack(known).sum(0) if len(known) == len(values) else None
+    return _sum(known) if len(known) == len(values) else None
+
+
+def _sum(values: list[Tensor]) -> Tensor:
+    total = values[0].clone()
+    for value in values[1:]:
+        total += value
+    return total
 
 
 def multiplied(given: list[Signature]) -> Signature:
@@ -193,8 +215,8 @@ def multiplied(given: list[Signature]) -> Signature:
 def likeness(gram: Tensor) -> Tensor:
     """exp(−squared distance / mean squared length): 1 between equal rows, smaller the more they differ."""
     squares = gram.diagonal()
-    distance = (squares[:, None] + squares[None, :] - 2 * gram).clamp_min(0)
-    return torch.exp(-distance / squares.mean().clamp_min(torch.finfo(gram.dtype).tiny))
+    distance = (squares[:, None] + squares[None, :]).sub_(gram, alpha=2).clamp_min_(0)
+    return distance.neg_().div_(squares.mean().clamp_min(torch.finfo(gram.dtype).tiny)).exp_()
 
 
 def activated(s: Signature, step: Step) -> Signature:

@@ -33,6 +33,9 @@ from core.signature import (
 LARGE = 10_000_000
 """Weights with more numbers than this stay in float32, to spare memory."""
 
+STRIP = 256
+"""Inner products are taken for at least so many rows at a time."""
+
 
 def signatures(channels: Channels, channel_set: ChannelSet, *, covariances: bool = False) -> dict[str, Signature]:
     """Return the signature of the set's channels at the input of each of its consumers, by layer name.
@@ -275,4 +278,10 @@ def inner_products(rows: Tensor) -> Tensor:
     """⟨W_i, W_j⟩ (n, n) of rows (n, fan_in), as float64; large layers are multiplied in float32, which is enough."""
     if len(rows) * rows.numel() > 1e9:
         rows = rows.float()
-    return (rows @ rows.T).double()
+    size, step = len(rows), max(STRIP, -(-len(rows) // 8))
+    gram = rows.new_empty(size, size)
+    for start in range(0, size, step):  # half of it is the other half
+        strip = torch.mm(rows[start : start + step], rows[start:].T)
+        gram[start : start + step, start:] = strip
+        gram[start + step :, start : start + step] = strip[:, step:].T
+    return gram.double()

@@ -22,8 +22,28 @@ def parameter(model: nn.Module, name: str) -> Tensor | None:
     return value
 
 
-def assign(model: nn.Module, name: str, value: Tensor) -> None:
-    """Replace the parameter or buffer ``name`` everywhere it is used, or create it as a parameter; "" is nowhere."""
+def parameters_of(model: nn.Module) -> list[dict[str, nn.Parameter | None]]:
+    """The own parameters of every module that has any, for `assign`."""
+    found, waiting = [], [model]
+    while waiting:
+        module = waiting.pop()
+        if module._parameters:
+            found.append(module._parameters)
+        waiting += [child for child in module._modules.values() if child is not None]
+    return found
+
+
+def assign(
+    model: nn.Module, name: str, value: Tensor, held: Sequence[dict[str, nn.Parameter | None]] | None = None
+) -> None:
+    """Replace the parameter or buffer ``name`` everywhere it is used, or create it as a parameter; "" is nowhere.
+
+    Args:
+        model: the network, changed in place.
+        name: as in its state dict.
+        value: the new one.
+        held: `parameters_of` the network, where many are replaced.
+    """
     if not name:
         return
     owner_name, _, leaf = name.rpartition(".")
@@ -34,10 +54,10 @@ def assign(model: nn.Module, name: str, value: Tensor) -> None:
         owner._non_persistent_buffers_set.discard(leaf)  # the network's code would make it anew, in full width
         return
     new = nn.Parameter(value.detach().contiguous(), requires_grad=True if old is None else old.requires_grad)
-    for module in model.modules() if old is not None else ():
-        for key, held in module._parameters.items():
-            if held is old:
-                module._parameters[key] = new
+    for own in (parameters_of(model) if held is None else held) if old is not None else ():
+        for key, one in own.items():
+            if one is old:
+                own[key] = new
     owner._parameters[leaf] = new
 
 
@@ -57,14 +77,23 @@ def fold(model: nn.Module, channels: Channels, chosen: ChannelSet, layer: Layer,
     mine = covered[kept]
     z, offset = merge.z[covered][:, mine], merge.offset[covered]
     kept = torch.searchsorted(covered.nonzero().flatten(), kept[mine])
-    v = by_reader(weight.detach(), layer).clone()  # (in, out of one group, …)
+    v = by_reader(weight.detach(), layer).clone(memory_format=torch.contiguous_format)  # (in, out of one group, …)
     read = v[positions]  # (n, m, out, …)
     z, offset = z.to(v), offset.to(v)
-    v[positions[kept]] = (z.T @ read.flatten(1)).view(len(kept), *read.shape[1:])
+    v[positions[kept]] = _gathered(z, read.flatten(1)).view(len(kept), *read.shape[1:])
     assign(model, layer.weight, by_weight(v, layer))
     if not bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
         return ""
     return _shift_bias(model, channels, layer, offset, positions, read)
+
+
+def _gathered(z: Tensor, read: Tensor) -> Tensor:
+    """Zᵀ·read, (k, …) of (n, …); where Z has one entry a row at most, as sums of the few rows that there are."""
+    row, column = z.nonzero(as_tuple=True)
+    if len(row) > len(z) or z.is_cuda:
+        return z.T @ read
+    own = z[row, column]
+    return read.new_zeros(z.shape[1], read.shape[1]).index_add_(0, column, read[row] * own[:, None])
 
 
 def _shift_bias(
@@ -180,6 +209,7 @@ def cut(model: nn.Module, channels: Channels, gone: Tensor) -> None:
     keep_unit = torch.ones(int(channels.unit_of.max()) + 1, dtype=torch.bool)
     keep_unit[gone] = False
     grouped = {la.weight: la for la in channels.graph.layers if la.groups > 1}
+    held = parameters_of(model)
     for (name, axis), atoms in channels.graph.atoms.axes.items():
         value = parameter(model, name)
         keep = keep_unit[channels.unit_of[atoms.long()]]
@@ -187,9 +217,9 @@ def cut(model: nn.Module, channels: Channels, gone: Tensor) -> None:
             continue
         index, value = keep.nonzero().flatten().to(value.device), value.detach()
         if name in grouped and axis == grouped[name].read_axis:
-            assign(model, name, by_weight(by_reader(value, grouped[name])[index], grouped[name]))
+            assign(model, name, by_weight(by_reader(value, grouped[name])[index], grouped[name]), held)
         else:
-            assign(model, name, value.index_select(axis, index))
+            assign(model, name, value.index_select(axis, index), held)
     for module in model.modules():
         refresh(module)
 
@@ -220,7 +250,8 @@ def refresh(module: nn.Module) -> None:
 
 def kept_positions(channels: Channels, profile: Tensor, gone: Tensor) -> Tensor:
     """Indices along a value's channel axis (atoms ``profile``) that stay."""
-    stays = ~torch.isin(channels.unit_of[profile.long()], gone)
+    stays = torch.ones(len(channels.unit_of), dtype=torch.bool).index_fill_(0, gone, False)
+    stays = stays[channels.unit_of[profile.long()]]
     return stays.nonzero().flatten()
 
 

@@ -116,10 +116,11 @@ def carried_exactly(signature: Signature, z: Tensor, kept: Tensor) -> Tensor:
     Nothing is left for a bias then, whatever mean a batch norm's statistics (which may be those of another network,
     or none yet) say.
     """
-    gram = signature.folded().gram
-    own, norm = gram.diagonal(), (z @ gram[kept][:, kept] * z).sum(1)
-    lost = own - 2 * (z * gram[:, kept]).sum(1) + norm
     single = (z != 0).sum(1) <= 1
+    rows, column = torch.arange(len(z)), z.abs().argmax(1)  # of those that several carry, nothing more is asked
+    c, carrier, b = z[rows, column], kept[column], signature.bias
+    own = signature.gram.diagonal() + b * b
+    lost = own - 2 * c * (signature.gram[rows, carrier] + b * b[carrier]) + c * c * own[carrier]
     level = torch.ones(len(z), dtype=torch.bool)
     if signature.approximate:
         level = (z.sum(1) - 1).abs() < 1e-6

@@ -19,6 +19,15 @@ NONE = 0
 """The label of an element that belongs to no channel: network inputs, outputs of opaque operations."""
 
 
+def compact(*labels: Tensor) -> tuple[Tensor, ...]:
+    """Label tensors of one shape without the axes along which all of them are expanded: the same combinations."""
+    if labels[0].numel():
+        for axis, size in enumerate(labels[0].shape):
+            if size > 1 and all(one.stride(axis) == 0 for one in labels):
+                labels = tuple(one.narrow(axis, 0, 1) for one in labels)
+    return labels
+
+
 @dataclass
 class Atoms:
     """Allocates atoms and collects ties and freezes while a graph is walked.
@@ -45,14 +54,15 @@ class Atoms:
 
     def tie(self, left: Tensor, right: Tensor) -> None:
         """Tie two label tensors of one shape element by element; an element tied to NONE is frozen by the caller."""
-        pairs = torch.stack([left.flatten(), right.flatten()])
-        pairs = pairs[:, (pairs[0] != pairs[1]) & (pairs[0] != NONE) & (pairs[1] != NONE)]
-        if pairs.numel():
-            self._ties.append(torch.unique(pairs, dim=1))
+        left, right = (labels.flatten() for labels in compact(left, right))
+        tied = (left != right) & (left != NONE) & (right != NONE)
+        keys = torch.unique((left[tied].long() << 32) | right[tied])  # each pair once, as one number
+        if len(keys):
+            self._ties.append(torch.stack([keys >> 32, keys & 0xFFFFFFFF]).int())
 
     def freeze(self, labels: Tensor, reason: str) -> None:
         """Mark every atom in ``labels`` as not removable; the first reason given stays."""
-        for atom in torch.unique(labels).tolist():
+        for atom in torch.unique(compact(labels)[0]).tolist():
             if atom != NONE:
                 self.frozen.setdefault(atom, reason)
 

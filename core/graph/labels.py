@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from core.graph.atoms import NONE
+from core.graph.atoms import NONE, compact
 
 
 def tensors_in(labels: Any) -> Iterator[Tensor]:
@@ -30,7 +30,7 @@ def tensors_in(labels: Any) -> Iterator[Tensor]:
 
 def carries(labels: Any) -> bool:
     """Whether any element belongs to a channel."""
-    return any(bool((found != NONE).any()) for found in tensors_in(labels))
+    return any(bool((compact(found)[0] != NONE).any()) for found in tensors_in(labels))
 
 
 def unlabelled(value: Any) -> Any:
@@ -53,7 +53,7 @@ def spread(labels: Tensor, axis: int, shape: torch.Size | tuple[int, ...]) -> Te
 
 def varying_axes(labels: Tensor) -> list[int]:
     """The axes along which labels change: none for no or one channel, one for an ordinary activation."""
-    found = []
+    found, (labels,) = [], compact(labels)
     for axis in range(labels.dim()):
         if labels.stride(axis) == 0 or labels.size(axis) <= 1:
             continue
@@ -67,7 +67,7 @@ def profile(labels: Tensor) -> tuple[int, Tensor]:
     """Return (channel axis, labels along it); where labels vary along several axes, (-1, all of them)."""
     axes = varying_axes(labels)
     if len(axes) > 1:
-        return -1, torch.unique(labels)
+        return -1, torch.unique(compact(labels)[0])
     axis = axes[0] if axes else min(1, labels.dim() - 1)
     if labels.dim() == 0:
         return -1, labels.reshape(1)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from core.graph.atoms import NONE
+from core.graph.atoms import NONE, compact
 from core.graph.labels import spread, unlabelled, varying_axes
 from core.graph.rules.call import Call, opaque
 from core.graph.walk import Walk
@@ -192,9 +192,10 @@ def _run_on(walk: Walk, call: Call, labels: Tensor) -> Any:
 
 def _not_whole(call: Call, before: Tensor, after: Any) -> str:
     """Why a move cannot be followed: it takes the channels apart, or writes their number down."""
-    if not bool((before != NONE).any()):
+    there = torch.unique(compact(before)[0])
+    if not bool((there != NONE).any()):
         return ""
-    if not isinstance(after, Tensor) or not torch.equal(torch.unique(before), torch.unique(after)):
+    if not isinstance(after, Tensor) or not torch.equal(there, torch.unique(compact(after)[0])):
         return f"{call.op!r} takes these channels apart"
     if call.op == "getitem" and _picks(call.args[1]):
         return "they are picked by numbers written into the code"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx
 
-from core.graph.atoms import NONE
+from core.graph.atoms import NONE, compact
 from core.graph.labels import unlabelled, varying_axes
 from core.graph.nodes import StepKind
 from core.graph.rules.call import Call, Rule, opaque
@@ -95,8 +95,9 @@ def _join(walk: Walk, call: Call, kind: Pairing, a: fx.Node, b: fx.Node) -> Any:
         return unlabelled(call.value) if found is None else found
     walk.atoms.tie(left, right)
     reason = f"it is combined by {call.op!r} with channels that cannot be removed"
-    walk.atoms.freeze(left[right == NONE], reason)
-    walk.atoms.freeze(right[left == NONE], reason)
+    one, other = compact(left, right)
+    walk.atoms.freeze(one[other == NONE], reason)
+    walk.atoms.freeze(other[one == NONE], reason)
     walk.step(call.node, kind, (a, b), call.op, options={"alpha": call.arg(2, "alpha", 1)})
     return left
 
