@@ -33,6 +33,7 @@ class Appraisal:
         curves: per set, what its readers lose once its 0, 1, … n lowest channels are gone, (n + 1,), never falling.
         attempt: (kept channels by set, images to fit on) -> the network that this leaves.
         calibration: inputs (N, …), or a tuple of them.
+        gains: whether layers may get a bias (see `core.footprint.footprint`).
     """
 
     channels: Channels
@@ -41,6 +42,7 @@ class Appraisal:
     curves: Sequence[np.ndarray]
     attempt: Callable[[Mapping[str, Tensor], Any], nn.Module]
     calibration: Any
+    gains: bool = False
     _footprints: dict[Size, Footprint] = field(default_factory=dict)
 
     @property
@@ -52,7 +54,7 @@ class Appraisal:
         """How a size of the network depends on the sets' widths."""
         if of not in self._footprints:
             example = tuple(x[:1] for x in as_inputs(self.calibration))
-            self._footprints[of] = footprint(self.channels, self.sets, example, of)
+            self._footprints[of] = footprint(self.channels, self.sets, example, of, gains=self.gains)
         return self._footprints[of]
 
     @cached_property

@@ -199,7 +199,8 @@ def _appraisal(
         values = [own.values for own in scores]
         curves = [prepared.curve(s, own, calibration) for s, own in zip(sets, values, strict=True)]
         attempt = partial(_attempt, prepared, sets, method)
-        prepared.appraisals[key] = Appraisal(prepared.channels, sets, values, curves, attempt, calibration)
+        gains = method.merges or method.sequential
+        prepared.appraisals[key] = Appraisal(prepared.channels, sets, values, curves, attempt, calibration, gains)
     return prepared.appraisals[key]
 
 

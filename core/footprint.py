@@ -30,13 +30,14 @@ class Footprint:
         widths: (S,) of the original network.
     """
 
-    def __init__(self, terms: Sequence[_Term], constant: float, widths: Sequence[int]) -> None:
+    def __init__(self, terms: Sequence[_Term], constant: float, widths: Sequence[int], gained: int = 0) -> None:
         self.widths = np.array(widths, dtype=np.int64)
         self._constant = constant
         self._factor = np.array([term.factor for term in terms], dtype=np.float64)
         self._fixed = np.array([term.fixed for term in terms], dtype=np.float64).reshape(-1, 2)
         self._slope = np.array([term.slope for term in terms], dtype=np.float64).reshape(-1, 2, len(widths))
-        self.whole = self.at(self.widths)
+        last = sum(term.factor for term in terms[len(terms) - gained :])  # terms that the original does not have
+        self.whole = self.at(self.widths) - last
 
     def at(self, widths: np.ndarray) -> float:
         """The size at some widths (S,)."""
@@ -58,7 +59,9 @@ class _Term:
         self.factor, self.fixed, self.slope = factor, [1.0, 1.0], [[0.0] * sets, [0.0] * sets]
 
 
-def footprint(channels: Channels, sets: Sequence[ChannelSet], example_inputs: Any, of: Size) -> Footprint:
+def footprint(
+    channels: Channels, sets: Sequence[ChannelSet], example_inputs: Any, of: Size, *, gains: bool = False
+) -> Footprint:
     """How ``of`` depends on the widths of ``sets``, for a batch of one.
 
     Args:
@@ -66,6 +69,7 @@ def footprint(channels: Channels, sets: Sequence[ChannelSet], example_inputs: An
         sets: whose widths count, in this order; all others stay.
         example_inputs: what the network runs on, for ``macs``.
         of: which size (see `core.measure.sizes`).
+        gains: whether layers that read the sets get a bias where nothing else can take up a constant.
     """
     model = channels.graph.model
     owner = torch.full((int(channels.unit_of.max()) + 1,), -1, dtype=torch.long)
@@ -81,17 +85,43 @@ def footprint(channels: Channels, sets: Sequence[ChannelSet], example_inputs: An
     for name, value in (*model.named_parameters(), *(model.named_buffers() if of == "bytes" else ())):
         stored.setdefault(id(value), (name, float(value.element_size()) if of == "bytes" else 1.0))
     terms = [_term(channels, owner, widths, name, times) for name, times in stored.values()]
-    return Footprint(terms, 0.0, widths)
+    more = _new_biases(channels, sets, owner, widths, of) if gains else []
+    return Footprint([*terms, *more], 0.0, widths, gained=len(more))
 
 
-def _term(channels: Channels, owner: Tensor, widths: Sequence[int], name: str, times: float) -> _Term:
-    """``times`` the number of entries of a parameter, as a function of the widths."""
+def _new_biases(
+    channels: Channels, sets: Sequence[ChannelSet], owner: Tensor, widths: Sequence[int], of: Size
+) -> list[_Term]:
+    """A term for each bias that a layer may get (see `Channels.constant_of`): as long as its weight has rows."""
+    found = {}
+    for layer in (channels.layers[name] for chosen in sets for name in chosen.consumers):
+        name, sign = channels.constant_of(layer)
+        weight = parameter(channels.graph.model, layer.weight)
+        assert weight is not None
+        if sign > 0 and name and parameter(channels.graph.model, name) is None:
+            rows = weight.shape[layer.write_axis] * (layer.groups if layer.transposed else 1)
+            times = float(weight.element_size()) if of == "bytes" else 1.0
+            found[name] = _term(channels, owner, widths, layer.weight, times, only=layer.write_axis, entries=rows)
+    return list(found.values())
+
+
+def _term(
+    channels: Channels,
+    owner: Tensor,
+    widths: Sequence[int],
+    name: str,
+    times: float,
+    *,
+    only: int | None = None,
+    entries: int | None = None,
+) -> _Term:
+    """``times`` the number of entries of a parameter, as a function of the widths; or along ``only`` one axis."""
     value = parameter(channels.graph.model, name)
     assert value is not None
     canonical = channels.graph.canonical(name)
-    term, place = _Term(times * value.numel(), len(widths)), 0
-    for (other, _), atoms in channels.graph.atoms.axes.items():
-        if other != canonical:
+    term, place = _Term(times * (value.numel() if entries is None else entries), len(widths)), 0
+    for (other, axis), atoms in channels.graph.atoms.axes.items():
+        if other != canonical or only not in (None, axis):
             continue
         found = owner[channels.unit_of[atoms.long()]]
         counts = torch.bincount(found[found >= 0], minlength=len(widths))

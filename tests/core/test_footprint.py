@@ -36,6 +36,19 @@ class Grouped(nn.Module):
         return self.last(x.flatten(2).transpose(1, 2)).mean(1)
 
 
+@pytest.mark.parametrize("of", ["params", "bytes"])
+def test_biases_that_a_refit_adds_are_counted(of: Size) -> None:
+    """Behind the convolutions of a dense network comes no batch norm that could take up a constant."""
+    torch.manual_seed(0)
+    net, x = FAMILIES["dense"]().eval(), torch.randn(8, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    prepared = prepare(net, x[:1])
+    found = footprint(prepared.channels, prepared.channels.sets, x[:1], of, gains=True)
+    assert found.whole == pytest.approx(sizes(net, x[:1])[of])
+    result = compress(prepared, x[:1], ratio=0.5, decomposition="least-squares", calibration=x)
+    widths = np.array([len(site.kept) for site in result.sites])
+    assert found.at(widths) == pytest.approx(sizes(result.model, x[:1])[of])
+
+
 @pytest.mark.parametrize("of", ["params", "macs", "bytes"])
 @pytest.mark.parametrize("name", [*NETS, "grouped"])
 def test_it_is_that_of_the_cut_network(name: str, of: Size) -> None:
