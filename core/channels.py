@@ -7,7 +7,7 @@ Several producers share a set when a residual sum (or a gate) ties them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
@@ -181,15 +181,16 @@ def find_channels(model: nn.Module, example_inputs: Any) -> Channels:
         reasons.setdefault(int(numbers[atom]), reason)
     sets, skipped = [], {}
     tied = _tied_layers(graph, unit_of)
-    for layers, (units, readers, carriers) in zip(tied, _around(graph, unit_of, tied), strict=True):
-        names = tuple(layer.name for layer in layers)
+    for layers, around in zip(tied, _around(graph, unit_of, tied), strict=True):
+        names, units = tuple(layer.name for layer in layers), around.units
         blocks, clash = _blocks(graph, unit_of, units)
         unused = "only training uses it" if graph.training_only.issuperset(names) else ""
-        reason = unused or _why_not(units, readers, reasons) or clash or _uneven(graph, unit_of, units)
+        reason = unused or _why_not(around, reasons) or clash or around.uneven
         if reason:
             skipped.update(dict.fromkeys(names, reason))
         else:
-            sets.append(ChannelSet(names[0], names, readers, carriers, len(units), units, blocks))
+            around_it = tuple(around.readers), tuple(around.carriers)
+            sets.append(ChannelSet(names[0], names, *around_it, len(units), units, blocks))
     skipped.update(_untouched(graph, sets, skipped))
     return Channels(graph, tuple(sets), skipped, unit_of)
 
@@ -205,7 +206,7 @@ def _tied_layers(graph: ChannelGraph, unit_of: Tensor) -> list[list[Layer]]:
     layers = [la for la in graph.layers if (la.weight, la.write_axis) in graph.atoms.axes and la not in depthwise]
     if not layers:
         return []
-    written = [_units(graph, unit_of, layer.weight, layer.write_axis).unique() for layer in layers]
+    written = [torch.unique(_units(graph, unit_of, layer.weight, layer.write_axis)) for layer in layers]
     rows = np.repeat(np.arange(len(layers)), [len(units) for units in written])
     columns = torch.cat(written).numpy() + len(layers)
     size = len(layers) + int(unit_of.max()) + 1
@@ -223,24 +224,42 @@ def _depthwise(graph: ChannelGraph) -> frozenset[Layer]:
     return frozenset(step.layer for step in steps if step.kind == "depthwise" and step.layer is not None)
 
 
-def _around(
-    graph: ChannelGraph, unit_of: Tensor, tied: list[list[Layer]]
-) -> list[tuple[Tensor, tuple[str, ...], tuple[str, ...]]]:
-    """Per group of layers that write in common: their channels, who reads these and who carries them channel-wise."""
+@dataclass
+class _Around:
+    """The channels that some layers write in common, with the layers around them.
+
+    Attributes:
+        units: numbers of the channels.
+        readers: names of the layers that read them.
+        carriers: names of the layers that carry them channel-wise.
+        uneven: why a layer's columns cannot be sorted by channel; "" if all can.
+    """
+
+    units: Tensor
+    readers: list[str] = field(default_factory=list)
+    carriers: list[str] = field(default_factory=list)
+    uneven: str = ""
+
+
+def _around(graph: ChannelGraph, unit_of: Tensor, tied: list[list[Layer]]) -> list[_Around]:
+    """What is around the channels of each group of tied layers."""
     owner = torch.full((int(unit_of.max()) + 1,), -1)  # no channel has two: who writes one in common is tied
-    written = []
+    found, depthwise = [], _depthwise(graph)
     for number, layers in enumerate(tied):
         units = torch.cat([_units(graph, unit_of, layer.weight, layer.write_axis) for layer in layers])
-        written.append(torch.from_numpy(_in_order(units.numpy())))
-        owner[written[-1]] = number
-    readers, carriers = ([list[str]() for _ in tied] for _ in range(2))
-    depthwise = _depthwise(graph)
+        found.append(_Around(torch.from_numpy(_in_order(units.numpy()))))
+        owner[found[-1].units] = number
     for layer in graph.layers:
-        axis, found = (0, carriers) if layer in depthwise else (layer.read_axis, readers)
-        for number in owner[_units(graph, unit_of, layer.weight, axis)].unique().tolist():
+        read, counts = torch.unique(_units(graph, unit_of, layer.weight, layer.read_axis), return_counts=True)
+        touched = _units(graph, unit_of, layer.weight, 0) if layer in depthwise else read
+        for number in torch.unique(owner[touched]).tolist():
             if number >= 0:
-                found[number].append(layer.name)
-    return [(u, tuple(r), tuple(c)) for u, r, c in zip(written, readers, carriers, strict=True)]
+                (found[number].carriers if layer in depthwise else found[number].readers).append(layer.name)
+        for number in torch.unique(owner[read]).tolist():
+            times = counts[owner[read] == number]
+            if number >= 0 and int(times.min()) != int(times.max()) and not found[number].uneven:
+                found[number].uneven = f"{layer.name} reads some of these channels more often than others"
+    return found
 
 
 def _in_order(units: np.ndarray) -> np.ndarray:
@@ -249,25 +268,14 @@ def _in_order(units: np.ndarray) -> np.ndarray:
     return units[np.sort(first)]
 
 
-def _why_not(units: Tensor, readers: tuple[str, ...], reasons: dict[int, str]) -> str:
-    frozen = [reasons[u] for u in units.tolist() if u in reasons]
+def _why_not(around: _Around, reasons: dict[int, str]) -> str:
+    frozen = [reasons[u] for u in around.units.tolist() if u in reasons]
     if frozen:
         return next((r for r in frozen if r == OUTPUT), frozen[0])
-    if len(units) < 2:
+    if len(around.units) < 2:
         return "it has a single channel"
-    if not readers:
+    if not around.readers:
         return "no layer reads it"
-    return ""
-
-
-def _uneven(graph: ChannelGraph, unit_of: Tensor, units: Tensor) -> str:
-    """Why a layer's columns cannot be sorted by channel: it reads some of them more often than others."""
-    for layer in graph.layers:
-        read = _units(graph, unit_of, layer.weight, layer.read_axis)
-        counts = torch.bincount(read, minlength=len(unit_of))[units]
-        counts = counts[counts > 0]
-        if len(counts) and int(counts.min()) != int(counts.max()):
-            return f"{layer.name} reads some of these channels more often than others"
     return ""
 
 

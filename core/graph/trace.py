@@ -7,7 +7,6 @@ on the module itself or on a cut copy of it: nodes name parameters and submodule
 from __future__ import annotations
 
 import contextlib
-import copy
 import inspect
 import io
 import logging
@@ -22,6 +21,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from core.errors import ModelError, first_line
+from core.graph.copies import deep_copy
 
 
 class GraphRunner(fx.Interpreter):
@@ -204,12 +204,12 @@ def _refuse_wrappers(model: nn.Module) -> None:
 def duplicate(model: nn.Module) -> nn.Module:
     """A deep copy; tensors that hooks computed (weight norm, pruning masks) are copied by value."""
     computed = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and v.grad_fn is not None]
-    return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
+    return deep_copy(model, {id(value): value.detach().clone() for value in computed})
 
 
 def twin(model: nn.Module) -> nn.Module:
     """A copy to run: it shares the parameters, and has its own buffers and plain attributes."""
-    return copy.deepcopy(model, {id(p): p for p in model.parameters()})
+    return deep_copy(model, {id(p): p for p in model.parameters()})
 
 
 @contextlib.contextmanager
