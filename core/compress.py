@@ -301,7 +301,7 @@ def _is_single(channels: Channels, chosen: ChannelSet, found: Mapping[str, Signa
     own_bias = layer.bias not in channels.graph.shared
     if len(chosen.producers) > 1 or chosen.channel_wise or chosen.blocks is not None or not (one_row and own_bias):
         return False
-    squares = squared_norms(channels, chosen)
+    squares = next(iter(found.values())).remember("squared norms", lambda: squared_norms(channels, chosen))
     return all(torch.allclose(s.gram.diagonal(), squares, rtol=1e-4, atol=1e-12) for s in found.values())
 
 

@@ -78,32 +78,44 @@ def fold(model: nn.Module, channels: Channels, chosen: ChannelSet, layer: Layer,
     z, offset = merge.z[covered][:, mine], merge.offset[covered]
     kept = torch.searchsorted(covered.nonzero().flatten(), kept[mine])
     v = by_reader(weight.detach(), layer).clone(memory_format=torch.contiguous_format)  # (in, out of one group, …)
-    read = v[positions]  # (n, m, out, …)
-    z, offset = z.to(v), offset.to(v)
-    v[positions[kept]] = _gathered(z, read.flatten(1)).view(len(kept), *read.shape[1:])
+    offset = offset.to(v)
+    rest = ""
+    if bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
+        rest = _shift_bias(model, channels, layer, offset, positions, v)
+    _add_up(v, z, kept, positions)
     assign(model, layer.weight, by_weight(v, layer))
-    if not bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
-        return ""
-    return _shift_bias(model, channels, layer, offset, positions, read)
+    return rest
 
 
-def _gathered(z: Tensor, read: Tensor) -> Tensor:
-    """Zᵀ·read, (k, …) of (n, …); where Z has one entry a row at most, as sums of the few rows that there are."""
+def _add_up(v: Tensor, z: Tensor, kept: Tensor, positions: Tensor) -> None:
+    """Set the kept positions of V (in, out of one group, …) to Zᵀ·V, in place."""
     row, column = z.nonzero(as_tuple=True)
-    if len(row) > len(z) or z.is_cuda:
-        return z.T @ read
-    own = z[row, column]
-    return read.new_zeros(z.shape[1], read.shape[1]).index_add_(0, column, read[row] * own[:, None])
+    if len(row) > len(z) or not torch.equal(z[kept], torch.eye(len(kept), dtype=z.dtype)):
+        read = v[positions]  # (n, m, out, …)
+        v[positions[kept]] = (z.to(v).T @ read.flatten(1)).view(len(kept), *read.shape[1:])
+        return
+    others = torch.ones(len(z), dtype=torch.bool)  # each is added to kept channels, which stay as they are else
+    others[kept] = False
+    row, column = row[others[row]], column[others[row]]
+    wide, factor = v.flatten(1), z[row, column].repeat_interleave(positions.shape[1])
+    added = wide[positions[row].flatten()].mul_(factor.to(v)[:, None])
+    wide.index_add_(0, positions[kept[column]].flatten().to(v.device), added)
 
 
 def _shift_bias(
-    model: nn.Module, channels: Channels, layer: Layer, offset: Tensor, positions: Tensor, read: Tensor
+    model: nn.Module, channels: Channels, layer: Layer, offset: Tensor, positions: Tensor, v: Tensor
 ) -> str:
-    """Add V·offset to the bias of the layer (and of those that share its weight); ``read`` is V by channel."""
-    parts = torch.einsum("n,nmo...->nmo", offset, read)  # (n, m, out of one group)
-    block = positions // (positions.numel() // layer.groups) if layer.groups > 1 else torch.zeros_like(positions)
-    nothing, block = parts.new_zeros(layer.groups, parts.shape[2]), block.flatten().to(parts.device)
-    gain = nothing.index_add_(0, block, parts.flatten(0, 1)).flatten()
+    """Add V·offset to the bias of the layer (and of those that share its weight); V is (in, out of one group, …)."""
+    if layer.groups == 1:
+        weights = v.new_zeros(len(v)).index_add_(
+            0, positions.flatten().to(v.device), offset.repeat_interleave(positions.shape[1])
+        )
+        gain = (weights @ v.flatten(1)).view(v.shape[1], -1).sum(1)
+    else:
+        parts = torch.einsum("n,nmo...->nmo", offset, v[positions])  # (n, m, out of one group)
+        nothing = parts.new_zeros(layer.groups, parts.shape[2])
+        block = (positions // (positions.numel() // layer.groups)).flatten().to(parts.device)
+        gain = nothing.index_add_(0, block, parts.flatten(0, 1)).flatten()
     if layer.transposed:  # each output meets one tap in every stride
         gain = gain / layer.stride
     readers = [other for other in channels.graph.layers if other.weight == layer.weight]

@@ -70,8 +70,10 @@ class MostSimilar(Decomposition):
 def _exact_terms(s: Signature, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Cosine, scale and normalised bias distance, each (n − k, k); candidates that cannot carry are at infinity."""
     length = s.gram.diagonal().clamp_min(0).sqrt()
-    cosine = s.gram[gone][:, kept] / torch.outer(length[gone], length[kept])
+    cosine = s.gram[gone][:, kept].div_(torch.outer(length[gone], length[kept]))
     scale = length[gone, None] / length[kept]
+    if not s.normed:  # the distance counts for nothing
+        return cosine, scale, cosine
     d = (s.bias[gone, None] - scale * s.bias[kept]).abs()
     possible = (length[kept] > 0) & (cosine > 0)
     return cosine, scale, torch.where(possible, min_max(torch.where(possible, d, torch.nan)), torch.inf)
@@ -90,7 +92,8 @@ def _published_terms(p: PublishedTerms, gone: Tensor, kept: Tensor) -> tuple[Ten
 
 def min_max(x: Tensor) -> Tensor:
     """Each row of ``x`` brought to 0 … 1, ignoring NaN; a row whose values are all equal becomes 0."""
-    low = x.nan_to_num(nan=torch.inf).amin(dim=1, keepdim=True)
-    high = x.nan_to_num(nan=-torch.inf).amax(dim=1, keepdim=True)
+    known = ~x.isnan()
+    low = torch.where(known, x, torch.inf).amin(dim=1, keepdim=True)
+    high = torch.where(known, x, -torch.inf).amax(dim=1, keepdim=True)
     width = high - low
-    return torch.where(width > 0, (x - low) / width, torch.where(x.isnan(), x, 0.0))
+    return torch.where(width > 0, (x - low) / width, torch.where(known, 0.0, x))
