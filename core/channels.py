@@ -74,6 +74,17 @@ class Channels:
         return {layer.name: layer for layer in self.graph.layers}
 
     @cached_property
+    def _same(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for name, first in self.graph.aliases.items():
+            names.setdefault(first, []).append(name)
+        return {name: names[first] for name, first in self.graph.aliases.items()}
+
+    def names_of(self, parameter: str) -> list[str]:
+        """All names of a parameter, which several modules may share."""
+        return self._same.get(parameter, [parameter])
+
+    @cached_property
     def _depthwise(self) -> frozenset[Layer]:
         return _depthwise(self.graph)
 
@@ -150,7 +161,7 @@ class Channels:
         atoms = self.graph.atoms.axes.get((parameter, axis))
         if atoms is None:
             return torch.empty(0, dtype=torch.long)
-        lookup = torch.full((int(self.unit_of.max()) + 1,), -1, dtype=torch.long)
+        lookup = torch.full((len(self.unit_of),), -1, dtype=torch.long)
         lookup[channel_set.units] = torch.arange(channel_set.size)
         return lookup[self.unit_of[atoms.long()]]
 

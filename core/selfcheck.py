@@ -23,7 +23,7 @@ from core.channels import Channels, ChannelSet
 from core.errors import first_line
 from core.graph import Step
 from core.graph.trace import GraphRunner, duplicate, twice, twin
-from core.surgery import assign, by_reader, by_weight, kept_positions, parameter, parameters_of
+from core.surgery import assign, by_reader, by_weight, kept_positions, parameter
 
 SMALL = 20_000_000
 """Networks with at most so many parameters are compared in float64 on the CPU, where rounding leaves a doubt."""
@@ -202,7 +202,6 @@ def silence(model: nn.Module, channels: Channels, gone: Tensor) -> None:
     """Set the columns of the channels ``gone`` to zero in every layer that reads them, in place."""
     out = torch.zeros(len(channels.unit_of), dtype=torch.bool)
     out[gone] = True
-    held = parameters_of(model)
     for layer in channels.graph.layers:
         atoms = channels.graph.atoms.axes.get((layer.weight, layer.read_axis))
         if atoms is None or channels.is_depthwise(layer):
@@ -212,7 +211,7 @@ def silence(model: nn.Module, channels: Channels, gone: Tensor) -> None:
         if weight is not None and bool(columns.any()):
             read = by_reader(weight.detach(), layer).clone()
             read[columns.to(read.device)] = 0
-            assign(model, layer.weight, by_weight(read, layer), held)
+            assign(model, layer.weight, by_weight(read, layer), channels)
 
 
 def distance(a: Tensor, b: Tensor) -> float:

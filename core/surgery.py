@@ -22,27 +22,10 @@ def parameter(model: nn.Module, name: str) -> Tensor | None:
     return value
 
 
-def parameters_of(model: nn.Module) -> list[dict[str, nn.Parameter | None]]:
-    """The own parameters of every module that has any, for `assign`."""
-    found, waiting = [], [model]
-    while waiting:
-        module = waiting.pop()
-        if module._parameters:
-            found.append(module._parameters)
-        waiting += [child for child in module._modules.values() if child is not None]
-    return found
-
-
-def assign(
-    model: nn.Module, name: str, value: Tensor, held: Sequence[dict[str, nn.Parameter | None]] | None = None
-) -> None:
+def assign(model: nn.Module, name: str, value: Tensor, channels: Channels | None = None) -> None:
     """Replace the parameter or buffer ``name`` everywhere it is used, or create it as a parameter; "" is nowhere.
 
-    Args:
-        model: the network, changed in place.
-        name: as in its state dict.
-        value: the new one.
-        held: `parameters_of` the network, where many are replaced.
+    Where it is used is looked up in the ``channels`` of the network, if these are given, else in all modules.
     """
     if not name:
         return
@@ -54,10 +37,14 @@ def assign(
         owner._non_persistent_buffers_set.discard(leaf)  # the network's code would make it anew, in full width
         return
     new = nn.Parameter(value.detach().contiguous(), requires_grad=True if old is None else old.requires_grad)
-    for own in (parameters_of(model) if held is None else held) if old is not None else ():
-        for key, one in own.items():
-            if one is old:
-                own[key] = new
+    if channels is None:
+        users = list(model.modules())
+    else:
+        users = [model.get_submodule(other.rpartition(".")[0]) for other in channels.names_of(name)]
+    for module in users if old is not None else ():
+        for key, held in module._parameters.items():
+            if held is old:
+                module._parameters[key] = new
     owner._parameters[leaf] = new
 
 
@@ -72,18 +59,22 @@ def fold(model: nn.Module, channels: Channels, chosen: ChannelSet, layer: Layer,
     weight = parameter(model, layer.weight)
     assert weight is not None
     where = channels.local(chosen, layer.weight, layer.read_axis)
-    covered = torch.isin(torch.arange(chosen.size), where)  # a chunk holds some of the channels only
+    covered = torch.zeros(chosen.size + 1, dtype=torch.bool).index_fill_(0, where, value=True)[
+        :-1
+    ]  # -1: the last, left out
     positions = by_channel(where, covered)  # (n, m)
-    mine = covered[kept]
-    z, offset = merge.z[covered][:, mine], merge.offset[covered]
-    kept = torch.searchsorted(covered.nonzero().flatten(), kept[mine])
+    z, offset = merge.z, merge.offset
+    if not bool(covered.all()):  # a chunk holds some of the channels only
+        mine = covered[kept]
+        z, offset = z[covered][:, mine], offset[covered]
+        kept = torch.searchsorted(covered.nonzero().flatten(), kept[mine])
     v = by_reader(weight.detach(), layer).clone(memory_format=torch.contiguous_format)  # (in, out of one group, …)
     offset = offset.to(v)
     rest = ""
     if bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
         rest = _shift_bias(model, channels, layer, offset, positions, v)
     _add_up(v, z, kept, positions)
-    assign(model, layer.weight, by_weight(v, layer))
+    assign(model, layer.weight, by_weight(v, layer), channels)
     return rest
 
 
@@ -124,7 +115,7 @@ def _shift_bias(
         return f"{layer.name} has no bias of its own"
     for name, sign in constants:
         constant = parameter(model, name)
-        assign(model, name, sign * gain if constant is None else constant + sign * gain)
+        assign(model, name, sign * gain if constant is None else constant + sign * gain, channels)
     return ""
 
 
@@ -221,7 +212,6 @@ def cut(model: nn.Module, channels: Channels, gone: Tensor) -> None:
     keep_unit = torch.ones(int(channels.unit_of.max()) + 1, dtype=torch.bool)
     keep_unit[gone] = False
     grouped = {la.weight: la for la in channels.graph.layers if la.groups > 1}
-    held = parameters_of(model)
     for (name, axis), atoms in channels.graph.atoms.axes.items():
         value = parameter(model, name)
         keep = keep_unit[channels.unit_of[atoms.long()]]
@@ -229,9 +219,9 @@ def cut(model: nn.Module, channels: Channels, gone: Tensor) -> None:
             continue
         index, value = keep.nonzero().flatten().to(value.device), value.detach()
         if name in grouped and axis == grouped[name].read_axis:
-            assign(model, name, by_weight(by_reader(value, grouped[name])[index], grouped[name]), held)
+            assign(model, name, by_weight(by_reader(value, grouped[name])[index], grouped[name]), channels)
         else:
-            assign(model, name, value.index_select(axis, index), held)
+            assign(model, name, value.index_select(axis, index), channels)
     for module in model.modules():
         refresh(module)
 

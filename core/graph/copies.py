@@ -45,6 +45,9 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
     kind = type(value)
     if kind in ATOMIC:
         return value
+    if kind in CONTAINERS and not value and id(value) not in memo:
+        made = memo[id(value)] = kind()
+        return made
     if id(value) in memo:
         return memo[id(value)]
     if isinstance(value, nn.Module):
@@ -53,9 +56,6 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
         made = memo[id(value)] = kind()
         for key, item in value.items():
             made[key] = _value(item, memo)
-        return made
-    if kind in CONTAINERS and not value:
-        made = memo[id(value)] = kind()
         return made
     if kind is tuple and all(type(item) in ATOMIC for item in value):
         return value
