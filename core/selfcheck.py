@@ -209,9 +209,15 @@ def silence(model: nn.Module, channels: Channels, gone: Tensor) -> None:
         columns = out[channels.unit_of[atoms.long()]]
         weight = parameter(model, layer.weight)
         if weight is not None and bool(columns.any()):
-            read = by_reader(weight.detach(), layer).clone()
-            read[columns.to(read.device)] = 0
-            assign(model, layer.weight, by_weight(read, layer), channels)
+            columns, shape = columns.to(weight.device), [1] * weight.dim()
+            if layer.groups == 1:
+                shape[layer.read_axis] = -1
+                silent = weight.detach().masked_fill(columns.view(shape), 0)
+            else:
+                read = by_reader(weight.detach(), layer).clone()
+                read[columns] = 0
+                silent = by_weight(read, layer)
+            assign(model, layer.weight, silent, channels)
 
 
 def distance(a: Tensor, b: Tensor) -> float:

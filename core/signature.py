@@ -197,8 +197,8 @@ def _add(values: list[Tensor | None]) -> Tensor | None:
 
 
 def _sum(values: list[Tensor]) -> Tensor:
-    total = values[0].clone()
-    for value in values[1:]:
+    total = values[0] + values[1] if len(values) > 1 else values[0].clone()
+    for value in values[2:]:
         total += value
     return total
 

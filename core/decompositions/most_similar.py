@@ -52,7 +52,9 @@ class MostSimilar(Decomposition):
             cosine, scale, distance = _published_terms(signature.published, gone, kept)
         else:
             cosine, scale, distance = _exact_terms(signature, gone, kept)
-        score = self.lam * (1 - cosine) + (1 - self.lam) * distance if signature.normed else 1 - cosine
+        score = 1 - cosine
+        if signature.normed:
+            score.mul_(self.lam).add_(distance.mul_(1 - self.lam))
         best = score.nan_to_num(nan=torch.inf).argmin(dim=1)
         pick = best[:, None]
         carried = (cosine.gather(1, pick) >= self.threshold) & score.gather(1, pick).isfinite()
@@ -74,9 +76,9 @@ def _exact_terms(s: Signature, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tens
     scale = length[gone, None] / length[kept]
     if not s.normed:  # the distance counts for nothing
         return cosine, scale, cosine
-    d = (s.bias[gone, None] - scale * s.bias[kept]).abs()
-    possible = (length[kept] > 0) & (cosine > 0)
-    return cosine, scale, torch.where(possible, min_max(torch.where(possible, d, torch.nan)), torch.inf)
+    d = (s.bias[gone, None] - scale * s.bias[kept]).abs_()
+    impossible = ~((length[kept] > 0) & (cosine > 0))
+    return cosine, scale, min_max(d.masked_fill_(impossible, torch.nan)).masked_fill_(impossible, torch.inf)
 
 
 def _published_terms(p: PublishedTerms, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,8 +94,9 @@ def _published_terms(p: PublishedTerms, gone: Tensor, kept: Tensor) -> tuple[Ten
 
 def min_max(x: Tensor) -> Tensor:
     """Each row of ``x`` brought to 0 … 1, ignoring NaN; a row whose values are all equal becomes 0."""
-    known = ~x.isnan()
-    low = torch.where(known, x, torch.inf).amin(dim=1, keepdim=True)
-    high = torch.where(known, x, -torch.inf).amax(dim=1, keepdim=True)
-    width = high - low
-    return torch.where(width > 0, (x - low) / width, torch.where(known, 0.0, x))
+    unknown = x.isnan()
+    low = x.masked_fill(unknown, torch.inf).amin(dim=1, keepdim=True)
+    width = x.masked_fill(unknown, -torch.inf).amax(dim=1, keepdim=True) - low
+    brought = (x - low).div_(width)
+    some = width > 0
+    return brought if bool(some.all()) else torch.where(some, brought, torch.where(unknown, x, 0.0))
