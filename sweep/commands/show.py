@@ -38,13 +38,15 @@ def lines(info: SpaceInfo) -> list[str]:
     goals = ", ".join(f"{metric} {ways[way]}" for metric, way in info.objectives.items())
     size = "endlessly many" if info.size is None else str(info.size)
     tested = " The front is evaluated on the test split too." if info.split != "test" else ""
+    trains = info.fixed.get("recovery", "none") != "none" or any(axis.name == "recovery" for axis in info.axes)
+    how = "lets it recover by training if that says so" if trains else "without training"
     return [
         f"{info.name}: {info.description}",
         f"original network: {baseline}",
         f"search: {info.algorithm}, {goals}; {info.trials} trials out of {size} configurations",
         *(f"  {name} = {value}" for name, value in info.fixed.items()),
         *(f"  {axis.name}: {axis.values}" + (f"  (when {axis.when})" if axis.when else "") for axis in info.axes),
-        "A trial compresses the original network with one configuration, without training, evaluates it on the",
+        f"A trial compresses the original network with one configuration, {how}, evaluates it on the",
         f"{info.split} split, and records accuracy, loss, parameters, MACs, bytes and latency.{tested}",
         "This was a dry run: nothing started.",
     ]

@@ -134,7 +134,7 @@ def test_a_users_file_takes_its_name_from_the_path(tmp_path: Path) -> None:
 
 def test_description(lenet: Any) -> None:
     info = lenet.describe()
-    assert (info.name, info.size, info.trials, info.algorithm) == ("lenet-fashion-mnist", 297, 297, "grid")
+    assert (info.name, info.size, info.trials, info.algorithm) == ("lenet-fashion-mnist", 414, 414, "grid")
     assert info.baseline["model"] == "lenet-300-100"
     assert info.objectives == {"accuracy": "max", "params_fraction": "min"}
     axes = {axis.name: axis for axis in info.axes}
