@@ -86,7 +86,7 @@ class ClientSink:
     def _write(self, child: ChildRun) -> None:
         run_id = self._runs.get(child.key) or self._create(child)
         self._runs[child.key] = run_id
-        metrics = [Metric(name, value, child.end, 0) for name, value in child.metrics.items()]
+        metrics = [Metric(name, value, child.end, step) for name, value, step in child.points()]
         self._client.log_batch(run_id, metrics, [Param(name, value) for name, value in child.params.items()])
         self._client.log_inputs(run_id, datasets=[self._dataset])
         self._client.set_terminated(run_id, child.status, child.end)
@@ -169,12 +169,11 @@ class SqliteSink:
             rows["runs"].append(self._run_row(child, run))
             rows["params"] += [{"run_uuid": run, "key": key, "value": value} for key, value in child.params.items()]
             rows["tags"] += [{"run_uuid": run, "key": key, "value": value} for key, value in child.tags.items()]
-            measured = [
-                {"run_uuid": run, "key": key, "value": value, "timestamp": child.end, "step": 0, "is_nan": False}
-                for key, value in child.metrics.items()
-            ]
-            rows["metrics"] += measured
-            rows["latest_metrics"] += measured
+            for table, points in (("metrics", child.points()), ("latest_metrics", child.latest())):
+                rows[table] += [
+                    {"run_uuid": run, "key": key, "value": value, "timestamp": child.end, "step": step, "is_nan": False}
+                    for key, value, step in points
+                ]
             rows["inputs"].append(
                 {
                     "input_uuid": link,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+from core.config import READ_BY
 from core.metrics import TEST
 from core.records import EvalSplit, Record, SplitRecord, TrialRecord
 from sweep.text import abridged
@@ -14,6 +15,9 @@ PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"
 VALUE_LIMIT, NOTE_LIMIT = 500, 4_000
+RECOVERY_LOSS = "recovery_loss"
+USUAL = {"recovery": "none", "min_channels": 1, "multiple": 1}
+"""Fields that are left out where they say what every trial did before there was a choice."""
 RUN_STATUS = {"finished": "FINISHED", "stopped": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 """Status of a trial or a sweep -> MLflow's. ``stopped`` is an end in good order, by a race or a limit."""
 
@@ -65,6 +69,7 @@ class ChildRun:
         params: the configuration, flat.
         metrics: those of the record, and how long it took on how many images.
         tags: the parent run, the key, and where the record comes from.
+        curve: (step, loss) of a recovery; MLflow's metric `RECOVERY_LOSS`.
     """
 
     key: str
@@ -75,6 +80,16 @@ class ChildRun:
     params: dict[str, str]
     metrics: dict[str, float]
     tags: dict[str, str]
+    curve: tuple[tuple[int, float], ...] = ()
+
+    def points(self) -> list[tuple[str, float, int]]:
+        """Every metric as (name, value, step), the last step of the curve at its end."""
+        found = [(name, value, 0) for name, value in self.metrics.items()]
+        return found + [(RECOVERY_LOSS, value, step) for step, value in self.curve]
+
+    def latest(self) -> list[tuple[str, float, int]]:
+        """The last point of every metric."""
+        return list({point[0]: point for point in self.points()}.values())
 
 
 @dataclass(frozen=True)
@@ -108,6 +123,8 @@ def child_run(record: TrialRecord, parent: str) -> ChildRun:
     tags |= {f"sweep.{key}": value for key, value in record.provenance.items()}
     if record.reason:
         tags["sweep.reason"] = record.reason[:VALUE_LIMIT]
+    if record.notes:
+        tags["sweep.notes"] = "; ".join(record.notes)[:VALUE_LIMIT]
     if record.log:
         tags[NOTE] = f"```\n{abridged(record.log, NOTE_LIMIT)}\n```"  # the run's description in the UI
     return ChildRun(
@@ -124,6 +141,7 @@ def child_run(record: TrialRecord, parent: str) -> ChildRun:
             "images": float(record.images),
         },
         tags=tags,
+        curve=tuple((int(step), float(loss)) for step, loss in record.recovery.get("curve", ())),
     )
 
 
@@ -132,6 +150,12 @@ def params_of(record: TrialRecord) -> dict[str, str]:
     flat = {**{name: value for name, value in record.config.items() if name != "options"}, **record.options}
     if flat.get("calibration") is None:
         flat.pop("calibration_images", None)
+    for name, (owner, readers) in READ_BY.items():
+        if flat.get(owner) not in readers():
+            flat.pop(name, None)
+    for name, value in USUAL.items():
+        if flat.get(name) == value:
+            flat.pop(name)
     return {name: as_text(value)[:VALUE_LIMIT] for name, value in flat.items() if value not in (None, {}, [])}
 
 

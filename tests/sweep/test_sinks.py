@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import re
 import shutil
@@ -395,3 +396,14 @@ def test_runs_that_the_client_began_are_ended_and_not_made_again(place, monkeypa
     assert sink.written == set()
     sink.write(place.children(0, 5))
     assert_once(place, 5)
+
+
+@pytest.mark.parametrize("kind", [ClientSink, SqliteSink])
+def test_the_curve_of_a_recovery_is_a_metric_with_steps(kind, place):
+    (child,) = place.children(0, 1)
+    child = dataclasses.replace(child, curve=((8, 2.5), (16, 1.25), (20, 1.0)))
+    place.sink(kind).write([child])
+    (run,) = children_of(place.client, place.experiment, place.parent).values()
+    assert run.data.metrics == {**child.metrics, "recovery_loss": 1.0}
+    history = place.client.get_metric_history(run.info.run_id, "recovery_loss")
+    assert [(point.step, point.value) for point in history] == [(8, 2.5), (16, 1.25), (20, 1.0)]
