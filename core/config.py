@@ -230,6 +230,15 @@ class BaselineConfig(BaseModel):
         return identity.digest({**untrained, "checkpoint": content})
 
 
+def counting(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a configuration that something reads, of a record that may be an old one or a newer one's."""
+    found = dict(fields)
+    for name, (owner, readers) in READ_BY.items():
+        if fields.get(owner) not in readers():
+            found.pop(name, None)
+    return found
+
+
 def make_options(decomposition: str, options: dict[str, Any]) -> Any:
     """Build the decomposition called ``decomposition`` with its ``options``, validated.
 

@@ -112,8 +112,19 @@ def _part(channel: Tensor, weight: Tensor, h: Tensor) -> Part:
     damping = DAMPING * float(h.diagonal().mean())
     if not energy > 0 or not damping > 0:  # it gives nothing that varies: there is nothing to lose
         return Part(channel, weight, torch.eye(len(h), dtype=h.dtype), 0.0)
-    h.diagonal().add_(damping)
-    return Part(channel, weight, torch.cholesky_inverse(torch.linalg.cholesky(h)), 1 / energy)
+    return Part(channel, weight, _inverse(h, damping), 1 / energy)
+
+
+def _inverse(h: Tensor, damping: float) -> Tensor:
+    """(H + damping·I)⁻¹; where rounding has made H indefinite, with its negative eigenvalues taken for 0."""
+    damped = h.clone()
+    damped.diagonal().add_(damping)
+    factor, failed = torch.linalg.cholesky_ex(damped)
+    if not int(failed):
+        return torch.cholesky_inverse(factor)
+    values, vectors = torch.linalg.eigh(h)
+    inverse: Tensor = (vectors / (values.clamp_min(0) + damping)) @ vectors.mT
+    return inverse
 
 
 def costs(parts: Sequence[Part], size: int) -> Tensor:

@@ -65,7 +65,7 @@ def load(path: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn
     require_fit(path, model, header, tensors)
     shape = images_for(model, header.origin) if factory is None and header.origin is not None else None
     for name, value in tensors.items():
-        assign(model, name, value)
+        assign(model, name, value.clone())  # the file's memory is not aligned, and kernels round otherwise there
     for module in model.modules():
         refresh(module)
     if shape is not None and header.origin is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from core.config import TrialConfig
+from core.config import TrialConfig, counting
 from core.decompositions import DECOMPOSITIONS
 from core.metrics import METRICS, SIZES, TEST, fraction_of, metric_named
 from core.records import TrialRecord
@@ -60,7 +60,7 @@ def make_points(records: Sequence[TrialRecord], x: str, y: str = "accuracy") -> 
 
 
 def _point(record: TrialRecord, x: str, y: str, notable: set[str]) -> Point:
-    settings = {name: value for name, value in flat(record).items() if name in notable}
+    settings = {name: value for name, value in flat(record).items() if name in notable and value is not None}
     return Point(
         key=record.key,
         x=record.metrics[x],
@@ -78,7 +78,8 @@ def _point(record: TrialRecord, x: str, y: str, notable: set[str]) -> Point:
 
 def flat(record: TrialRecord) -> dict[str, Any]:
     """Return the options and then the fields of a configuration, in one dict."""
-    return {**record.options, **{name: value for name, value in record.config.items() if name != "options"}}
+    fields = {name: value for name, value in record.config.items() if name != "options"}
+    return {**record.options, **counting(fields)}
 
 
 def _notable(records: Iterable[TrialRecord]) -> dict[str, set[str]]:

@@ -99,7 +99,8 @@ def left_inverse(z: Tensor) -> Tensor:
     """(ZᵀZ)⁻¹Zᵀ (k, n) by Cholesky, many times as fast as the pseudo-inverse, which it is where ZᵀZ is singular."""
     factor, failed = torch.linalg.cholesky_ex(z.T @ z)
     if int(failed):
-        return torch.linalg.pinv(z)
+        inverse: Tensor = torch.linalg.pinv(z)
+        return inverse
     solved: Tensor = torch.cholesky_solve(z.T, factor)
     return solved
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from core.config import READ_BY
+from core.config import counting
 from core.metrics import TEST
 from core.records import EvalSplit, Record, SplitRecord, TrialRecord
 from sweep.text import abridged
@@ -150,9 +150,7 @@ def params_of(record: TrialRecord) -> dict[str, str]:
     flat = {**{name: value for name, value in record.config.items() if name != "options"}, **record.options}
     if flat.get("calibration") is None:
         flat.pop("calibration_images", None)
-    for name, (owner, readers) in READ_BY.items():
-        if flat.get(owner) not in readers():
-            flat.pop(name, None)
+    flat = counting(flat)
     for name, value in USUAL.items():
         if flat.get(name) == value:
             flat.pop(name)

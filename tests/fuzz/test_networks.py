@@ -43,11 +43,12 @@ def test_a_few() -> None:
 
 @QUIET
 @pytest.mark.slow
-def test_two_hundred() -> None:
-    found = sound(ALL)
+@pytest.mark.parametrize("first", ALL[::50])
+def test_two_hundred(first: int) -> None:
+    found = sound(range(first, first + 50))
     checked = sum((report.checked for report in found), Counter[str]())
-    assert all(checked[name] > 150 for name in ("ratio 0", "cut", "least-squares", "untouched", "export", "trains"))
-    assert sum(sum(report.cut.values()) for report in found) > 500
+    assert all(checked[name] > 37 for name in ("ratio 0", "cut", "least-squares", "untouched", "export", "trains"))
+    assert sum(sum(report.cut.values()) for report in found) > 125
 
 
 def test_every_construct_occurs_at_least_twice_in_two_hundred() -> None:
