@@ -21,6 +21,7 @@ EXAMPLE = (
 
 def add_arguments(parser: Parser) -> None:
     """The network, its data, and one configuration."""
+    parser.usage = "sweep compress --model M --dataset D --ratio R [options]"
     add = parser.add_argument
     add("--model", required=True, metavar="M", help="e.g. lenet-300-100, torchvision:resnet18, my_nets:make_net")
     add("--checkpoint", type=Path, metavar="FILE", help="its weights (else it is trained once and kept)")
