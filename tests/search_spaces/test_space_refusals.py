@@ -246,8 +246,12 @@ def test_grid_of_a_continuous_axis_is_refused_even_when_asked_for_directly() -> 
 
 def test_every_bundled_space_is_good() -> None:
     assert [space.name for space in list_spaces()] == [
+        "budget-vgg",
+        "data-free",
         "digits-quick",
+        "everything-fashion-mnist",
         "lenet-fashion-mnist",
+        "recovery",
         "resnet56-cifar10",
         "vgg-fashion-mnist",
         "vgg16-cifar10",
