@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import pytest
 import torch
 import torchvision
 from torch import Tensor, nn
@@ -34,6 +35,7 @@ class Network:
         native: side of the images it was designed for.
         small: a side that is enough to run every layer of it.
         light: quick enough for the default test run.
+        sibling: of a family that another network of the table stands for where time counts.
         scaled: builds it for small images (num_classes → network), where `load_model` has no way to say so.
     """
 
@@ -41,7 +43,15 @@ class Network:
     native: int = 224
     small: int = 64
     light: bool = False
+    sibling: bool = False
     scaled: Callable[..., nn.Module] | None = None
+
+    @property
+    def marks(self) -> list[pytest.MarkDecorator]:
+        """When tests of it run."""
+        if self.light:
+            return []
+        return [pytest.mark.slow, *([pytest.mark.exhaustive] if self.sibling else [])]
 
     def build(self, *, native: bool = False, num_classes: int = 10) -> nn.Module:
         """The network with random weights, in eval mode."""
@@ -72,35 +82,35 @@ def _vision(name: str, **values: Any) -> Network:
 
 TABLE: tuple[Network, ...] = (
     _vision("alexnet"),
-    _vision("vgg11", small=32),
+    _vision("vgg11", small=32, sibling=True),
     _vision("vgg16_bn", small=32),
     _vision("resnet18", light=True),
-    _vision("resnet34"),
+    _vision("resnet34", sibling=True),
     _vision("resnet50"),
-    _vision("wide_resnet50_2"),
-    _vision("resnext50_32x4d"),
+    _vision("wide_resnet50_2", sibling=True),
+    _vision("resnext50_32x4d", sibling=True),
     _vision("densenet121"),
-    _vision("densenet169"),
+    _vision("densenet169", sibling=True),
     _vision("googlenet"),
     _vision("inception_v3", native=299, small=96),
     _vision("squeezenet1_0"),
     _vision("squeezenet1_1", light=True),
     _vision("mobilenet_v2", light=True),
     _vision("mobilenet_v3_small", light=True),
-    _vision("mobilenet_v3_large"),
+    _vision("mobilenet_v3_large", sibling=True),
     _vision("mnasnet0_5"),
-    _vision("mnasnet1_0"),
+    _vision("mnasnet1_0", sibling=True),
     _vision("shufflenet_v2_x0_5", light=True),
-    _vision("shufflenet_v2_x1_0"),
+    _vision("shufflenet_v2_x1_0", sibling=True),
     _vision("efficientnet_b0"),
-    _vision("efficientnet_v2_s"),
+    _vision("efficientnet_v2_s", sibling=True),
     _vision("regnet_x_400mf", light=True),
     _vision("regnet_y_400mf"),
-    _vision("regnet_y_800mf"),
+    _vision("regnet_y_800mf", sibling=True),
     _vision("convnext_tiny"),
     _vision("vit_b_16", small=32, scaled=partial(torchvision.models.vit_b_16, image_size=32)),
     _vision("swin_t"),
-    _vision("swin_v2_t"),
+    _vision("swin_v2_t", sibling=True),
     _vision("maxvit_t", scaled=_small_maxvit),
     Network("lenet-300-100", native=28, small=28, light=True),
     Network("vgg-small", native=28, small=28, light=True),

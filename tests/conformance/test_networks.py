@@ -62,7 +62,7 @@ class Case:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(n, id=n.name, marks=[] if n.light else pytest.mark.slow) for n in TABLE],
+    params=[pytest.param(n, id=n.name, marks=n.marks) for n in TABLE],
 )
 def case(request: pytest.FixtureRequest) -> Case:
     return Case(request.param)

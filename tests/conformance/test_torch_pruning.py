@@ -112,7 +112,9 @@ def test_the_tables_cover_every_network() -> None:
     assert set(ASKED) >= LIGHT
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[] if n in LIGHT else pytest.mark.slow) for n in ASKED])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in LIGHT else BY_NAME[n].marks or pytest.mark.slow) for n in ASKED]
+)
 def test_sets_agree(name: str) -> None:
     only_ours, only_theirs = compare(name)
     expected = EXPLAINED.get(name, Disagreement("none"))  # one that disappears must leave the table

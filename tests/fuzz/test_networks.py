@@ -43,7 +43,7 @@ def test_a_few() -> None:
 
 @QUIET
 @pytest.mark.slow
-@pytest.mark.parametrize("first", ALL[::50])
+@pytest.mark.parametrize("first", [0, 50, *(pytest.param(n, marks=pytest.mark.exhaustive) for n in ALL[100::50])])
 def test_two_hundred(first: int) -> None:
     found = sound(range(first, first + 50))
     checked = sum((report.checked for report in found), Counter[str]())
