@@ -44,10 +44,11 @@ class InputStatistics:
     _found: dict[str, InputMoments | str] = field(default_factory=dict)
 
     @cached_property
-    def all_fit(self) -> bool:
-        """Whether the moments of all layers that read a set may be kept at once."""
-        names = {name for s in self.channels.sets for name in s.consumers}
-        return sum(self._numbers(self.channels.layers[name]) for name in names) <= KEPT
+    def _together(self) -> frozenset[str]:
+        """All layers that read a set, if their moments may be kept at once; else none."""
+        names = frozenset(name for s in self.channels.sets for name in s.consumers)
+        fit = sum(self._numbers(self.channels.layers[name]) for name in names) <= KEPT
+        return names if fit else frozenset()
 
     def _numbers(self, layer: Layer) -> int:
         weight = parameter(self.channels.graph.model, layer.weight)
@@ -68,7 +69,7 @@ class InputStatistics:
                 " needs_calibration"
             )
         if consumer not in self._found:
-            names = {name for s in self.channels.sets for name in s.consumers} if self.all_fit else {*wanted}
+            names = self._together or {*wanted}
             with undisturbed(self.channels.graph.model):
                 seen = Reading(self.channels, names).moments(*as_inputs(self.calibration))
             self._found = {**dict.fromkeys(names, "is not reached on the calibration images"), **seen}

@@ -55,19 +55,16 @@ def budget(request: AllocationRequest) -> list[float]:
     if request.ratio == 0:
         return [0.0] * len(request.sets)
     room = Room(size, steps, least, limit)
-
-    def widths(sharpness: float) -> np.ndarray:
-        best = room.cheapest(costs) if sharpness > 0 else size.widths
-        return room.spread(best, sharpness, costs)
-
     costs = [effect * curve for effect, curve in zip(appraisal.effects, appraisal.curves, strict=True)]
+    best = room.cheapest(costs)
     if request.sharpness == "auto":
-        away = [(appraisal.divergence(widths(sharpness)), sharpness) for sharpness in TRIED]
-        chosen = min(away)[1]
+        tried = {sharpness: room.spread(best, sharpness, costs) for sharpness in TRIED}
+        chosen = min((appraisal.divergence(widths), sharpness) for sharpness, widths in tried.items())[1]
         request.notes.append(f"sharpness {chosen:g} keeps the outputs best")
+        found = tried[chosen]
     else:
-        chosen = request.sharpness
-    return [float(1 - w / n) for w, n in zip(widths(chosen), size.widths, strict=True)]
+        found = room.spread(best, request.sharpness, costs)
+    return [float(1 - w / n) for w, n in zip(found, size.widths, strict=True)]
 
 
 def _least(n: int, step: int, wanted: int) -> int:
