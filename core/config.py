@@ -26,6 +26,7 @@ from core.files import read_bytes
 from core.parts import DATASETS, MODELS, is_pretrained
 from core.recipes import Recipe, recipe_for
 from core.recovery.base import RECOVERIES
+from core.target import Target
 
 Option = bool | int | float | str
 TRAINING_VERSION = 1
@@ -36,6 +37,7 @@ READ_BY: Mapping[str, tuple[str, Callable[[], Collection[Any]]]] = {
     "of": ("allocation", lambda: ("budget",)),
     "sharpness": ("allocation", lambda: ("budget",)),
     "recovery_steps": ("recovery", lambda: trainings()),
+    "ratio": ("target", lambda: (None,)),
 }
 """Field -> the field that decides whether it counts, and the values of that one under which it does."""
 
@@ -50,6 +52,18 @@ def require_sharpness(value: Any) -> Any:
     if value == "auto" or (number and 0 <= value <= 1):
         return value
     raise ValueError("must be 'auto' or from 0 (all sets alike) to 1 (as their errors say)")
+
+
+def require_target(value: Any) -> Any:
+    """Write a target in its one form, ``accuracy_drop<=1``.
+
+    Raises:
+        ValueError: it is none; the message says why.
+    """
+    try:
+        return str(Target.parse(value)) if isinstance(value, str) else value
+    except UsageError as error:
+        raise ValueError(str(error).removeprefix(f"target = {value!r}: ")) from None
 
 
 class TrialConfig(BaseModel):
@@ -83,6 +97,9 @@ class TrialConfig(BaseModel):
     multiple: int = Field(1, ge=1, description="widths are multiples of it")
     recovery: str = Field("none", description="training after compression")
     recovery_steps: int = Field(400, ge=1, le=1_000_000, description="steps of it")
+    target: Annotated[str | None, BeforeValidator(require_target)] = Field(
+        None, description="instead of a ratio: 'drop <= 1' (points of accuracy) or 'params <= 0.3' (macs, bytes)"
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -54,8 +54,8 @@ class TrialRecord(BaseModel):
 
     @property
     def ratio(self) -> float:
-        """Share of channels removed per set; NaN where the configuration does not say."""
-        found = self.config.get("ratio")
+        """Share of channels removed per set; NaN where the configuration does not say, as with a target."""
+        found = None if self.config.get("target") else self.config.get("ratio")
         return float(found) if isinstance(found, int | float) else math.nan
 
     @property
@@ -77,7 +77,7 @@ class TrialRecord(BaseModel):
     @property
     def title(self) -> str:
         """The trial in three words."""
-        return f"{self.decomposition} {self.criterion} {self.ratio:g}"
+        return f"{self.decomposition} {self.criterion} {self.config.get('target') or format(self.ratio, 'g')}"
 
 
 class SplitRecord(BaseModel):

@@ -154,7 +154,7 @@ def replace_rows(model: nn.Module, channels: Channels, chosen: ChannelSet, kept:
     weight, bias = parameter(model, layer.weight), parameter(model, layer.bias)
     assert weight is not None
     w = weight.detach().movedim(layer.write_axis, 0).double()
-    b = torch.zeros(len(w), dtype=w.dtype) if bias is None else bias.detach().double()
+    b = w.new_zeros(len(w)) if bias is None else bias.detach().double()
     norm = norm_behind(channels, chosen)
     new_w, rows = w.clone(), rows.to(w.device)
     if norm is None:

@@ -7,7 +7,7 @@ import platform
 import time
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from core.metrics import SIZES, fraction_of
 from core.race import Race
 from core.records import SplitRecord, TrialRecord
 from core.recovery import recovered
+from core.target import DROP, Target, reach
 from core.workbench import Workbench
 
 
@@ -31,20 +32,44 @@ class Made:
         model: the network, after its recovery, if it has one.
         result: of the compression.
         recovery: how the recovery went; empty where there was none.
+        aimed: which ratio meets the configuration's target, in words.
     """
 
     model: nn.Module
     result: Result
     recovery: dict[str, Any]
+    aimed: str = ""
 
     @property
     def notes(self) -> list[str]:
         """What was decided on the way, in words."""
-        return [*self.result.notes, *filter(None, [self.recovery.get("note", "")])]
+        return [*filter(None, [self.aimed]), *self.result.notes, *filter(None, [self.recovery.get("note", "")])]
 
 
 def make_trial(config: TrialConfig, bench: Workbench) -> Made:
-    """Compress the bench's network as ``config`` says, and let it recover if that says so."""
+    """Compress the bench's network as ``config`` says, and let it recover if that says so.
+
+    With a target, as often as it takes to find the ratio; what is measured then is measured on the bench's images.
+
+    Raises:
+        UsageError: the target cannot be reached.
+    """
+    if config.target is None:
+        return _make(config, bench)
+    target = Target.parse(config.target)
+
+    def measure(made: Made) -> float:
+        if target.metric == DROP:
+            return float(bench.accuracy - bench.evaluate(made.model).accuracy)
+        return relative(bench.sizes(made.model), bench.sizes(bench.model))[target.metric]
+
+    ratio, made = reach(target, lambda ratio: _make(config.model_copy(update={"ratio": ratio}), bench), measure)
+    which = "largest" if target.smallest else "smallest"
+    return replace(made, aimed=f"ratio {ratio:.4g} is the {which} that meets {target}")
+
+
+def _make(config: TrialConfig, bench: Workbench) -> Made:
+    """What becomes of the bench's network at the configuration's ratio."""
     result = compress_trial(config, bench)
     if config.recovery == "none":
         return Made(result.model, result, {})

@@ -89,6 +89,11 @@ class Workbench:
         """One image (1, C, H, W), where trials compute."""
         return self.images[:1].to(self.device)
 
+    @cached_property
+    def accuracy(self) -> float:
+        """That of the original network, percent."""
+        return self.original["accuracy"] if "accuracy" in self.original else self.evaluate(self.model).accuracy
+
     def with_original(self) -> Self:
         """The same bench with the metrics of its original network, measured on it."""
         tested = {} if self.test is None else self.tested(self.model)[0]

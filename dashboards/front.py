@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def _row(rank: int, point: Point, metrics: Sequence[Metric]) -> tuple[str, ...]:
         *(metric.show(point.metrics[metric.name]) if metric.name in point.metrics else "-" for metric in metrics),
         point.criterion,
         point.decomposition,
-        f"{point.ratio:.3g}",
+        f"{point.ratio:.3g}" if math.isfinite(point.ratio) else "-",
         point.settings,
         point.key,
     )

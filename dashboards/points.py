@@ -24,7 +24,7 @@ class Point:
         key: identity of its configuration.
         x: its value on the x axis, such as the fraction left of the original's size.
         y: its value on the y axis.
-        ratio: share of channels removed per set.
+        ratio: share of channels removed per set; NaN with a target.
         criterion: which channels stayed.
         decomposition: what made up for the others.
         settings: everything else that was varied or is not the default, such as ``threshold=0.45``.
@@ -121,7 +121,7 @@ def _hover(record: TrialRecord) -> tuple[str, ...]:
     split = f" on {record.split}" if record.split != "test" else ""
     rest = {name: value for name, value in flat(record).items() if name not in HEADLINE and value not in (None, {})}
     return (
-        f"{record.decomposition}, {record.criterion}, ratio {record.ratio:g}",
+        f"{record.decomposition}, {record.criterion}" + (f", ratio {record.ratio:g}" if record.ratio >= 0 else ""),
         f"accuracy {metrics['accuracy']:.2f} %{split}{drop}",
         *tested,
         f"left: {left}",

@@ -121,6 +121,8 @@ def require_effect(names: Sequence[str], fixed: Mapping[str, Value], axes: Mappi
             raise UsageError(f"{where}only allocation = {PER_SITE_ALLOCATION!r} reads ratios; set it or remove them")
         if name in READ_BY and not any(takes(READ_BY[name][0], value) for value in READ_BY[name][1]()):
             owner, readers = READ_BY[name][0], " or ".join(map(repr, READ_BY[name][1]()))
+            if readers == repr(None):
+                raise UsageError(f"{where}{owner} decides that here; remove one of the two")
             raise UsageError(f"{where}only {owner} = {readers} reads {name}; set it or remove this")
         if name in IMAGE_FIELDS and not may_read_images(takes):
             hint = f"{' and '.join(map(str, image_readers()['decomposition']))} would, or bn_recalibrate = true"

@@ -48,7 +48,7 @@ class AccuracyByRatioInfo:
         y_metric: that of the y axis.
         series: one per decomposition.
         original: of the uncompressed network, on the y axis; NaN where it has none.
-        left_out: finished trials that have a ratio per site, and so no single one.
+        left_out: finished trials that have a ratio per site or a target, and so no single one.
     """
 
     title: str
@@ -76,13 +76,13 @@ def get_accuracy_by_ratio_info(
     del x
     metric = axis_named(y, "y axis")
     finished = make_points(records, metric.name, metric.name)
-    points = [p for p in finished if not p.config.get("ratios")]
+    points = [p for p in finished if not p.config.get("ratios") and math.isfinite(p.ratio)]
     binned = len({p.ratio for p in points}) > MOST_RATIOS
     left_out = len(finished) - len(points)
     stopped = sum(record.status == "stopped" for record in records)
     notes = ["best of all criteria and options at each ratio", f"{len(points)} trials"]
     notes += [f"{stopped} stopped early left out"] * bool(stopped)
-    notes += [f"ratios in bins of {BIN:g}"] * binned + [f"{left_out} with a ratio per site left out"] * bool(left_out)
+    notes += [f"ratios in bins of {BIN:g}"] * binned + [f"{left_out} without a single ratio left out"] * bool(left_out)
     return AccuracyByRatioInfo(
         title=title,
         subtitle=", ".join(notes),

@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any, get_args
 
-from core.errors import UnknownNameError
+from core.errors import UnknownNameError, UsageError
 from core.metrics import METRICS
 from core.records import EvalSplit
 from sweep.arguments import Parser, pairs
@@ -21,12 +21,13 @@ EXAMPLE = (
 
 def add_arguments(parser: Parser) -> None:
     """The network, its data, and one configuration."""
-    parser.usage = "sweep compress --model M --dataset D --ratio R [options]"
+    parser.usage = "sweep compress --model M --dataset D (--ratio R | --target T) [options]"
     add = parser.add_argument
     add("--model", required=True, metavar="M", help="e.g. lenet-300-100, torchvision:resnet18, my_nets:make_net")
     add("--checkpoint", type=Path, metavar="FILE", help="its weights (else it is trained once and kept)")
     add("--dataset", required=True, metavar="D", help="e.g. fashion-mnist, cifar10, digits")
-    add("--ratio", required=True, type=float, metavar="R", help="share of channels removed per set, 0 to below 1")
+    add("--ratio", type=float, metavar="R", help="share of channels removed per set, 0 to below 1")
+    add("--target", metavar="T", help="instead of a ratio: 'drop <= 1' (points of accuracy), 'params <= 0.3'")
     add("--criterion", default="l1", metavar="C", help="which channels stay (l1)")
     add("--decomposition", default="most-similar", metavar="X", help="what makes up for the others (most-similar)")
     add("--option", action="append", default=[], metavar="K=V", help="of the decomposition, e.g. threshold=0.45")
@@ -105,10 +106,16 @@ def chosen_split(name: str) -> EvalSplit:
 
 
 def chosen_config(options: Namespace) -> Any:
-    """The configuration that the command line describes."""
+    """The configuration that the command line describes.
+
+    Raises:
+        UsageError: it has neither a ratio nor a target, or both, or a value is refused.
+    """
     from core.config import TrialConfig
     from search_spaces.override import parse_value
 
+    if (options.ratio is None) == (options.target is None):
+        raise UsageError("give either --ratio, such as 0.5, or --target, such as 'drop <= 1'")
     values = {
         "ratio": options.ratio,
         "criterion": options.criterion,
@@ -119,7 +126,7 @@ def chosen_config(options: Namespace) -> Any:
         "allocation": options.allocation,
         "sharpness": None if options.sharpness is None else parse_value(options.sharpness, "--sharpness: "),
     }
-    same = ("of", "min_channels", "multiple", "calibration_images", "recovery", "recovery_steps", "seed")
+    same = ("of", "min_channels", "multiple", "calibration_images", "recovery", "recovery_steps", "seed", "target")
     values |= {name: getattr(options, name) for name in same}
     return TrialConfig.parse({name: value for name, value in values.items() if value is not None})
 

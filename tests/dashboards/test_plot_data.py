@@ -182,7 +182,7 @@ def test_accuracy_by_ratio_keeps_the_best_of_each() -> None:
     best = {s.decomposition: [(ratio, p.accuracy) for ratio, p in s.best] for s in info.series}
     assert best == {"none": [(0.5, 75.0), (0.7, 60.0)], "nmf": [(0.5, 85.0)]}
     assert info.left_out == 1
-    assert "1 stopped early left out, 1 with a ratio per site left out" in info.subtitle
+    assert "1 stopped early left out, 1 without a single ratio left out" in info.subtitle
 
 
 def test_many_different_ratios_are_put_into_bins() -> None:
