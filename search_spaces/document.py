@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
@@ -45,6 +45,9 @@ class SearchDefaults(_Table):
     )
     objectives: dict[str, Direction] = Field(
         DEFAULT_OBJECTIVES, min_length=1, description="metric -> whether it is to be large or small"
+    )
+    start: Literal["", "budget"] = Field(
+        "", description="budget: try first what budgets of several sizes spend on the layers; all axes are ratios then"
     )
 
 

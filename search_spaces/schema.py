@@ -144,6 +144,12 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
     if endless and table.search.algorithm == GRID:
         hint = "give it a step or values, or set search.algorithm to random, tpe or nsga2"
         raise UsageError(f"{source}: axes.{endless[0]}: is continuous, so it has no grid; {hint}")
+    if table.search.start and not all(name.startswith(PER_SITE) for name in axes):
+        other = next(name for name in axes if not name.startswith(PER_SITE))
+        raise UsageError(
+            f"{source}: search.start: a budget says ratios of layers, and axes.{other} is something else; fix it,"
+            " or leave start out"
+        )
     space = SearchSpace(
         name=table.name,
         fixed=fixed,

@@ -17,12 +17,14 @@ from core.baselines import Baseline
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
 from core.records import EvalSplit, TrialRecord
+from core.workbench import Workbench
 from search_spaces import SearchSpace
 from sweep.backend.cluster import connected
 from sweep.backend.execute import execute
 from sweep.backend.shared import SharedBench, share
+from sweep.backend.start import budget_hints
 from sweep.backend.stopping import FAILED, StopRequest, listening
-from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured
+from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured, one_thread
 from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
@@ -90,11 +92,15 @@ class Session:
         key = baseline.key
         del baseline  # the driver needs no copy of the data while trials run
         original = {**bench.original, **self._store.state.original}
+        hints = self._first_tries(bench)
         self._shared = share(replace(bench, original=original))
         self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
         self._reporter.line(f"{self._space.baseline.model} on {card.name}: {original['accuracy']:.2f} % on {split}")
         if warm:
-            known += self._take_over(warm, key, split)
+            taken, more = self._take_over(warm, key, split)
+            known, hints = known + taken, more + hints
+        if hints:
+            self._store.save(replace(self._store.state, hints=[config.as_json() for config in hints]))
         tracker = Tracker(self._uri, artifacts_of(self._uri, self._results), self._store.info, card)
         for record in known:
             tracker.put(record)
@@ -133,16 +139,26 @@ class Session:
                 " it began; bring them back, or start a new sweep"
             )
 
-    def _take_over(self, warm: WarmStart, baseline_key: str, split: EvalSplit) -> list[TrialRecord]:
+    def _first_tries(self, bench: Workbench) -> list[TrialConfig]:
+        """What a new search begins with, where its space says so."""
+        if self._store.state.total or not self._space.search.start:
+            return []
+        with one_thread():
+            hints = budget_hints(self._space, bench)
+        self._reporter.line(f"{len(hints)} configurations that budgets of several sizes give are tried first")
+        return hints
+
+    def _take_over(
+        self, warm: WarmStart, baseline_key: str, split: EvalSplit
+    ) -> tuple[list[TrialRecord], list[TrialConfig]]:
         taken, hints = warm.records_for(baseline_key, split), warm.hints_for(baseline_key, split)
         for record in taken:
             self._store.append(record)
-        self._store.save(replace(self._store.state, hints=[config.as_json() for config in hints]))
         if taken:
             self._reporter.line(f"{len(taken)} results are taken over from {', '.join(warm.names)}")
         if hints:
             self._reporter.line(f"{len(hints)} configurations from the fronts of other networks are tried first")
-        return list(map(slim, taken))
+        return list(map(slim, taken)), hints
 
     def _trials(
         self, known: Sequence[TrialRecord], tested: Collection[str], trial_seconds: float, tracker: Tracker

@@ -51,6 +51,10 @@ REFUSED = [
     (GOOD + "[search]\nalgorithm = 'gird'", "search.algorithm: 'gird' is not known; did you mean 'grid'"),
     (GOOD + "[search]\nobjectives = { acuracy = 'max' }", "objectives.acuracy: .*did you mean 'accuracy'"),
     (GOOD + "[search]\nobjectives = { accuracy = 'up' }", "objectives.accuracy: 'up' is not known; known: max, min"),
+    (GOOD + "[search]\nstart = 'budget'", "search.start: a budget says ratios of layers, and axes"),
+    (GOOD + "[search]\nstart = 'bugdet'", "search.start: .*'budget'"),
+    (axis("target = { values = ['drop < 1'] }"), "axes.target.values: .*write METRIC <= NUMBER"),
+    (GOOD + "[fixed]\ntarget = 'drop <= 1'", "axes.ratio: target decides that here; remove one of the two"),
     # impossible conditions
     (
         axis("hard = { values = [true], when = { decompositio = ['nmf'] } }"),
@@ -251,6 +255,7 @@ def test_every_bundled_space_is_good() -> None:
         "digits-quick",
         "everything-fashion-mnist",
         "lenet-fashion-mnist",
+        "per-layer-nsga2",
         "recovery",
         "resnet56-cifar10",
         "vgg-fashion-mnist",
