@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from core.signature import Signature
 
 TINY = 1e-12
+REGULAR = 1e-8
+"""Smallest pivot of a ZᵀZ that may be inverted as it is, relative to its largest: 8 digits are left."""
 START = 2e-3
 """Added to the first Z, so that no entry is stuck at zero. Ding's 0.2 starts dense, and stays so: 79.2 % for 85.4 %."""
 
@@ -56,7 +58,7 @@ class SemiNMF(Decomposition):
         if self.hard:
             z = one_entry(z, gram, kept if self.rows == "fixed" else None)
         if self.rows == "free":
-            p = torch.linalg.pinv(z)
+            p = z.T / z.square().sum(0).clamp_min(TINY)[:, None] if self.hard else left_inverse(z, REGULAR)
         offset = torch.zeros(len(gram), dtype=gram.dtype)
         if signature.mean is not None and p is None:
             rest = signature.mean - z @ signature.mean[kept]
@@ -65,21 +67,12 @@ class SemiNMF(Decomposition):
 
 
 def fixed_rows(gram: Tensor, kept: Tensor) -> Tensor:
-    """Z (n, k): identity on the kept rows, non-negative least squares on the others.
-
-    With G_KK = A²  (A symmetric), ‖W_i − z·W_K‖² = ‖A z − A⁺g_i‖² + const, which is SciPy's problem.
-    """
-    from scipy.optimize import nnls
+    """Z (n, k): identity on the kept rows, non-negative least squares on the others."""
+    from core.nnls import nonnegative
 
     z = plain(len(gram), kept).z
     gone = removed(len(gram), kept)
-    values, vectors = torch.linalg.eigh(gram[kept][:, kept])
-    root = values.clamp_min(0).sqrt()
-    inverse = torch.where(root > root.max() * 1e-7, 1 / root.clamp_min(TINY), 0.0)
-    a = (vectors * root) @ vectors.T
-    targets = (vectors * inverse) @ vectors.T @ gram[kept][:, gone]
-    for column, i in enumerate(gone.tolist()):
-        z[i] = torch.from_numpy(nnls(a.numpy(), targets[:, column].numpy(), maxiter=30 * len(kept))[0])
+    z[gone] = nonnegative(gram[kept][:, kept], gram[gone][:, kept])
     return z
 
 
@@ -88,21 +81,25 @@ def free_rows(gram: Tensor, start: Tensor, iterations: int) -> Tensor:
     z = start + START
     for _ in range(iterations):
         p = left_inverse(z)
-        wy, yy = gram @ p.T, p @ gram @ p.T
-        up = wy.clamp_min(0) + z @ (-yy).clamp_min(0)
-        down = (-wy).clamp_min(0) + z @ yy.clamp_min(0)
-        z = z * torch.sqrt(up / down.clamp_min(TINY))
+        wy = gram @ p.T
+        yy = p @ wy
+        up = torch.addmm(wy.clamp_min(0), z, yy.clamp_max(0), alpha=-1)
+        down = torch.addmm(wy.clamp_max(0), z, yy.clamp_min(0), beta=-1)
+        z = up.div_(down.clamp_min_(TINY)).sqrt_().mul_(z)
     return z
 
 
-def left_inverse(z: Tensor) -> Tensor:
-    """(ZᵀZ)⁻¹Zᵀ (k, n) by Cholesky, many times as fast as the pseudo-inverse, which it is where ZᵀZ is singular."""
+def left_inverse(z: Tensor, least: float = 0.0) -> Tensor:
+    """(ZᵀZ)⁻¹Zᵀ (k, n) by Cholesky, many times as fast as the pseudo-inverse.
+
+    That it is where ZᵀZ is singular, or has a pivot below ``least`` of its largest.
+    """
     factor, failed = torch.linalg.cholesky_ex(z.T @ z)
-    if int(failed):
+    pivots = factor.diagonal().square()
+    if int(failed) or float(pivots.min()) < least * float(pivots.max()):
         inverse: Tensor = torch.linalg.pinv(z)
         return inverse
-    solved: Tensor = torch.cholesky_solve(z.T, factor)
-    return solved
+    return torch.cholesky_inverse(factor) @ z.T
 
 
 def one_entry(z: Tensor, gram: Tensor, kept: Tensor | None) -> Tensor:
