@@ -85,9 +85,7 @@ def print_least_squares() -> bool:
     prepared, times = prepare(model, images[:1]), []
     for ratio in RATIOS:
         start = time.perf_counter()
-        compress(
-            prepared, images[:1], ratio=ratio, criterion="obs", decomposition="least-squares", calibration=images
-        )
+        compress(prepared, images[:1], ratio=ratio, criterion="obs", decomposition="least-squares", calibration=images)
         times.append(time.perf_counter() - start)
     first, further = times[0], mean(times[1:])
     print(f"vgg-small, obs + least-squares, 256 images: first ratio {first:.1f} s, further ones {further:.1f} s each")

@@ -74,6 +74,15 @@ class Channels:
         return {layer.name: layer for layer in self.graph.layers}
 
     @cached_property
+    def units_along(self) -> dict[tuple[str, int], Tensor]:
+        """The channel number of each index of every parameter axis that carries channels, by (parameter, axis)."""
+        return {key: self.unit_of[atoms.long()] for key, atoms in self.graph.atoms.axes.items()}
+
+    @cached_property
+    def _places(self) -> dict[str, Tensor]:
+        return {}
+
+    @cached_property
     def _same(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
         for name, first in self.graph.aliases.items():
@@ -158,12 +167,14 @@ class Channels:
 
     def local(self, channel_set: ChannelSet, parameter: str, axis: int = 0) -> Tensor:
         """For each index of a parameter's axis, the position 0 … size-1 of its channel in the set, or -1."""
-        atoms = self.graph.atoms.axes.get((parameter, axis))
-        if atoms is None:
+        units = self.units_along.get((parameter, axis))
+        if units is None:
             return torch.empty(0, dtype=torch.long)
-        lookup = torch.full((len(self.unit_of),), -1, dtype=torch.long)
-        lookup[channel_set.units] = torch.arange(channel_set.size)
-        return lookup[self.unit_of[atoms.long()]]
+        if channel_set.name not in self._places:
+            lookup = torch.full((len(self.unit_of),), -1, dtype=torch.long)
+            lookup[channel_set.units] = torch.arange(channel_set.size)
+            self._places[channel_set.name] = lookup
+        return self._places[channel_set.name][units]
 
     def select(self, patterns: tuple[str, ...] | None) -> tuple[ChannelSet, ...]:
         """The sets whose producers match one of the patterns.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,10 @@ from core.channels import Channels, ChannelSet
 from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
-from core.decompositions.base import ChannelMoments, Merge, plain, removed
+from core.decompositions.base import ChannelMoments, Merge, between, plain, removed
 from core.errors import ModelError
 from core.footprint import Size
-from core.graph.trace import as_inputs, duplicate, twin, undisturbed
+from core.graph.trace import as_inputs, separate, twin, undisturbed
 from core.prepared import Prepared, Scores, prepare, problem_without
 from core.refit import Refit, recalibrate, refit
 from core.request import check_labels, check_request, check_widths
@@ -76,7 +76,8 @@ class SetReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {**asdict(self), "cosine": None if self.cosine != self.cosine else self.cosine}
+        own = {**vars(self), "reconstruction": dict(self.reconstruction)}
+        return {**own, "cosine": None if self.cosine != self.cosine else self.cosine}
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ def _cut_and_checked(
         gone = units_gone(sets, kept)
         work = twin(full)
         cut(work, channels, gone)
-        result = duplicate(work)
+        result = separate(work, channels.graph.model)
         wrong = check.problem(full, work, gone)
         if not wrong:
             return result, report, gone, alone
@@ -275,7 +276,9 @@ def _merge_set(
     if len(kept) == chosen.size or not method.merges:
         return plainly
     found = prepared.signatures(chosen, covariances=method.needs_covariance)
-    method, note = method.for_set(single=_is_single(channels, chosen, found))
+    note = ""
+    if type(method).for_set is not Decomposition.for_set:  # else it is the same for all sets
+        method, note = method.for_set(single=_is_single(channels, chosen, found))
     seen = prepared.seen(chosen, calibration) if method.needs_moments else {}
     merges = {name: merge_in_blocks(method, s, kept, chosen.blocks, seen.get(name)) for name, s in found.items()}
     rest = [fold(work, channels, chosen, channels.layers[name], kept, merge) for name, merge in merges.items()]
@@ -285,7 +288,7 @@ def _merge_set(
     gone = removed(chosen.size, kept)
     return replace(
         plainly,
-        merged=int((first.z[gone] != 0).any(dim=1).sum()),
+        merged=int((first.z != 0).any(dim=1)[gone].sum()),
         cosine=mean_cosine(next(iter(found.values())), gone, kept),
         approximate=tuple(dict.fromkeys([*(op for s in found.values() for op in s.approximate), *filter(None, rest)])),
         note="; ".join([*filter(None, [note]), *(f"{name}: {m.note}" for name, m in merges.items() if m.note)]),
@@ -329,8 +332,8 @@ def merge_in_blocks(
 def mean_cosine(signature: Signature, gone: Tensor, kept: Tensor) -> float:
     """Mean over removed channels of the cosine to the nearest kept one."""
     length = signature.gram.diagonal().clamp_min(1e-300).sqrt()
-    cosine = signature.gram[gone][:, kept] / torch.outer(length[gone], length[kept])
-    return float(cosine.amax(dim=1).mean())
+    cosine = between(signature.gram, gone, kept).div_(length[kept]).amax(dim=1) / length[gone]
+    return float(cosine.mean())
 
 
 def _with_losses(report: SetReport, found: Refit) -> SetReport:

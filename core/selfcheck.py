@@ -1,7 +1,7 @@
 """Look before returning: the network that was cut is compared with the original that was not.
 
-The original runs with its full width, but nobody reads the removed channels: their columns are zero in every consumer,
-and norms over channels see the kept ones only. The cut network runs with its own code. Both must give the same outputs,
+The original runs with its full width, but nobody reads the removed channels: what enters a layer is zero there, and
+norms over channels see the kept ones only. The cut network runs with its own code. Both must give the same outputs,
 in the same structure and with the same shapes. So an operation that a rule describes wrongly, or a size written into
 the network's code, is seen here, whatever it is; the channel set behind it is found by bisection and left alone.
 """
@@ -21,9 +21,9 @@ from torch.utils import _pytree as pytree
 
 from core.channels import Channels, ChannelSet
 from core.errors import first_line
-from core.graph import Step
+from core.graph import Layer, Step
 from core.graph.trace import GraphRunner, duplicate, twice, twin
-from core.surgery import assign, by_reader, by_weight, kept_positions, parameter
+from core.surgery import kept_positions, parameter
 
 SMALL = 20_000_000
 """Networks with at most so many parameters are compared in float64 on the CPU, where rounding leaves a doubt."""
@@ -107,8 +107,7 @@ class SelfCheck:
         return self._apart(duplicate(full).cpu().double(), found, gone, inputs)
 
     def _apart(self, full: nn.Module, found: Any, gone: Tensor, inputs: tuple[Any, ...]) -> float:
-        """The largest difference of the outputs relative to the largest one; ``full`` is changed."""
-        silence(full, self.channels, gone)
+        """The largest difference of the outputs relative to the largest one; ``full`` runs."""
         expected = _tensors(self._outputs(Masked(full, self.channels, gone).run, inputs))
         if len(expected) != len(_tensors(found)):
             return float("inf")
@@ -164,21 +163,37 @@ def culprits(problem: Callable[[Sequence[ChannelSet]], str], sets: Sequence[Chan
 
 
 class Masked(GraphRunner):
-    """Runs the full network as if the channels ``gone`` were not there; their columns must be zero in ``root``."""
+    """Runs the full network as if the channels ``gone`` were not there: no layer reads them, no norm sees them."""
 
     def __init__(self, root: nn.Module, channels: Channels, gone: Tensor) -> None:
         super().__init__(channels.graph.traced, root, channels.graph.unbiased)
         self.channels, self.gone = channels, gone
+        self._is_gone = torch.zeros(len(channels.unit_of), dtype=torch.bool)
+        self._is_gone[gone] = True
 
     def run_node(self, n: fx.Node) -> Any:
-        """Run one node; a norm over channels sees the kept ones only."""
+        """Run one node; what a layer reads of the removed channels is zero, a norm over channels sees the others."""
         step = self.channels.graph.steps.get(n)
+        if step is not None and step.mixer is not None:
+            return self._layer(n, step, step.mixer)
         if step is None or step.kind != "norm" or step.options["over"] == "each":
             return super().run_node(n)
         kept = kept_positions(self.channels, self.channels.graph.profiles[n], self.gone)
         if len(kept) == len(self.channels.graph.profiles[n]):
             return super().run_node(n)
         return self._norm(step, self.env[step.inputs[0]], self.channels.graph.channel_axis[n], kept)
+
+    def _layer(self, n: fx.Node, step: Step, layer: Layer) -> Any:
+        units, source = self.channels.units_along.get((layer.weight, layer.read_axis)), step.inputs[0]
+        silent = None if units is None else self._is_gone[units].nonzero().flatten()
+        if silent is None or not len(silent):
+            return super().run_node(n)
+        read: Tensor = self.env[source]
+        axis = -1 if layer.linear else 1 - self.fetch_attr(layer.weight).dim()
+        self.env[source] = read.index_fill(axis, silent.to(read.device), 0)
+        value = super().run_node(n)
+        self.env[source] = read
+        return value
 
     def _norm(self, step: Step, x: Tensor, axis: int, kept: Tensor) -> Tensor:
         groups = step.options.get("groups", 1)
@@ -196,28 +211,6 @@ class Masked(GraphRunner):
                 part = F.layer_norm(part, (len(own),), w, b, eps)
             out.index_copy_(axis, own, part)
         return out
-
-
-def silence(model: nn.Module, channels: Channels, gone: Tensor) -> None:
-    """Set the columns of the channels ``gone`` to zero in every layer that reads them, in place."""
-    out = torch.zeros(len(channels.unit_of), dtype=torch.bool)
-    out[gone] = True
-    for layer in channels.graph.layers:
-        atoms = channels.graph.atoms.axes.get((layer.weight, layer.read_axis))
-        if atoms is None or channels.is_depthwise(layer):
-            continue
-        columns = out[channels.unit_of[atoms.long()]]
-        weight = parameter(model, layer.weight)
-        if weight is not None and bool(columns.any()):
-            columns, shape = columns.to(weight.device), [1] * weight.dim()
-            if layer.groups == 1:
-                shape[layer.read_axis] = -1
-                silent = weight.detach().masked_fill(columns.view(shape), 0)
-            else:
-                read = by_reader(weight.detach(), layer).clone()
-                read[columns] = 0
-                silent = by_weight(read, layer)
-            assign(model, layer.weight, silent, channels)
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -30,8 +30,8 @@ from core.signature import (
     times_constant,
 )
 
-LARGE = 10_000_000
-"""Weights with more numbers than this stay in float32, to spare memory."""
+LARGE = 1_000_000_000
+"""Inner products that take more multiplications are computed in float32."""
 
 STRIP = 256
 """Inner products are taken for at least so many rows at a time."""
@@ -92,7 +92,12 @@ class _Walk:
         return None if value is None else value.detach().cpu()  # as what says which channels there are
 
     def along(self, name: str, axis: int = 0) -> Tensor | None:
-        """A per-channel parameter in the order of the set's channels, (n, …); None where it does not cover them."""
+        """A per-channel parameter in the order of the set's channels, (n, …), float64; None: it does not cover them."""
+        value = self.stored(name, axis)
+        return None if value is None else value.double()
+
+    def stored(self, name: str, axis: int) -> Tensor | None:
+        """The same in the number format that the network has it in."""
         where = self.channels.local(self.channel_set, self.channels.graph.canonical(name), axis)
         own = torch.full((self.channel_set.size,), -1, dtype=torch.long)
         covered = where >= 0
@@ -104,7 +109,7 @@ class _Walk:
         if not torch.equal(own, torch.arange(len(value))):
             value = value[own.clamp_min(0).to(value.device)]
             value[own < 0] = 0
-        return value if value.numel() > LARGE else value.double()
+        return value
 
     def places(self, name: str, axis: int = 0) -> Tensor:
         """The channels (position in the set) that a parameter's entries belong to, those of other sets left out."""
@@ -115,7 +120,7 @@ class _Walk:
         """Rows W (n, fan_in) of a producer; a channel that has several rows (a gated unit) is all of them together."""
         where = self.places(layer.weight, layer.write_axis)
         several = len(where) > len(torch.unique(where))
-        rows = self.each_row(layer.weight, layer.write_axis) if several else self.along(layer.weight, layer.write_axis)
+        rows = (self.each_row if several else self.stored)(layer.weight, layer.write_axis)
         assert rows is not None
         rows = rows.flatten(1)
         gram = inner_products(rows)
@@ -276,12 +281,11 @@ class _Walk:
 
 def inner_products(rows: Tensor) -> Tensor:
     """⟨W_i, W_j⟩ (n, n) of rows (n, fan_in), as float64; large layers are multiplied in float32, which is enough."""
-    if len(rows) * rows.numel() > 1e9:
-        rows = rows.float()
+    rows = rows.float() if len(rows) * rows.numel() > LARGE else rows.double()
     size, step = len(rows), max(STRIP, -(-len(rows) // 8))
-    gram = rows.new_empty(size, size)
+    gram = torch.empty(size, size, dtype=torch.float64)
     for start in range(0, size, step):  # half of it is the other half
         strip = torch.mm(rows[start : start + step], rows[start:].T)
         gram[start : start + step, start:] = strip
         gram[start + step :, start : start + step] = strip[:, step:].T
-    return gram.double()
+    return gram

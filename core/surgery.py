@@ -81,13 +81,16 @@ def fold(model: nn.Module, channels: Channels, chosen: ChannelSet, layer: Layer,
 def _add_up(v: Tensor, z: Tensor, kept: Tensor, positions: Tensor) -> None:
     """Set the kept positions of V (in, out of one group, …) to Zᵀ·V, in place."""
     row, column = z.nonzero(as_tuple=True)
-    if len(row) > len(z) or not torch.equal(z[kept], torch.eye(len(kept), dtype=z.dtype)):
+    stays = torch.zeros(len(z), dtype=torch.bool).index_fill_(0, kept, value=True)[row]
+    own = row[stays], column[stays]  # of the kept channels, one after the other
+    as_they_are = (
+        torch.equal(own[0], kept) and torch.equal(own[1], torch.arange(len(kept))) and bool((z[own] == 1).all())
+    )
+    if len(row) > len(z) or not as_they_are:
         read = v[positions]  # (n, m, out, …)
         v[positions[kept]] = (z.to(v).T @ read.flatten(1)).view(len(kept), *read.shape[1:])
         return
-    others = torch.ones(len(z), dtype=torch.bool)  # each is added to kept channels, which stay as they are else
-    others[kept] = False
-    row, column = row[others[row]], column[others[row]]
+    row, column = row[~stays], column[~stays]  # each is added to kept channels
     wide, factor = v.flatten(1), z[row, column].repeat_interleave(positions.shape[1])
     added = wide[positions[row].flatten()].mul_(factor.to(v)[:, None])
     wide.index_add_(0, positions[kept[column]].flatten().to(v.device), added)
@@ -212,9 +215,9 @@ def cut(model: nn.Module, channels: Channels, gone: Tensor) -> None:
     keep_unit = torch.ones(int(channels.unit_of.max()) + 1, dtype=torch.bool)
     keep_unit[gone] = False
     grouped = {la.weight: la for la in channels.graph.layers if la.groups > 1}
-    for (name, axis), atoms in channels.graph.atoms.axes.items():
+    for (name, axis), units in channels.units_along.items():
         value = parameter(model, name)
-        keep = keep_unit[channels.unit_of[atoms.long()]]
+        keep = keep_unit[units]
         if value is None or bool(keep.all()):
             continue
         index, value = keep.nonzero().flatten().to(value.device), value.detach()

@@ -118,13 +118,21 @@ def carried_exactly(signature: Signature, z: Tensor, kept: Tensor) -> Tensor:
     """
     single = (z != 0).sum(1) <= 1
     rows, column = torch.arange(len(z)), z.abs().argmax(1)  # of those that several carry, nothing more is asked
-    c, carrier, b = z[rows, column], kept[column], signature.bias
+    return single & proportional(signature, rows, kept[column], z[rows, column])
+
+
+def proportional(signature: Signature, rows: Tensor, carriers: Tensor, c: Tensor) -> Tensor:
+    """Which channels ``rows`` (m,) are ``c`` (m,) times their ``carriers`` (m,), constants included, (m,)."""
+    b = signature.bias
     own = signature.gram.diagonal() + b * b
-    lost = own - 2 * c * (signature.gram[rows, carrier] + b * b[carrier]) + c * c * own[carrier]
-    level = torch.ones(len(z), dtype=torch.bool)
-    if signature.approximate:
-        level = (z.sum(1) - 1).abs() < 1e-6
-    return single & level & (lost <= 1e-9 * own)
+    lost = own[rows] - 2 * c * (signature.gram[rows, carriers] + b[rows] * b[carriers]) + c * c * own[carriers]
+    exact = lost <= 1e-9 * own[rows]
+    return exact & ((c - 1).abs() < 1e-6) if signature.approximate else exact
+
+
+def between(gram: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The block (r, c) of a matrix; several times as fast as two lists of indices in brackets."""
+    return gram.index_select(0, rows).index_select(1, columns)
 
 
 def removed(size: int, kept: Tensor) -> Tensor:

@@ -21,11 +21,12 @@ Merging cannot help where no kept channel is alike; on VGG-like nets past half t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from core.decompositions.base import Decomposition, Merge, carried_exactly, plain, register, removed
+from core.decompositions.base import Decomposition, Merge, between, plain, proportional, register, removed
 from core.lazy import torch
 
 if TYPE_CHECKING:
@@ -49,52 +50,61 @@ class MostSimilar(Decomposition):
         if len(gone) == 0:
             return start
         if self.bn_scale == "published" and signature.published is not None:
-            cosine, scale, distance = _published_terms(signature.published, gone, kept)
+            cosine, distance, scale = _published_terms(signature.published, gone, kept)
         else:
-            cosine, scale, distance = _exact_terms(signature, gone, kept)
+            cosine, distance, scale = _exact_terms(signature, gone, kept)
         score = 1 - cosine
         if signature.normed:
-            score.mul_(self.lam).add_(distance.mul_(1 - self.lam))
-        best = score.nan_to_num(nan=torch.inf).argmin(dim=1)
-        pick = best[:, None]
-        carried = (cosine.gather(1, pick) >= self.threshold) & score.gather(1, pick).isfinite()
-        c = torch.where(carried, scale.gather(1, pick), 0.0).flatten()
+            score.mul_(self.lam).add_(distance, alpha=1 - self.lam)
+        best = score.nan_to_num_(nan=torch.inf, posinf=torch.inf).argmin(dim=1)
+        pick = torch.arange(len(gone)), best
+        carried = (cosine[pick] >= self.threshold) & score[pick].isfinite()
+        c = torch.where(carried, scale(pick), 0.0)
         z, offset = start.z, start.offset
         z[gone, best] = c
         if signature.mean is not None and self.bn_scale == "exact":
             rest = signature.mean[gone] - c * signature.mean[kept[best]]
             constant = signature.gram.diagonal()[gone] <= 0  # a channel without weights is its mean, exactly
-            exact = carried_exactly(signature, z, kept)[gone]
-            offset[gone] = torch.where((carried.flatten() & ~exact) | constant, rest, 0.0)
+            exact = proportional(signature, gone, kept[best], c)
+            offset[gone] = torch.where((carried & ~exact) | constant, rest, 0.0)
         return Merge(z, offset)
 
 
-def _exact_terms(s: Signature, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Cosine, scale and normalised bias distance, each (n − k, k); candidates that cannot carry are at infinity."""
+Pick = tuple["Tensor", "Tensor"]
+"""Rows and columns (n − k,) of one candidate for each removed channel."""
+
+
+def _exact_terms(s: Signature, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Callable[[Pick], Tensor]]:
+    """Cosine and normalised bias distance (n − k, k), at infinity where a candidate cannot carry; and the scale."""
     length = s.gram.diagonal().clamp_min(0).sqrt()
-    cosine = s.gram[gone][:, kept].div_(torch.outer(length[gone], length[kept]))
-    scale = length[gone, None] / length[kept]
+    own, theirs = length[gone], length[kept]
+    cosine = between(s.gram, gone, kept).div_(own[:, None]).div_(theirs)
+
+    def scale(pick: Pick) -> Tensor:
+        return own[pick[0]] / theirs[pick[1]]
+
     if not s.normed:  # the distance counts for nothing
-        return cosine, scale, cosine
-    d = (s.bias[gone, None] - scale * s.bias[kept]).abs_()
-    impossible = ~((length[kept] > 0) & (cosine > 0))
-    return cosine, scale, min_max(d.masked_fill_(impossible, torch.nan)).masked_fill_(impossible, torch.inf)
+        return cosine, cosine, scale
+    d = torch.outer(own, -s.bias[kept] / theirs).add_(s.bias[gone, None]).abs_()
+    impossible = ~(cosine > 0)
+    impossible |= theirs <= 0
+    return cosine, min_max(d, impossible).masked_fill_(impossible, torch.inf), scale
 
 
-def _published_terms(p: PublishedTerms, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _published_terms(p: PublishedTerms, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Callable[[Pick], Tensor]]:
     """The authors' terms, reproduced from the published tables: c = s·(γ_j/γ_i)·(σ_i/σ_j) with σ the variance."""
     length = p.gram.diagonal().clamp_min(0).sqrt()
-    cosine = p.gram[gone][:, kept] / torch.outer(length[gone], length[kept])
+    cosine = between(p.gram, gone, kept) / torch.outer(length[gone], length[kept])
     s = length[gone, None] / length[kept]
     scale = s * (p.gamma[kept] / p.gamma[gone, None]) * (p.var[gone, None] / p.var[kept])
     shift = (p.mean - p.var * p.beta / p.gamma)[gone, None]
     bias = (p.gamma / p.var)[kept] * (s * shift - p.mean[kept]) + p.beta[kept]
-    return cosine, scale, min_max(bias.abs() / scale)
+    distance = bias.abs() / scale
+    return cosine, min_max(distance, distance.isnan()), scale.__getitem__
 
 
-def min_max(x: Tensor) -> Tensor:
-    """Each row of ``x`` brought to 0 … 1, ignoring NaN; a row whose values are all equal becomes 0."""
-    unknown = x.isnan()
+def min_max(x: Tensor, unknown: Tensor) -> Tensor:
+    """Each row of ``x`` brought to 0 … 1, as if the ``unknown`` were not there; if its values are all equal, to 0."""
     low = x.masked_fill(unknown, torch.inf).amin(dim=1, keepdim=True)
     width = x.masked_fill(unknown, -torch.inf).amax(dim=1, keepdim=True) - low
     brought = (x - low).div_(width)

@@ -30,7 +30,10 @@ def deep_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if state is None or "__deepcopy__" in state:
         return copy.deepcopy(module, memo)
     made = memo[id(module)] = kind.__new__(kind)
-    made.__setstate__({name: _value(value, memo) for name, value in state.items()})  # type: ignore[no-untyped-call]
+    copied = {
+        name: value if type(value) in ATOMIC else _value(value, memo) for name, value in state.items()
+    }  # most are plain, and a call costs more than the look
+    made.__setstate__(copied)  # type: ignore[no-untyped-call]
     return made
 
 

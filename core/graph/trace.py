@@ -168,7 +168,7 @@ def check(model: nn.Module, inputs: tuple[Any, ...]) -> nn.Module:
     for name, value in _plain_tensors(model).items():
         if value.is_meta:
             raise ModelError(f"the model's weight {name!r} is on the meta device, without values; load a checkpoint")
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        if value.is_floating_point() and not is_finite(value):
             raise ModelError(f"the model's weight {name!r} has NaN or infinite values; load a sound checkpoint")
     devices = {p.device for p in model.parameters()}
     given = {x.device for x in pytree.tree_leaves(inputs) if isinstance(x, Tensor)}
@@ -203,8 +203,18 @@ def _refuse_wrappers(model: nn.Module) -> None:
 
 def duplicate(model: nn.Module) -> nn.Module:
     """A deep copy; tensors that hooks computed (weight norm, pruning masks) are copied by value."""
-    computed = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and v.grad_fn is not None]
-    return deep_copy(model, {id(value): value.detach().clone() for value in computed})
+    return deep_copy(model, _computed(model))
+
+
+def separate(model: nn.Module, other: nn.Module) -> nn.Module:
+    """The same, but of the parameters only those are copied that ``model`` has in common with ``other``."""
+    theirs = {id(p) for p in other.parameters()}
+    return deep_copy(model, {id(p): p for p in model.parameters() if id(p) not in theirs} | _computed(model))
+
+
+def _computed(model: nn.Module) -> dict[int, Any]:
+    values = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and v.grad_fn is not None]
+    return {id(value): value.detach().clone() for value in values}
 
 
 def twin(model: nn.Module) -> nn.Module:
@@ -246,6 +256,11 @@ def undisturbed(model: nn.Module) -> Iterator[None]:
 def _plain_tensors(model: nn.Module) -> dict[str, Tensor]:
     """The state dict's tensors; packed weights of quantised layers are something else and left out."""
     return {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+
+
+def is_finite(value: Tensor) -> bool:
+    """Whether all numbers are finite: a finite sum says so at once, an infinite one may have overflowed."""
+    return bool(torch.isfinite(value.sum())) or bool(torch.isfinite(value).all())
 
 
 def _names(devices: set[torch.device]) -> str:

@@ -60,7 +60,7 @@ def test_a_proportional_row_has_one_entry() -> None:
 def test_rows_that_come_to_no_end_are_left_to_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
     a, b = rows("few-of-many")
     monkeypatch.setattr(subject, "ROUNDS", 1)
-    found, solved = by_pivoting(a @ a.T, b @ a.T, torch.ones(len(b), len(a), dtype=torch.bool))
+    _, solved = by_pivoting(a @ a.T, b @ a.T, torch.ones(len(b), len(a), dtype=torch.bool))
     assert not bool(solved.any())
     monkeypatch.setattr(subject, "STEPS", 0)
     torch.testing.assert_close(nonnegative(a @ a.T, b @ a.T), oracle(a, b), rtol=1e-8, atol=1e-10)
