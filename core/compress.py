@@ -198,7 +198,8 @@ def _appraisal(
     key = (criterion, tuple(s.name for s in sets), tuple(id(own) for own in scores), method, id(calibration))
     if key not in prepared.appraisals:
         values = [own.values for own in scores]
-        curves = [prepared.curve(s, own, calibration) for s, own in zip(sets, values, strict=True)]
+        known = CRITERIA.get(criterion).cumulative
+        curves = [prepared.curve(s, v, calibration, cumulative=known) for s, v in zip(sets, values, strict=True)]
         attempt = partial(_attempt, prepared, sets, method)
         gains = method.merges or method.sequential
         prepared.appraisals[key] = Appraisal(prepared.channels, sets, values, curves, attempt, calibration, gains)

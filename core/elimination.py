@@ -79,10 +79,11 @@ class Part:
         stays[columns] = False
         rest, left = stays.nonzero().flatten(), torch.ones(len(self.channel), dtype=torch.bool)
         left[local] = False
-        across = self.inverse[columns][:, rest]
-        back = torch.linalg.solve_ex(self.inverse[columns][:, columns], across)[0].nan_to_num(0.0, 0.0, 0.0)
-        inverse = self.inverse[rest][:, rest].addmm_(across.mT, back, alpha=-1)
-        weight = self.weight[:, rest].addmm_(self.weight[:, columns], back, alpha=-1)
+        own, kept = self.inverse.index_select(0, columns), self.inverse.index_select(0, rest)
+        across = own.index_select(1, rest)
+        back = torch.linalg.solve_ex(own.index_select(1, columns), across)[0].nan_to_num(0.0, 0.0, 0.0)
+        inverse = kept.index_select(1, rest).addmm_(across.mT, back, alpha=-1)
+        weight = self.weight.index_select(1, rest).addmm_(self.weight.index_select(1, columns), back, alpha=-1)
         return Part(self.channel[left], weight, inverse, self.scale)
 
 

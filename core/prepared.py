@@ -112,14 +112,19 @@ class Prepared:
             self._scores[key] = Scores(scores, "; ".join(dict.fromkeys(scored.notes)))
         return self._scores[key]
 
-    def curve(self, channel_set: ChannelSet, scores: Tensor, calibration: Any) -> np.ndarray:
+    def curve(
+        self, channel_set: ChannelSet, scores: Tensor, calibration: Any, *, cumulative: bool = False
+    ) -> np.ndarray:
         """What the set's readers lose once its 0, 1, … n lowest channels are gone, (n + 1,): 1 for all of one reader.
 
-        Where no reader can be looked at, the share of the scores that is gone.
+        Where no reader can be looked at, the share of the scores that is gone. ``cumulative``: the scores are those of
+        a criterion that gives such losses of these images itself (see `core.criteria.base.Criterion`).
         """
         consumers = scored_set(self.channels, channel_set, self.statistics_on(calibration)).seen()
         order = scores.argsort(stable=True)
-        if consumers:
+        if consumers and cumulative:
+            spent = scores[order]
+        elif consumers:
             spent = eliminate(parts_of(consumers), channel_set.size, order)[1]
         else:
             spent = (scores[order].clamp_min(0).cumsum(0) / scores.clamp_min(0).sum().clamp_min(1e-300)).double()

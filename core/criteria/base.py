@@ -207,6 +207,8 @@ class Criterion:
         needs_calibration: whether it asks consumers for their moments, so that images are required.
         needs_labels: whether it asks producers for the loss's gradients, so that labels are required too.
         random: whether it draws at random, so that the seed counts.
+        cumulative: whether a score is what the set's readers have lost by the time the channel goes, where they can be
+            looked at: the scores in order are then the set's error curve.
         rows: where it scores each row by itself: scores (m,) of rows (m, fan_in).
     """
 
@@ -214,6 +216,7 @@ class Criterion:
     needs_calibration: bool = False
     needs_labels: bool = False
     random: bool = False
+    cumulative: bool = False
     rows: Callable[[Tensor], Tensor] | None = None
 
 
@@ -223,12 +226,17 @@ RowScore = Callable[["Tensor"], "Tensor"]
 
 
 def register(
-    name: str, *, needs_calibration: bool = False, needs_labels: bool = False, random: bool = False
+    name: str,
+    *,
+    needs_calibration: bool = False,
+    needs_labels: bool = False,
+    random: bool = False,
+    cumulative: bool = False,
 ) -> Callable[[SetScore], SetScore]:
     """File a function of a `ScoredSet` as the criterion ``name``."""
 
     def file(score: SetScore) -> SetScore:
-        CRITERIA.register(name)(Criterion(score, needs_calibration, needs_labels, random))
+        CRITERIA.register(name)(Criterion(score, needs_calibration, needs_labels, random, cumulative))
         return score
 
     return file

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-@register("obs", needs_calibration=True)
+@register("obs", needs_calibration=True, cumulative=True)
 def obs(scored: ScoredSet) -> Tensor:
     """Return the summed relative loss (n,) of a set's consumers up to each channel's removal."""
     from core.elimination import eliminate, parts_of

@@ -25,14 +25,20 @@ def deep_copy(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     known: nn.Module | None = memo.get(id(module))
     if known is not None:
         return known
-    kind = type(module)
-    state = None if hasattr(kind, "__deepcopy__") or kind in copyreg.dispatch_table else _state(module)
+    own = type(module)
+    state = None if hasattr(own, "__deepcopy__") or own in copyreg.dispatch_table else _state(module)
     if state is None or "__deepcopy__" in state:
         return copy.deepcopy(module, memo)
-    made = memo[id(module)] = kind.__new__(kind)
-    copied = {
-        name: value if type(value) in ATOMIC else _value(value, memo) for name, value in state.items()
-    }  # most are plain, and a call costs more than the look
+    made = memo[id(module)] = own.__new__(own)
+    copied = {}
+    for name, value in state.items():  # most are plain or empty, and a call costs more than the look
+        kind = type(value)
+        if kind in ATOMIC:
+            copied[name] = value
+        elif kind in CONTAINERS and not value and id(value) not in memo:
+            copied[name] = memo[id(value)] = kind()
+        else:
+            copied[name] = _value(value, memo)
     made.__setstate__(copied)  # type: ignore[no-untyped-call]
     return made
 

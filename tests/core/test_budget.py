@@ -87,6 +87,15 @@ def test_curves_never_fall_and_begin_at_nothing(x: torch.Tensor) -> None:
         assert obs[own.size // 2] <= curve[own.size // 2] + 1e-12, "elimination is greedy on this very curve"
 
 
+def test_what_obs_has_found_out_is_the_curve(x: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    prepared = prepare(FAMILIES["vgg"]().eval(), x[:1])
+    for own in prepared.channels.sets:
+        scores = prepared.scores(own, "obs", x).values
+        known = prepared.curve(own, scores, x, cumulative=True)
+        np.testing.assert_allclose(known, prepared.curve(own, scores, x), rtol=1e-9, atol=1e-12)
+
+
 @pytest.mark.parametrize("options", [{"multiple": 8}, {"min_channels": 12}, {"multiple": 4, "min_channels": 10}])
 def test_widths_are_multiples_and_not_too_small(options: dict[str, int], x: torch.Tensor) -> None:
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core.graph.copies import deep_copy
+from core.graph.trace import separate, twin
 
 
 class Odd(nn.Module):
@@ -82,3 +83,15 @@ def test_what_the_memo_holds_is_not_copied() -> None:
     found: Any = deep_copy(model, {id(p): p for p in model.parameters()})
     assert all(a is b for a, b in zip(found.parameters(), model.parameters(), strict=True))
     assert found.whole is not model.whole
+
+
+def test_a_separate_copy_shares_no_parameter_with_the_other_network() -> None:
+    model = Odd()
+    cut: Any = twin(model)
+    cut.first.bias = nn.Parameter(torch.zeros(4))
+    found: Any = separate(cut, model)
+    assert found.first.bias is cut.first.bias, "it is its own already"
+    theirs = {p.data_ptr() for p in model.parameters()}
+    assert theirs.isdisjoint(p.data_ptr() for p in found.parameters())
+    assert found.second.weight is found.first.weight
+    assert torch.equal(found.first.weight, model.first.weight)

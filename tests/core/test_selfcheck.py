@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from core.compress import compress, prepare
 from core.graph.rules import RULES
 from core.graph.rules.pointwise import activation
-from core.graph.trace import twin
-from core.selfcheck import culprits, distance
+from core.graph.trace import duplicate, twin
+from core.selfcheck import Masked, culprits, distance
+from core.surgery import by_reader, by_weight
 from tests.core.nets import images, make
 
 
@@ -126,6 +127,39 @@ def test_a_cut_that_went_wrong_is_seen(name: str) -> None:
     weight = next(p for p in result.model.parameters() if p.dim() > 1)
     weight.data[0] += 0.1
     assert "off by" in prepared.check.problem(full, result.model, gone)
+
+
+def in_a_row(middle: nn.Module, out: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), middle, nn.ReLU(), nn.Conv2d(out, 3, 1))
+
+
+READERS = {
+    "plain": lambda: make("plain")[0],
+    "residual": lambda: make("residual")[0],
+    "squeeze-excite": lambda: make("squeeze-excite")[0],
+    "concat": lambda: make("concat")[0],
+    "grouped": lambda: in_a_row(nn.Conv2d(8, 8, 3, groups=2), 8),
+    "transposed": lambda: in_a_row(nn.ConvTranspose2d(8, 6, 2, 2), 6),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_what_no_layer_reads_is_as_if_its_columns_were_zero(name: str) -> None:
+    """Masking what enters a layer gives what zeros in its weight give, and changes no weight."""
+    torch.manual_seed(0)
+    channels, x = prepare(READERS[name]().eval(), images()).channels, images()
+    gone = torch.cat([s.units[::2] for s in channels.sets])
+    full, zeroed = twin(channels.graph.model), duplicate(channels.graph.model)
+    for layer in channels.graph.layers:
+        units = channels.units_along.get((layer.weight, layer.read_axis))
+        if units is not None and not channels.is_depthwise(layer):
+            weight = zeroed.get_parameter(layer.weight)
+            read = by_reader(weight.detach(), layer).clone()
+            read[torch.isin(units, gone)] = 0
+            weight.data = by_weight(read, layer).contiguous()
+    found = Masked(full, channels, gone).run(x)
+    torch.testing.assert_close(found, zeroed(x), rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(found, full(x), rtol=1e-3, atol=1e-4), "something has been left out"
 
 
 def test_the_distance_of_outputs() -> None:
