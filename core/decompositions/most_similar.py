@@ -86,9 +86,10 @@ def _exact_terms(s: Signature, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tens
     if not s.normed:  # the distance counts for nothing
         return cosine, cosine, scale
     d = torch.outer(own, -s.bias[kept] / theirs).add_(s.bias[gone, None]).abs_()
-    impossible = ~(cosine > 0)
-    impossible |= theirs <= 0
-    return cosine, min_max(d, impossible).masked_fill_(impossible, torch.inf), scale
+    impossible = cosine <= 0
+    if not bool((length > 0).all()):
+        impossible |= (theirs <= 0) | cosine.isnan()
+    return cosine, min_max(d, impossible), scale
 
 
 def _published_terms(p: PublishedTerms, gone: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Callable[[Pick], Tensor]]:
@@ -104,9 +105,9 @@ def _published_terms(p: PublishedTerms, gone: Tensor, kept: Tensor) -> tuple[Ten
 
 
 def min_max(x: Tensor, unknown: Tensor) -> Tensor:
-    """Each row of ``x`` brought to 0 … 1, as if the ``unknown`` were not there; if its values are all equal, to 0."""
-    low = x.masked_fill(unknown, torch.inf).amin(dim=1, keepdim=True)
-    width = x.masked_fill(unknown, -torch.inf).amax(dim=1, keepdim=True) - low
-    brought = (x - low).div_(width)
-    some = width > 0
-    return brought if bool(some.all()) else torch.where(some, brought, torch.where(unknown, x, 0.0))
+    """Each row of ``x`` brought to 0 … 1, in place; if its values are all equal, to 0. The unknown become infinite."""
+    high = x.masked_fill(unknown, -torch.inf).amax(dim=1, keepdim=True)
+    low = x.masked_fill_(unknown, torch.inf).amin(dim=1, keepdim=True)
+    some = high > low
+    x.sub_(low).div_(high - low)
+    return x if bool(some.all()) else torch.where(some, x, torch.where(unknown, torch.inf, 0.0))

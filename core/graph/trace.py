@@ -87,12 +87,13 @@ def attribute(root: nn.Module, target: str, fallback: nn.Module | None = None) -
         AttributeError: neither has it.
     """
     value: Any = root
-    for part in target.split("."):
-        if not hasattr(value, part):
-            if fallback is None:
-                raise AttributeError(target)
-            return attribute(fallback, target)
-        value = getattr(value, part)
+    try:
+        for part in target.split("."):
+            value = getattr(value, part)
+    except AttributeError:
+        if fallback is None:
+            raise AttributeError(target) from None
+        return attribute(fallback, target)
     return value
 
 

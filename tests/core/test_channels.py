@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from core.channels import find_channels
 from core.compress import compress, prepare
 from core.errors import ModelError, UsageError
+from core.graph.trace import is_finite
 from core.models import load_model
 from tests.core.nets import NETS, images, make
 
@@ -217,3 +218,12 @@ def test_what_fx_cannot_trace_goes_through_export() -> None:
     assert all(0 <= lost < 1 for site in result.sites for lost in site.reconstruction.values())
     identity = compress(net, x, ratio=0.0)
     assert torch.equal(identity.model(x)["logits"], net(x)["logits"])
+
+
+def test_finite_numbers_whose_sum_is_not_are_finite() -> None:
+    large = torch.full((4,), 3e38)
+    assert bool(large.sum().isinf())
+    assert is_finite(large)
+    for wrong in (torch.nan, torch.inf, -torch.inf):
+        assert not is_finite(torch.tensor([1.0, wrong, 0.0]))
+    assert not is_finite(torch.tensor([torch.inf, -torch.inf]))
