@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ class Appraisal:
         attempt: (kept channels by set, images to fit on) -> the network that this leaves.
         calibration: inputs (N, …), or a tuple of them.
         gains: whether layers may get a bias (see `core.footprint.footprint`).
+        once: (makes a number, what it is of) -> the number, made now or before.
     """
 
     channels: Channels
@@ -43,6 +44,7 @@ class Appraisal:
     attempt: Callable[[Mapping[str, Tensor], Any], nn.Module]
     calibration: Any
     gains: bool = False
+    once: Callable[[Callable[[], float], str], float] = lambda make, what: make()
     _footprints: dict[Size, Footprint] = field(default_factory=dict)
 
     @property
@@ -64,7 +66,7 @@ class Appraisal:
         for number, own in enumerate(self.sets):
             half = keep(self.channels, own, self.scores[number], 0.5)
             lost = float(self.curves[number][own.size - len(half)])
-            away = self._away({own.name: half})
+            away = self.once(partial(self._away, {own.name: half}), f"half of {own.name}")
             found.append(max(away, 1e-12) / max(lost, 1e-12))
         return found
 
@@ -72,7 +74,8 @@ class Appraisal:
         """How far the outputs are from the original's at these widths (S,), on images that were not fitted on."""
         shares = [1 - float(w) / own.size for w, own in zip(widths, self.sets, strict=True)]
         every = zip(self.sets, self.scores, shares, strict=True)
-        return self._away({own.name: keep(self.channels, own, scores, share) for own, scores, share in every})
+        kept = {own.name: keep(self.channels, own, scores, share) for own, scores, share in every}
+        return self.once(partial(self._away, kept), f"widths {widths.tolist()}")
 
     @cached_property
     def _split(self) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -26,6 +26,7 @@ from core.refit import Refit, recalibrate, refit
 from core.request import check_labels, check_request, check_widths
 from core.selection import keep
 from core.selfcheck import culprits
+from core.shelf import Kept, is_ours
 from core.signature import Signature
 from core.surgery import cut, fold, parameter, replace_rows, squared_norms, units_gone
 
@@ -202,7 +203,15 @@ def _appraisal(
         curves = [prepared.curve(s, v, calibration, cumulative=known) for s, v in zip(sets, values, strict=True)]
         attempt = partial(_attempt, prepared, sets, method)
         gains = method.merges or method.sequential
-        prepared.appraisals[key] = Appraisal(prepared.channels, sets, values, curves, attempt, calibration, gains)
+        what = ("appraisal", criterion, method, tuple(values), calibration, [s.name for s in sets])
+
+        def once(make: Callable[[], float], of: str) -> float:
+            if not is_ours(type(method)):
+                return make()
+            kept = prepared.once(lambda: Kept({"value": torch.tensor(make(), dtype=torch.float64)}), *what, of)
+            return float(kept.tensors["value"])
+
+        prepared.appraisals[key] = Appraisal(prepared.channels, sets, values, curves, attempt, calibration, gains, once)
     return prepared.appraisals[key]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from core.graph.trace import as_inputs, twin, undisturbed
 from core.seen import seen_moments
 from core.selection import keep
 from core.selfcheck import SelfCheck, culprits
+from core.shelf import Kept, Shelf, digest_of, is_ours, network_digest
 from core.signature import Signature
 from core.signatures import signatures
 from core.surgery import cut, units_gone
@@ -49,18 +51,21 @@ class Prepared:
         channels: its channel sets, all of which have been seen to be removable.
         check: compares what is cut with the original.
         modes: for each module whether it is in training mode.
+        shelf: keeps what a criterion, a decomposition or an allocation of this package has found out on images.
         appraisals: what removals cost, by what that depends on.
     """
 
     channels: Channels
     check: SelfCheck
     modes: dict[str, bool]
+    shelf: Shelf = field(default_factory=Shelf)
     _signatures: dict[tuple[str, bool], dict[str, Signature]] = field(default_factory=dict)
     _scores: dict[tuple[str, str, int, int, int], Scores] = field(default_factory=dict)
     appraisals: dict[Any, Appraisal] = field(default_factory=dict)
     _statistics: InputStatistics | None = None
     _gradients: LossGradients | None = None
     _calibrations: dict[int, Any] = field(default_factory=dict)
+    _digests: dict[int, str] = field(default_factory=dict)
 
     def signatures(self, channel_set: ChannelSet, *, covariances: bool = False) -> dict[str, Signature]:
         """The set's signatures at its consumers, with assumed covariances if these are asked for, computed once."""
@@ -75,12 +80,26 @@ class Prepared:
         Raises:
             ModelError: the network does not run on these images.
         """
+
+        def look() -> Kept:
+            found = seen_moments(self.channels, channel_set, self.statistics_on(calibration))
+            known = {name: moments for name, moments in found.items() if moments is not None}
+            tensors = {f"mean {name}": moments.mean for name, moments in known.items()}
+            return Kept({**tensors, **{f"second {n}": m.second for n, m in known.items()}}, json.dumps(list(found)))
+
         try:
-            return seen_moments(self.channels, channel_set, self.statistics_on(calibration))
+            kept = self.once(look, "seen", channel_set.name, calibration)
         except (RuntimeError, TypeError) as error:
             shape = tuple(as_inputs(calibration)[0].shape)
             what = f"the network does not run on calibration images of shape {shape}: {first_line(error)}"
             raise ModelError(what) from None
+        names, tensors = json.loads(kept.note), kept.tensors
+        return {
+            name: ChannelMoments(tensors[f"mean {name}"], tensors[f"second {name}"])
+            if f"mean {name}" in tensors
+            else None
+            for name in names
+        }
 
     def scores(
         self,
@@ -99,8 +118,10 @@ class Prepared:
         chosen = CRITERIA.get(criterion)
         images = calibration if chosen.needs_calibration else None
         seed = seed if chosen.random else 0
-        key = (channel_set.name, criterion, id(images), id(labels) if chosen.needs_labels else 0, seed)
-        if key not in self._scores:
+        learned = labels if chosen.needs_labels else None
+        key = (channel_set.name, criterion, id(images), id(learned), seed)
+
+        def score() -> Kept:
             gradients = self._gradients_on(images, labels) if chosen.needs_labels else None
             scored = scored_set(self.channels, channel_set, self.statistics_on(images), gradients, seed)
             scores = chosen.score(scored).double().cpu()
@@ -109,7 +130,12 @@ class Prepared:
                 raise ModelError(
                     f"criterion {criterion!r} gives {what} for {channel_set.name}, a set of {channel_set.size} channels"
                 )
-            self._scores[key] = Scores(scores, "; ".join(dict.fromkeys(scored.notes)))
+            return Kept({"scores": scores}, "; ".join(dict.fromkeys(scored.notes)))
+
+        if key not in self._scores:
+            looks = (chosen.needs_calibration or chosen.needs_labels) and is_ours(chosen.score)
+            kept = self.once(score, "scores", channel_set.name, criterion, images, learned, seed) if looks else score()
+            self._scores[key] = Scores(kept.tensors["scores"], kept.note)
         return self._scores[key]
 
     def curve(
@@ -120,15 +146,40 @@ class Prepared:
         Where no reader can be looked at, the share of the scores that is gone. ``cumulative``: the scores are those of
         a criterion that gives such losses of these images itself (see `core.criteria.base.Criterion`).
         """
-        consumers = scored_set(self.channels, channel_set, self.statistics_on(calibration)).seen()
-        order = scores.argsort(stable=True)
-        if consumers and cumulative:
-            spent = scores[order]
-        elif consumers:
-            spent = eliminate(parts_of(consumers), channel_set.size, order)[1]
-        else:
-            spent = (scores[order].clamp_min(0).cumsum(0) / scores.clamp_min(0).sum().clamp_min(1e-300)).double()
-        return np.concatenate([[0.0], spent.numpy()])
+
+        def spend() -> Kept:
+            consumers = scored_set(self.channels, channel_set, self.statistics_on(calibration)).seen()
+            order = scores.argsort(stable=True)
+            if consumers and cumulative:
+                spent = scores[order]
+            elif consumers:
+                spent = eliminate(parts_of(consumers), channel_set.size, order)[1]
+            else:
+                spent = (scores[order].clamp_min(0).cumsum(0) / scores.clamp_min(0).sum().clamp_min(1e-300)).double()
+            return Kept({"spent": spent})
+
+        kept = self.once(spend, "curve", channel_set.name, scores, calibration, cumulative)
+        return np.concatenate([[0.0], kept.tensors["spent"].numpy()])
+
+    def once(self, make: Callable[[], Kept], *what: Any) -> Kept:
+        """What ``make`` gives, or gave before to any process that shares the shelf, for ``what`` on this network."""
+        if type(self.shelf) is Shelf:
+            return make()
+        return self.shelf.once(f"{self._network} {' '.join(map(self._said, what))}", make)
+
+    def _said(self, part: Any) -> str:
+        """What a result depends on, in words; of images their digest, which is taken once."""
+        if not isinstance(part, (Tensor, tuple)):
+            return str(part)
+        self._calibrations[id(part)] = part  # kept, so that no other images get the same id
+        if id(part) not in self._digests:
+            self._digests[id(part)] = digest_of(part)
+        return self._digests[id(part)]
+
+    @cached_property
+    def _network(self) -> str:
+        graph = self.channels.graph
+        return network_digest(graph.model, str(graph.traced.graph))
 
     def _gradients_on(self, calibration: Any, labels: Tensor | None) -> LossGradients:
         """Those of the images and labels that were used last."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Self
 
 import torch
@@ -20,9 +20,12 @@ from core.measure import Evaluation, evaluate, latency_ms, sizes
 from core.metrics import TEST
 from core.records import EvalSplit
 from core.recovery import RECOVERIES
+from core.shelf import Kept, Shelf
 
 LABELLED = "train-subset"
 """The calibration source whose images have labels."""
+MADE = "synthetic"
+"""The one whose images are made of the network, in minutes for a large one."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Workbench:
             one that is not here reads them itself.
         train_labels: (M,) class indices of ``train_images``, for the methods that learn from labels.
         mirror: whether a mirror image keeps its label.
+        shelf: keeps what no trial changes for other processes, and for later.
     """
 
     model: nn.Module
@@ -76,13 +80,16 @@ class Workbench:
     collected: Mapping[str, Tensor] = field(default_factory=dict)
     train_labels: Tensor | None = None
     mirror: bool = False
+    shelf: Shelf = field(default_factory=Shelf)
     _calibrations: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, repr=False)
     _labels: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
     def prepared(self) -> Prepared:
         """The original's channel sets and statistics, found once."""
-        return prepare(self.model, self.example)
+        found = prepare(self.model, self.example)
+        found.shelf = self.shelf
+        return found
 
     @property
     def example(self) -> Tensor:
@@ -106,7 +113,8 @@ class Workbench:
             return None
         key = (config.calibration, config.calibration_images, config.seed)
         if key not in self._calibrations:
-            drawn = calibration_images(
+            draw = partial(
+                calibration_images,
                 config.calibration,
                 count=config.calibration_images,
                 seed=config.seed,
@@ -115,6 +123,11 @@ class Workbench:
                 scale=self.scale,
                 collected=self.collected.get(config.calibration),
             )
+            if config.calibration == MADE:
+                what = ("images", *key, self.train_images.shape, self.scale)
+                drawn = self.prepared.once(lambda: Kept({"images": draw()}), *what).tensors["images"]
+            else:
+                drawn = draw()
             self._calibrations[key] = drawn.to(self.device)
         return self._calibrations[key]
 
