@@ -22,7 +22,8 @@ from core.errors import ModelError
 from core.footprint import Size
 from core.graph.trace import as_inputs, separate, twin, undisturbed
 from core.prepared import Prepared, Scores, prepare, problem_without
-from core.refit import Refit, recalibrate, refit
+from core.recalibration import recalibrate
+from core.refit import Refit, images_at_a_time, refit
 from core.request import check_labels, check_request, check_widths
 from core.selection import keep
 from core.selfcheck import culprits
@@ -227,8 +228,7 @@ def _attempt(
         gone = units_gone(cut_sets, kept)
         cut(work, channels, gone)
         found = refit(work, channels, gone, method, calibration).model if method.sequential else work
-        if method.bn_recalibrate:
-            recalibrate(found, calibration)
+        _recalibrated(found, channels, method, calibration)
     return found
 
 
@@ -272,9 +272,14 @@ def _refitted(
 ) -> tuple[nn.Module, tuple[SetReport, ...]]:
     """Refit the cut network as the method wants, and add to the report what each reader has lost."""
     found = refit(work, prepared.channels, gone, method, calibration)
-    if method.bn_recalibrate:
-        recalibrate(found.model, calibration)
+    _recalibrated(found.model, prepared.channels, method, calibration)
     return found.model, tuple(_with_losses(one, found) for one in report)
+
+
+def _recalibrated(model: nn.Module, channels: Channels, method: Decomposition, calibration: Any) -> None:
+    """Measure the batch norms of ``model`` anew, if the method wants it, in place."""
+    if method.bn_recalibrate:
+        recalibrate(model, calibration, method.bn_shrinkage, images_at_a_time(channels, as_inputs(calibration)))
 
 
 def _merge_set(

@@ -22,7 +22,7 @@ from core.gradients import LossGradients
 from core.graph import Layer, Step
 from core.graph.trace import GraphRunner, as_inputs, twin, undisturbed
 from core.surgery import by_channel, by_reader, parameter
-from core.windows import patches, window_of
+from core.windows import as_matrix, by_group, is_faithful, patches, window_of
 
 KEPT = 250_000_000
 """Numbers in the moments that are kept at once: 2 GB of float64."""
@@ -53,7 +53,7 @@ class InputStatistics:
     def _numbers(self, layer: Layer) -> int:
         weight = parameter(self.channels.graph.model, layer.weight)
         assert weight is not None
-        inside = weight.numel() // weight.shape[layer.write_axis]
+        inside = as_matrix(weight, layer, layer.groups).shape[2]
         return int(layer.groups * inside**2)
 
     def of(self, consumer: str, wanted: tuple[str, ...]) -> InputMoments:
@@ -90,6 +90,7 @@ class Reading(GraphRunner):
         self._steps, self._wanted = graph.steps, wanted
         self._sums: dict[str, _Sums] = {}
         self._reasons: dict[str, str] = {}
+        self._faithful: dict[fx.Node, bool] = {}
 
     def moments(self, *inputs: Any) -> dict[str, InputMoments | str]:
         """Of each wanted layer; in words where its input cannot be laid out in rows."""
@@ -111,8 +112,16 @@ class Reading(GraphRunner):
         if isinstance(window, str):
             self._reasons[layer.name] = window
             return
+        if step.node not in self._faithful:
+            weight, bias = parameter(self.root, layer.weight), parameter(self.root, layer.bias)
+            assert weight is not None
+            matrix = as_matrix(weight, layer, layer.groups)
+            self._faithful[step.node] = is_faithful(window, x, matrix, bias, output)
+        if not self._faithful[step.node]:
+            self._reasons[layer.name] = "is not what its weight says"
+            return
         for rows, _ in patches(window, x, output):
-            new = _Sums.of(rows.view(len(rows), layer.groups, -1).transpose(0, 1))
+            new = _Sums.of(by_group(rows, layer.groups))
             self._sums[layer.name] = self._sums[layer.name].plus(new) if layer.name in self._sums else new
 
 

@@ -74,6 +74,7 @@ class Decomposition(BaseModel):
     """Whether `merge` does more than select the kept channels."""
 
     bn_recalibrate: bool = Field(False, description="reset batch-norm statistics on the calibration images")
+    bn_shrinkage: float = Field(0.0, ge=0.0, description="the old statistics count for so many calibration images")
 
     def merge(self, signature: Signature, kept: Tensor) -> Merge:
         """Return the merge of one set's channels, as one consumer sees them, onto the ``kept`` ones (k,)."""

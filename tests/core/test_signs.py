@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from core.compress import Result, compress
-from core.refit import SideBySide
+from core.sidebyside import SideBySide
 
 
 class Two(nn.Module):
