@@ -14,7 +14,6 @@ is the loss of everything that one consumer gives. H is damped by 1 % of the mea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -23,68 +22,75 @@ from core.criteria.base import Consumer
 
 DAMPING = 1e-2
 """Added to H's diagonal, as a share of its mean."""
-TRAFFIC = 2_000_000_000
-"""So many numbers of P are rewritten at most; larger ones lose several channels at a time."""
+PENDING = 256
+"""So many columns of P's updates are collected before P is rewritten: one large product instead of many thin ones."""
+SPARSE = 0.75
+"""P is made smaller when less than this share of its channels is left."""
 
 
-@dataclass
 class Part:
-    """One group of a consumer, as far as it reads the set; all float64.
+    """One group of a consumer, as far as it reads the set; all float64. Removing channels changes it.
 
-    Attributes:
-        channel: (m,) the set's channels that it reads and that are still there.
-        weight: (out, m·p) its columns, refitted to what is still there.
+    P is ``_base − _left·_rightᵀ``, of which only the blocks on the diagonal are kept up to date: costs need no more.
+
+    Args:
+        channel: (m,) the set's channels that it reads.
+        weight: (out, m·p) its columns.
         inverse: P (m·p, m·p).
         scale: 1 / the energy of its outputs, E‖Wx‖²; 0 where there is none.
     """
 
-    channel: Tensor
-    weight: Tensor
-    inverse: Tensor
-    scale: float
+    def __init__(self, channel: Tensor, weight: Tensor, inverse: Tensor, scale: float) -> None:
+        m, p = len(channel), weight.shape[1] // max(1, len(channel))
+        self.channel, self._taps, self._scale, self._base = channel, p, scale, inverse
+        self._weight = weight.T.contiguous()  # (m·p, out)
+        own = torch.arange(m)
+        self._blocks = inverse.view(m, p, m, p)[own, :, own]  # (m, p, p)
+        self._alive = torch.ones(m, dtype=torch.bool)
+        self._start()
 
-    @property
-    def _taps(self) -> int:
-        return self.weight.shape[1] // max(1, len(self.channel))
+    def _start(self) -> None:
+        room = max(self._taps, PENDING // max(1, self._taps) * self._taps)
+        self._left, self._right = self._base.new_zeros(2, len(self._base), room)
+        self._used = 0
 
     def costs(self) -> Tensor:
-        """What removing each channel alone costs, (m,)."""
-        m, p = len(self.channel), self._taps
-        own = torch.arange(m)
-        blocks = self.inverse.view(m, p, m, p)[own, :, own]  # (m, p, p)
-        columns = self.weight.view(len(self.weight), m, p).permute(1, 2, 0)  # (m, p, out)
+        """What removing each channel alone costs, (m,); those that are gone cost nothing."""
+        columns = self._weight.view(len(self.channel), self._taps, self._weight.shape[1])
         squares = columns @ columns.mT
-        found = torch.linalg.solve_ex(blocks, squares)[0].diagonal(dim1=1, dim2=2).sum(1)
-        scaled: Tensor = self.scale * found.nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
-        return scaled
+        found = torch.linalg.solve_ex(self._blocks, squares)[0].diagonal(dim1=1, dim2=2).sum(1)
+        scaled: Tensor = self._scale * found.nan_to_num(0.0, 0.0, 0.0).clamp_min(0)
+        return scaled * self._alive
 
-    def places(self, channels: Tensor) -> tuple[Tensor, Tensor]:
-        """Where ``channels`` are among the part's (those that it reads), and among its columns."""
-        local = torch.isin(self.channel, channels).nonzero().flatten()
-        return local, (local[:, None] * self._taps + torch.arange(self._taps)).flatten()
-
-    def take(self, channels: Tensor) -> Part:
-        """What concerns some of the channels only: enough to remove several of them one after the other."""
-        local, columns = self.places(channels)
-        return Part(
-            self.channel[local], self.weight[:, columns], self.inverse[columns][:, columns].contiguous(), self.scale
-        )
-
-    def remove(self, channels: Tensor) -> Part:
-        """The part without ``channels``, refitted."""
-        local, columns = self.places(channels)
+    def remove(self, channel: int) -> None:
+        """Take a channel out, if it is there, and refit the others' columns."""
+        (local,) = ((self.channel == channel) & self._alive).nonzero(as_tuple=True)
         if len(local) == 0:
-            return self
-        stays = torch.ones(len(self.inverse), dtype=torch.bool)
-        stays[columns] = False
-        rest, left = stays.nonzero().flatten(), torch.ones(len(self.channel), dtype=torch.bool)
-        left[local] = False
-        own, kept = self.inverse.index_select(0, columns), self.inverse.index_select(0, rest)
-        across = own.index_select(1, rest)
-        back = torch.linalg.solve_ex(own.index_select(1, columns), across)[0].nan_to_num(0.0, 0.0, 0.0)
-        inverse = kept.index_select(1, rest).addmm_(across.mT, back, alpha=-1)
-        weight = self.weight.index_select(1, rest).addmm_(self.weight.index_select(1, columns), back, alpha=-1)
-        return Part(self.channel[left], weight, inverse, self.scale)
+            return
+        m, p, at = len(self.channel), self._taps, int(local)
+        own, used = slice(at * p, at * p + p), slice(self._used)
+        across = self._base[own].addmm(self._left[own, used], self._right[:, used].T, alpha=-1)  # P_j (p, m·p)
+        across.view(p, m, p)[:, ~self._alive] = 0.0
+        back = torch.linalg.solve_ex(across[:, own], across)[0].nan_to_num(0.0, 0.0, 0.0)
+        self._weight.addmm_(back.T, self._weight[own].clone(), alpha=-1)
+        self._blocks.baddbmm_(across.view(p, m, p).permute(1, 2, 0), back.view(p, m, p).transpose(0, 1), alpha=-1)
+        self._alive[at] = False
+        self._weight[own] = 0.0
+        self._blocks[at] = torch.eye(p, dtype=self._blocks.dtype)
+        self._left[:, self._used : self._used + p], self._right[:, self._used : self._used + p] = across.T, back.T
+        self._used += p
+        if self._used == self._left.shape[1]:
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        if float(self._alive.double().mean()) < SPARSE:
+            stays = self._alive.repeat_interleave(self._taps).nonzero().flatten()
+            self.channel, self._blocks = self.channel[self._alive], self._blocks[self._alive]
+            self._base, self._weight = self._base[stays][:, stays], self._weight[stays]
+            self._left, self._right = self._left[stays], self._right[stays]
+            self._alive = torch.ones(len(self.channel), dtype=torch.bool)
+        self._base = self._base.addmm(self._left, self._right.T, alpha=-1)
+        self._start()
 
 
 def parts_of(consumers: Sequence[Consumer]) -> list[Part]:
@@ -128,54 +134,26 @@ def _inverse(h: Tensor, damping: float) -> Tensor:
     return inverse
 
 
-def costs(parts: Sequence[Part], size: int) -> Tensor:
-    """What removing each of a set's ``size`` channels alone costs, (size,)."""
-    total = torch.zeros(size, dtype=torch.float64)
-    for part in parts:
-        total.index_add_(0, part.channel, part.costs())
-    return total
-
-
 def eliminate(parts: Sequence[Part], size: int, order: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Remove all channels of a set one after the other.
 
     Args:
-        parts: what its consumers read of it.
+        parts: what its consumers read of it; nothing is left of them afterwards.
         size: n, its channels.
         order: (n,) in which order; None: the cheapest first, each time (ties: the lower index).
 
     Returns:
         The order (n,) of removal, and what the set has cost after each of them, (n,), which never falls.
     """
-    numbers = sum(len(part.inverse) ** 2 for part in parts)
-    at_a_time = max(1, -(-numbers * size // (3 * TRAFFIC)))
-    left, taken = torch.arange(size), list[tuple[int, float]]()
-    while len(left):
-        count = min(at_a_time, len(left))
-        if order is not None:
-            few = order[len(taken) : len(taken) + count]
-        elif count == 1:
-            few = left
-        else:
-            few = left[costs(parts, size)[left].argsort(stable=True)[: 2 * count]].sort().values
-        near = parts if count == 1 else [part.take(few) for part in parts]
-        new = _one_by_one(near, few, size, count, in_order=order is not None)
-        gone = torch.tensor([channel for channel, _ in new])
-        parts, left, taken = [part.remove(gone) for part in parts], left[~torch.isin(left, gone)], taken + new
-    channels, spent = zip(*taken, strict=True)
-    return torch.tensor(channels), torch.tensor(spent, dtype=torch.float64).cumsum(0)
-
-
-def _one_by_one(
-    parts: Sequence[Part], few: Tensor, size: int, count: int, *, in_order: bool
-) -> list[tuple[int, float]]:
-    """The first ``count`` of ``few`` to go, and what each costs."""
-    taken: list[tuple[int, float]] = []
-    while len(taken) < count:
-        now = costs(parts, size)
-        pick = int(few[0] if in_order else few[now[few].argsort(stable=True)[0]])
-        taken.append((pick, float(now[pick])))
-        few = few[few != pick]
-        if len(taken) < count:
-            parts = [part.remove(torch.tensor([pick])) for part in parts]
-    return taken
+    gone = torch.zeros(size, dtype=torch.float64)
+    picks, spent = list[int](), torch.zeros(size, dtype=torch.float64)
+    for number in range(size):
+        now = torch.zeros(size, dtype=torch.float64)
+        for part in parts:
+            now.index_add_(0, part.channel, part.costs())
+        pick = int((now + gone).argmin()) if order is None else int(order[number])
+        picks.append(pick)
+        spent[number], gone[pick] = now[pick], torch.inf
+        for part in parts:
+            part.remove(pick)
+    return torch.tensor(picks), spent.cumsum(0)

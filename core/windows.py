@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:
 
 def as_matrix(weight: Tensor, layer: Layer, groups: int) -> Tensor:
     """The weight as (groups, out, in·k…), so that it multiplies the rows of `patches`."""
-    if not layer.transposed:
+    if layer.write_axis == 0:
         return weight.reshape(groups, weight.shape[0] // groups, -1)
     split = weight.reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
     return split.transpose(1, 2).flatten(2)
@@ -87,7 +87,7 @@ def as_matrix(weight: Tensor, layer: Layer, groups: int) -> Tensor:
 
 def as_weight(matrix: Tensor, layer: Layer, shape: torch.Size) -> Tensor:
     """Inverse of `as_matrix`, for a weight of this shape."""
-    if not layer.transposed:
+    if layer.write_axis == 0:
         return matrix.reshape(shape)
     groups = len(matrix)
     return matrix.view(groups, shape[1], shape[0] // groups, *shape[2:]).transpose(1, 2).reshape(shape)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-LayerKind = Literal["conv", "linear", "conv-transpose"]
+LayerKind = Literal["conv", "linear", "conv-transpose", "matmul"]
 
 StepKind = Literal[
     "layer",
@@ -47,7 +47,7 @@ class Layer:
     Attributes:
         name: the module's, or the weight's without ".weight".
         kind: what it computes.
-        weight: parameter name of (out, in, …), for ``conv-transpose`` (in, out, …).
+        weight: parameter name of (out, in, …), for ``conv-transpose`` and ``matmul`` (in, out, …).
         bias: parameter name; a module without bias still names the one it would have, and a function of parameters
             that takes none has the name "".
         groups: of a grouped convolution.
@@ -63,8 +63,8 @@ class Layer:
 
     @property
     def linear(self) -> bool:
-        """Whether it is a linear layer."""
-        return self.kind == "linear"
+        """Whether it is a linear layer, or a product with a parameter."""
+        return self.kind in ("linear", "matmul")
 
     @property
     def transposed(self) -> bool:
@@ -74,7 +74,7 @@ class Layer:
     @property
     def write_axis(self) -> int:
         """Axis of the weight that holds the out-channels."""
-        return 1 if self.transposed else 0
+        return 1 if self.kind in ("conv-transpose", "matmul") else 0
 
     @property
     def read_axis(self) -> int:

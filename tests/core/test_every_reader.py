@@ -84,6 +84,7 @@ KINDS: dict[str, Callable[[], OneReader]] = {
     "linear function": lambda: OneReader(
         2, Held(3, 6, out=3), lambda r, h: (F.linear(h.mean((2, 3)), r.weight, bias=r.bias),)
     ),
+    "product": lambda: OneReader(2, Held(6, 3, out=0), lambda r, h: (h.mean((2, 3)) @ r.weight,)),
     "used twice": lambda: OneReader(2, nn.Conv2d(6, 2, 3), lambda r, h: (r(h), r(torch.tanh(h)))),
     "transposed, used twice": lambda: OneReader(
         1, nn.ConvTranspose1d(6, 2, 3), lambda r, h: (r(h), r(torch.tanh(h)))
@@ -106,7 +107,7 @@ def rows_of(outputs: Any) -> Tensor:
 
 def of_first(design: Tensor, kind: str) -> Tensor:
     """What the first output reads, (rows, in·k), among derivatives (rows, *shape of the weight)."""
-    return design.select(2 if "transposed" in kind else 1, 0).flatten(1)
+    return design.select(2 if "transposed" in kind or kind == "product" else 1, 0).flatten(1)
 
 
 def oracle(kind: str, original: OneReader, prior: OneReader, x: Tensor, damping: float) -> tuple[Tensor, Tensor]:
@@ -121,7 +122,7 @@ def oracle(kind: str, original: OneReader, prior: OneReader, x: Tensor, damping:
     derivatives = torch.func.jacrev(outputs)(torch.zeros_like(weight)).detach()
     seen, design = of_first(derivatives[:, 0], kind), derivatives.flatten(2)  # (rows, out, numbers of v)
     rows, out, size = design.shape
-    unbiased = "without bias" in kind
+    unbiased = "without bias" in kind or kind == "product"
     spread = seen.square().mean(0) if unbiased else (seen - seen.mean(0)).square().mean(0)
     ridge = damping * (1 + 600 * seen.shape[1] / rows) * spread.mean()
     constants = torch.zeros(rows * out, 0) if unbiased else torch.eye(out).repeat(rows, 1)

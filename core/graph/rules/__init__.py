@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from core.graph.labels import spread, unlabelled
 from core.graph.rules.call import MODULES, Call, Rule, as_call, opaque
-from core.graph.rules.layers import layer_rule
+from core.graph.rules.layers import layer_rule, matmul
 from core.graph.rules.moves import (
     MOVES,
     POOLS,
@@ -47,6 +47,7 @@ RULES: dict[str, Rule] = {
     **{f"conv_transpose{n}d": layer_rule("conv-transpose") for n in (1, 2, 3)},
     "conv-transpose": layer_rule("conv-transpose"),
     "linear": layer_rule("linear"),
+    **dict.fromkeys(("matmul", "mm"), matmul),
     **dict.fromkeys(("batch-norm", "batch_norm", "aten.batch_norm"), batch_norm),
     **dict.fromkeys(("layer_norm", "rms_norm"), layer_norm),
     "group_norm": group_norm,

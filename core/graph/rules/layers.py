@@ -1,4 +1,4 @@
-"""Layers: convolutions, transposed convolutions and linear layers read channels and write others."""
+"""Layers: convolutions, linear layers and products with a parameter read channels and write others."""
 
 from __future__ import annotations
 
@@ -22,8 +22,10 @@ def layer_rule(kind: LayerKind) -> Rule:
         if found is None:
             return opaque(walk, call, "its weight is computed in forward(), not a parameter")
         layer, source = found
+        if walk.layers.get(layer.name, layer).kind != kind:
+            return opaque(walk, call, f"the weight of {layer.name} is used in two ways")
         weight = walk.fetch_attr(layer.weight)
-        axis = call.value.dim() - 1 if kind == "linear" else call.value.dim() - weight.dim() + 1
+        axis = call.value.dim() - 1 if kind in ("linear", "matmul") else call.value.dim() - weight.dim() + 1
         labels = walk.of(source)
         walk.layers.setdefault(layer.name, layer)
         if any(a != axis % labels.dim() for a in varying_axes(labels)):
@@ -41,6 +43,16 @@ def layer_rule(kind: LayerKind) -> Rule:
     return rule
 
 
+def matmul(walk: Walk, call: Call) -> Any:
+    """A product with a matrix that is a parameter is a linear layer; of other products nothing is known."""
+    weight = call.arg(1, "other")
+    if isinstance(weight, fx.Node) and weight.op == "get_attr" and call.value.dim() > 1:
+        name = str(weight.target)
+        if name in walk.held and walk.fetch_attr(name).dim() == 2:
+            return layer_rule("matmul")(walk, call)
+    return opaque(walk, call)
+
+
 def _layer_of(walk: Walk, call: Call, kind: LayerKind) -> tuple[Layer, fx.Node] | None:
     if call.module is not None:
         groups, stride = getattr(call.module, "groups", 1), getattr(call.module, "stride", 1)
@@ -56,9 +68,9 @@ def _layer_of(walk: Walk, call: Call, kind: LayerKind) -> tuple[Layer, fx.Node] 
         if isinstance(given, fx.Node) and given.op != "get_attr":
             return None  # a bias that is computed
         bias = str(given.target) if isinstance(given, fx.Node) else ""
-        if given is None and own is not None and _is_forward_of(call.node, own, name):
+        if kind != "matmul" and given is None and own is not None and _is_forward_of(call.node, own, name):
             bias = walk.unbiased[call.node] = f"{name}.bias"
-        groups = call.arg(6, "groups", 1) if kind != "linear" else 1
+        groups = call.arg(6, "groups", 1) if kind not in ("linear", "matmul") else 1
         stride = walk.value(call.arg(3, "stride", 1)) if kind == "conv-transpose" else 1
     source = call.arg(0, "input")
     if not isinstance(source, fx.Node) or weight not in walk.held:
