@@ -70,7 +70,7 @@ class Part:
         m, p, at = len(self.channel), self._taps, int(local)
         own, used = slice(at * p, at * p + p), slice(self._used)
         across = self._base[own].addmm(self._left[own, used], self._right[:, used].T, alpha=-1)  # P_j (p, m·p)
-        across.view(p, m, p)[:, ~self._alive] = 0.0
+        across.view(p, m, p)[:, ~self._alive] = 0.0  # rounding leaves something of those that are gone
         back = torch.linalg.solve_ex(across[:, own], across)[0].nan_to_num(0.0, 0.0, 0.0)
         self._weight.addmm_(back.T, self._weight[own].clone(), alpha=-1)
         self._blocks.baddbmm_(across.view(p, m, p).permute(1, 2, 0), back.view(p, m, p).transpose(0, 1), alpha=-1)

@@ -10,7 +10,11 @@ the ridge solution drawn towards V_K, the kept weights with the removed channels
 residual sum T also absorbs what the skip connection has lost, T += skip_original − skip_compressed. Depthwise and
 grouped layers are solved group by group. In the family of ThiNet (2017), He et al. (2017) and OSSCAR (2024); needs no
 labels, no gradient and works for every activation. The strongest method here; it costs one solve of size
-in-channels·k² per layer and keeps the activations of the calibration images in memory.
+in-channels·k² per layer. Activations beyond a fixed amount are not kept but computed anew, see `core.refit`.
+
+Of a transposed convolution the patches are the taps that reach an output; of a layer that is used at several places
+those of all places are stacked. A layer whose rows times its weight are not what it gives keeps V_K, and says so; so
+does one that reads what it has written itself.
 
 A linear layer sees one row per image, so a few hundred images are few for it: a grows with in/rows, and where only
 such layers are refitted the images are stretched by mixing pairs of them, x = (1 − l)·x₁ + l·x₂ with l ~ U(0, ½)
