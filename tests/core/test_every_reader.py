@@ -275,3 +275,16 @@ def test_two_inputs_are_looked_at_by_criteria() -> None:
         net, x = Towers().eval(), (torch.randn(16, 3, 6, 6), torch.randn(16, 3, 6, 6))
     found = compress(prepare(net, x), x, ratio=0.5, criterion="obs", decomposition="least-squares", calibration=x)
     assert all(site.note == "" for site in found.sites)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_dead_and_constant_channels_and_two_images_give_finite_weights(kind: str) -> None:
+    net, x = made(kind)
+    stem: Any = net.stem
+    stem.weight.data[:3] = 0.0
+    stem.bias.data[:3] = torch.tensor([-5.0, 3.7, 0.0])
+    for ratio in (0.2, 0.5, 0.9):
+        found = compress(net, x, ratio=ratio, criterion="obs", decomposition="least-squares", calibration=x[:2])
+        assert all(bool(p.isfinite().all()) for p in found.model.parameters())
+        assert all(float(p.abs().max()) < 1e3 for p in found.model.parameters())
+        assert all(value >= 0 for site in found.sites for value in site.reconstruction.values())
