@@ -1,7 +1,8 @@
 """What each consumer of a channel set reads of its channels on calibration images: from patches to channels.
 
 A channel has several columns among what a consumer reads: one per tap of a convolution, and behind a flatten one per
-place. Two channels are alike at the same tap and place, so their moments are averaged over these.
+place. Two channels are alike at the same tap and place, so their moments are averaged over these; the zeros that a tap
+of a transposed convolution meets between two inputs are left out.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def _together(channels: Channels, size: int, readers: Sequence[Consumer]) -> Cha
     except UnseenInputError:
         return None
     parts = [channel_moments(reader, size) for reader in readers]
-    share = [count / sum(counts) for count in counts]
+    stride = channels.layers[readers[0].name].stride  # of a transposed convolution: how rarely a tap meets an input
+    share = [stride * count / sum(counts) for count in counts]
     biased = all(channels.graph.own_bias(channels.layers[reader.name]) for reader in readers)
     mean = torch.stack([s * part.mean for s, part in zip(share, parts, strict=True)]).sum(0)
     second = torch.stack([s * part.second for s, part in zip(share, parts, strict=True)]).sum(0)

@@ -15,6 +15,7 @@ from core.criteria import CRITERIA
 from core.errors import UsageError
 from core.prepared import Prepared, Scores
 from tests import oracle
+from tests.core.nets import Misnamed
 
 NAMES = ("geometric-median", "l1", "l2")
 """Those that score each row by itself."""
@@ -203,7 +204,7 @@ def test_images_that_are_missing_are_asked_for(name: str, net: Net) -> None:
 
 @pytest.mark.parametrize("name", ["activation", "apoz", "obs"])
 def test_a_reader_that_cannot_be_seen_is_left_out_and_said(name: str) -> None:
-    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.ConvTranspose2d(6, 4, 3)).double().eval()
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), Misnamed(6, 4, 3)).double().eval()
     (site,) = compress(net, X[:1], criterion=name, decomposition="none", calibration=X).sites
-    assert "cannot look at what 2 reads: it is a transposed convolution" in site.note
+    assert "cannot look at what 2 reads: it is not what its weight says" in site.note
     assert "no consumer's input can be looked at: chosen by l1" in site.note

@@ -22,7 +22,7 @@ from core.seen import seen_moments
 from core.signature import Signature
 from core.signatures import signatures
 from tests import oracle
-from tests.core.nets import NETS, images, make
+from tests.core.nets import NETS, Misnamed, images, make
 from tests.planting import randomise
 
 NAMES = ("folding", "gaussian", "gram", "ridge")
@@ -310,7 +310,7 @@ def test_a_consumer_that_cannot_have_a_bias_gets_the_plain_form() -> None:
 
 
 def test_an_input_that_cannot_be_laid_out_is_merged_without_images_and_said() -> None:
-    net = randomise(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.ConvTranspose2d(8, 4, 3)))
+    net = randomise(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Misnamed(8, 4, 3)))
     found = compress(net, images(1), decomposition="gram", calibration=images(8))
     assert found.sites[0].note == "2: its input cannot be laid out in rows: merged as most-similar does"
     similar = compress(net, images(1), decomposition="most-similar")

@@ -15,7 +15,9 @@ from core.channels import find_channels
 from core.compress import Result, compress, prepare
 from core.evidence import InputStatistics
 from core.graph import Layer
+from core.seen import seen_moments
 from core.windows import FAITHFUL, Window, as_matrix, as_weight, by_group, is_faithful, patches
+from tests.core.nets import Misnamed
 
 Call = Callable[[Any, Tensor], Sequence[Tensor]]
 
@@ -166,6 +168,26 @@ def test_criteria_see_what_a_reader_reads(kind: str) -> None:
     assert result.sites[0].note == ""
 
 
+@pytest.mark.parametrize("method", ["gram", "least-squares"])
+def test_channels_that_a_transposed_convolution_reads_have_their_own_moments(method: str) -> None:
+    """Kernel and stride are equal: each tap meets each input once; a linear combination of channels goes without loss."""
+    net, x = made("transposed 3d")
+    channels = find_channels(net, x)
+    (chosen,) = channels.sets
+    (moments,) = seen_moments(channels, chosen, InputStatistics(channels, x)).values()
+    assert moments is not None
+    rows = net.hidden(x).detach().movedim(1, -1).flatten(0, -2)
+    torch.testing.assert_close(moments.mean, rows.mean(0))
+    torch.testing.assert_close(moments.second, rows.T @ rows / len(rows))
+    stem: Any = net.stem
+    stem.weight.data.abs_()
+    stem.bias.data.zero_()
+    x = x.abs()  # the ReLU does nothing: six linear functions of three inputs
+    options = {"affine": True, "damping": 1e-6} if method == "gram" else {"damping": 1e-9}
+    found = compress(net, x, ratio=0.5, decomposition=method, options=options, calibration=x)
+    assert max(found.sites[0].reconstruction.values()) < 1e-4
+
+
 GROUPED = [
     nn.ConvTranspose1d(6, 4, 3, stride=2, groups=2),
     nn.ConvTranspose2d(6, 6, (3, 1), stride=(1, 2), padding=1, output_padding=(0, 1), groups=3),
@@ -218,16 +240,6 @@ class Towers(nn.Module):
         return self.head(torch.cat([self.tower(a), self.tower(b)], 1))
 
 
-class Conv2d(nn.Conv2d):
-    """Calls itself torch's own, and is not."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).tanh()
-
-
-Conv2d.__module__ = "torch.nn.elsewhere"
-
-
 def lost(net: nn.Module, result: Result, x: tuple[Tensor, ...]) -> float:
     with torch.no_grad():
         return float((net(*x) - result.model(*x)).square().sum())
@@ -250,7 +262,7 @@ def test_a_layer_that_reads_what_it_has_written_keeps_its_weights_and_says_so() 
 def test_a_layer_that_is_not_what_its_class_says_keeps_its_weights_and_says_so() -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), Conv2d(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
+        net = nn.Sequential(nn.Conv2d(3, 8, 1), nn.ReLU(), Misnamed(8, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 1)).eval()
         x = torch.randn(32, 3, 7, 7)
     found = compress(net, x, ratio=0.5, criterion="obs", decomposition="least-squares", calibration=x)
     assert "the criterion cannot look at what 2 reads: it is not what its weight says" in found.sites[0].note

@@ -15,7 +15,7 @@ from core.config import TrialConfig, image_readers
 from core.criteria import CRITERIA, Criterion, ScoredSet
 from core.errors import ModelError, UsageError
 from core.evidence import InputStatistics, scored_set
-from tests.core.nets import images
+from tests.core.nets import Misnamed, images
 
 
 class Net(nn.Module):
@@ -209,19 +209,9 @@ def test_a_criterion_that_looks_at_images_needs_some(net: Net, monkeypatch: pyte
         compress(net, images(1), criterion="forgetful")
 
 
-class Conv2d(nn.Conv2d):
-    """Calls itself torch's own, and is not."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).tanh()
-
-
-Conv2d.__module__ = "torch.nn.elsewhere"
-
-
 def test_an_input_that_cannot_be_laid_out_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     filed("energy", energy, monkeypatch, needs_calibration=True)
-    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), Conv2d(6, 4, 3)).eval()
+    net = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), Misnamed(6, 4, 3)).eval()
     with pytest.raises(UsageError, match="cannot look at what 2 reads: it is not what its weight says; leave it out"):
         compress(net, images(1), criterion="energy", calibration=images(4))
 
