@@ -170,7 +170,7 @@ def test_criteria_see_what_a_reader_reads(kind: str) -> None:
 
 @pytest.mark.parametrize("method", ["gram", "least-squares"])
 def test_channels_that_a_transposed_convolution_reads_have_their_own_moments(method: str) -> None:
-    """Kernel and stride are equal: each tap meets each input once; a linear combination of channels goes without loss."""
+    """Kernel and stride are equal: each tap meets each input once, and a combination of channels costs nothing."""
     net, x = made("transposed 3d")
     channels = find_channels(net, x)
     (chosen,) = channels.sets
