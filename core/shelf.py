@@ -151,7 +151,7 @@ def digest_of(*values: Any) -> str:
         if isinstance(value, Tensor):
             array = value.detach().cpu().contiguous()
             found.update(f"{array.dtype} {tuple(array.shape)} ".encode())
-            found.update(array.view(torch.uint8).numpy().data if array.numel() else b"")
+            found.update(array.reshape(-1).view(torch.uint8).numpy().data if array.numel() else b"")
         elif isinstance(value, (tuple, list)):
             found.update(digest_of(*value).encode())
         else:

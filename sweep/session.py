@@ -17,11 +17,13 @@ from core.baselines import Baseline
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
 from core.records import EvalSplit, TrialRecord
+from core.shelf import FolderShelf
 from core.workbench import Workbench
 from search_spaces import SearchSpace
 from sweep.backend.cluster import connected
 from sweep.backend.execute import execute
 from sweep.backend.shared import SharedBench, share
+from sweep.backend.shelf import place_shelf
 from sweep.backend.start import budget_hints
 from sweep.backend.stopping import FAILED, StopRequest, listening
 from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured, one_thread
@@ -38,6 +40,7 @@ from sweep.reporting.telemetry import Telemetry
 from sweep.search.base import LAG, Plan, make_planner
 from sweep.search.warmstart import WarmStart
 from sweep.storage.info import SweepRequest
+from sweep.storage.layout import STATISTICS
 from sweep.storage.reader import StoredSweep, read_sweep, slim
 from sweep.storage.writer import Store
 from sweep.tracking import Tracker
@@ -144,7 +147,7 @@ class Session:
         if self._store.state.total or not self._space.search.start:
             return []
         with one_thread():
-            hints = budget_hints(self._space, bench)
+            hints = budget_hints(self._space, replace(bench, shelf=FolderShelf(self._store.folder / STATISTICS)))
         self._reporter.line(f"{len(hints)} configurations that budgets of several sizes give are tried first")
         return hints
 
@@ -189,7 +192,16 @@ class Session:
                 known=len(known),
                 last=filing.untested if has_test else None,
             )
-            execute(queue, self._hand_over(), Work(), workers, stop, request.cluster.gpus_per_trial, self._store.live)
+            shelf = place_shelf(self._store.folder / STATISTICS, elsewhere=request.cluster.address is not None)
+            execute(
+                queue,
+                replace(self._hand_over(), shelf=shelf),
+                Work(),
+                workers,
+                stop,
+                request.cluster.gpus_per_trial,
+                self._store.live,
+            )
 
     def _hand_over(self) -> SharedBench:
         """What workers share; Ray's object store gets it, and this process keeps none of it."""

@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from core.calibration import Scale
 from core.measure import latency_ms
 from core.records import EvalSplit
+from core.shelf import Shelf
 from core.workbench import Labelled, Workbench
+from sweep.backend.shelf import ShelfPlace
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class SharedBench:
         collected: calibration source -> what it draws from, read where the sweep was started.
         train_labels: (M,) of the training images, for methods that learn from labels.
         mirror: whether a mirror image keeps its label.
+        shelf: where workers keep what no trial changes; None: nowhere.
     """
 
     skeleton: nn.Module
@@ -57,6 +60,7 @@ class SharedBench:
     collected: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     train_labels: np.ndarray[Any, Any] | None = None
     mirror: bool = False
+    shelf: ShelfPlace | None = None
 
     @property
     def nbytes(self) -> int:
@@ -87,6 +91,7 @@ class SharedBench:
             collected={source: as_tensor(array) for source, array in self.collected.items()},
             train_labels=None if self.train_labels is None else as_tensor(self.train_labels),
             mirror=self.mirror,
+            shelf=Shelf() if self.shelf is None else self.shelf.open(),
         )
 
 
