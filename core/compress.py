@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from core.graph.trace import as_inputs, separate, twin, undisturbed
 from core.prepared import Prepared, Scores, prepare, problem_without
 from core.recalibration import recalibrate
 from core.refit import Refit, images_at_a_time, refit
-from core.request import check_labels, check_request, check_widths
+from core.request import check_copies, check_labels, check_request, check_widths, mixable
 from core.selection import keep
 from core.selfcheck import culprits
 from core.shelf import Kept, is_ours
@@ -117,6 +117,8 @@ def compress(
     sharpness: Sharpness = "auto",
     min_channels: int = 1,
     multiple: int = 1,
+    copies: int | Literal["auto"] = "auto",
+    mirror: bool = True,
 ) -> Result:
     """Remove a share of the channels of every channel set and make up for them, without training.
 
@@ -138,6 +140,9 @@ def compress(
         sharpness: for allocation ``budget``: from 0, all sets alike, to 1, as their errors say, or "auto".
         min_channels: so many stay in every set, if it has them.
         multiple: widths are rounded to multiples of it (down for ``budget``), 8 for GPUs.
+        copies: how often each calibration image is seen: as it is, mirrored, and mixed with others
+            (`core.calibration.mixtures`); "auto": 4 times where a budget of few small images is refitted, else once.
+        mirror: whether mirror images are of use.
 
     Returns:
         A smaller copy of the network, in the training mode the network was in, with a report.
@@ -157,7 +162,11 @@ def compress(
     check_request(ratio, ratios or {}, next(iter(looking), ""), calibration, count)
     check_widths(of, sharpness, min_channels, multiple)
     check_labels(criterion if CRITERIA.get(criterion).needs_labels else "", calibration, labels)
+    learned = labels if CRITERIA.get(criterion).needs_labels else None
+    check_copies(copies, method, learned)
     prepared = model if isinstance(model, Prepared) else prepare(model, example_inputs)
+    if copies != "auto" or (allocation == "budget" and method.sequential and mixable(method, learned)):
+        calibration = prepared.extended(calibration, copies, mirror=mirror)
     channels = prepared.channels
     sets = channels.select(tuple(sites) if sites is not None else None)
     left = {p: "not among the chosen sites" for s in channels.sets if s not in sets for p in s.producers}

@@ -87,6 +87,12 @@ class TrialConfig(BaseModel):
     )
     calibration: str | None = Field(None, description="source of the unlabelled images, if the method needs some")
     calibration_images: int = Field(256, ge=1, le=1_000_000, description="how many of them")
+    calibration_copies: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="how often each is seen: as it is, mirrored where that is allowed, mixed with others",
+    )
     sites: tuple[str, ...] | None = Field(None, description="glob patterns of producers; None: every set")
     seed: int = Field(0, ge=0, lt=2**63, description="of every random draw")
     of: Literal["params", "macs", "bytes"] = Field("params", description="for allocation 'budget': what ratio is of")
@@ -123,6 +129,8 @@ class TrialConfig(BaseModel):
         values["calibration"] = (source or "train-subset") if needed else None
         if not needed:
             values.pop("calibration_images", None)
+        if not needed or learns(values) or values["options"].get("bn_recalibrate"):
+            values.pop("calibration_copies", None)
         RECOVERIES.require(values.get("recovery", "none"))
         for name, (owner, read_by) in READ_BY.items():
             if values.get(owner, cls.model_fields[owner].default) not in read_by():
@@ -276,6 +284,11 @@ def make_options(decomposition: str, options: dict[str, Any]) -> Any:
 def trainings() -> tuple[str, ...]:
     """The recoveries that train."""
     return tuple(name for name in RECOVERIES.names() if name != "none")
+
+
+def learns(values: Mapping[str, Any]) -> bool:
+    """Whether the criterion learns from the labels of calibration images, which their mixtures have not."""
+    return CRITERIA.get(values.get("criterion", "l1")).needs_labels
 
 
 @cache

@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from core.appraisal import Appraisal
+from core.calibration.mixtures import copies_for, extended
 from core.channels import Channels, ChannelSet, find_channels
 from core.criteria import CRITERIA
 from core.decompositions.base import ChannelMoments
@@ -65,6 +66,7 @@ class Prepared:
     _statistics: InputStatistics | None = None
     _gradients: LossGradients | None = None
     _calibrations: dict[int, Any] = field(default_factory=dict)
+    _extended: dict[tuple[int, int, bool], Tensor] = field(default_factory=dict)
     _digests: dict[int, str] = field(default_factory=dict)
 
     def signatures(self, channel_set: ChannelSet, *, covariances: bool = False) -> dict[str, Signature]:
@@ -100,6 +102,17 @@ class Prepared:
             else None
             for name in names
         }
+
+    def extended(self, calibration: Any, copies: int | Literal["auto"], *, mirror: bool) -> Any:
+        """The calibration images and their copies, made once (see `core.calibration.mixtures`)."""
+        if not isinstance(calibration, Tensor):
+            return calibration
+        count = copies_for(calibration, copies)
+        key = (id(calibration), count, mirror)
+        if count > 1 and key not in self._extended:
+            self._calibrations[id(calibration)] = calibration  # kept, so that no other images get the same id
+            self._extended[key] = extended(calibration, count, mirror=mirror)
+        return calibration if count == 1 else self._extended[key]
 
     def scores(
         self,

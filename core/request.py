@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from core.decompositions import Decomposition
 from core.errors import UsageError
 from core.graph.trace import as_inputs
 
@@ -73,6 +74,24 @@ def check_labels(learning: str, calibration: Any, labels: Tensor | None) -> None
     count = len(as_inputs(calibration)[0])
     if labels.shape != (count,) or labels.is_floating_point():
         raise UsageError(f"labels must be {count} whole numbers, one per calibration image, not {tuple(labels.shape)}")
+
+
+def check_copies(copies: int | str, method: Decomposition, labels: Tensor | None) -> None:
+    """Refuse mixtures of calibration images where they mean nothing.
+
+    Raises:
+        UsageError: not a number of copies, or something that mixtures have not: labels, or the images' statistics.
+    """
+    if copies != "auto" and (not isinstance(copies, int) or copies < 1):
+        raise UsageError(f"copies = {copies!r}: must be 'auto' or a whole number of at least 1")
+    if copies not in ("auto", 1) and not mixable(method, labels):
+        what = "bn_recalibrate wants the statistics of images" if method.bn_recalibrate else "labels belong to images"
+        raise UsageError(f"copies = {copies}: {what}, and mixtures of them have others; take copies = 1")
+
+
+def mixable(method: Decomposition, labels: Tensor | None) -> bool:
+    """Whether mixtures may stand beside the calibration images."""
+    return labels is None and not method.bn_recalibrate
 
 
 def _check_calibration(calibration: Any, count: int) -> None:

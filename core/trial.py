@@ -109,6 +109,8 @@ def compress_trial(config: TrialConfig, bench: Workbench) -> Result:
         sharpness=config.sharpness,
         min_channels=config.min_channels,
         multiple=config.multiple,
+        copies=config.calibration_copies,
+        mirror=bench.mirror,
     )
 
 

@@ -18,7 +18,7 @@ Condition = dict[str, tuple[Value, ...]]
 PER_SITE_ALLOCATION = "per-site"
 """The allocation that reads ``ratios``."""
 
-IMAGE_FIELDS = ("calibration", "calibration_images")
+IMAGE_FIELDS = ("calibration", "calibration_images", "calibration_copies")
 """Fields that only count where a configuration reads calibration images."""
 
 

@@ -38,6 +38,7 @@ def add_arguments(parser: Parser) -> None:
     add("--multiple", type=int, metavar="N", help="widths are multiples of it, e.g. 8 (1)")
     add("--calibration", metavar="SRC", help="source of unlabelled images, for the methods that need some")
     add("--calibration-images", type=int, metavar="N", help="how many of them (256)")
+    add("--calibration-copies", type=int, metavar="N", help="see each so often: mirrored, mixed with others (1)")
     add("--recovery", metavar="X", help="train afterwards: distill (no labels) or fine-tune (none)")
     add("--recovery-steps", type=int, metavar="N", help="steps of it (400)")
     add("--seed", type=int, metavar="S", help="of every random draw (0)")
@@ -126,7 +127,17 @@ def chosen_config(options: Namespace) -> Any:
         "allocation": options.allocation,
         "sharpness": None if options.sharpness is None else parse_value(options.sharpness, "--sharpness: "),
     }
-    same = ("of", "min_channels", "multiple", "calibration_images", "recovery", "recovery_steps", "seed", "target")
+    same = (
+        "of",
+        "min_channels",
+        "multiple",
+        "calibration_images",
+        "calibration_copies",
+        "recovery",
+        "recovery_steps",
+        "seed",
+        "target",
+    )
     values |= {name: getattr(options, name) for name in same}
     return TrialConfig.parse({name: value for name, value in values.items() if value is not None})
 

@@ -150,6 +150,7 @@ def params_of(record: TrialRecord) -> dict[str, str]:
     flat = {**{name: value for name, value in record.config.items() if name != "options"}, **record.options}
     if flat.get("calibration") is None:
         flat.pop("calibration_images", None)
+        flat.pop("calibration_copies", None)
     flat = counting(flat)
     for name, value in USUAL.items():
         if flat.get(name) == value:
