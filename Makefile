@@ -13,10 +13,10 @@ CONSTRAINTS ?=
 PYTEST_ARGS ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help env constraints sweep test lint format types bench faults fuzz clean
+.PHONY: help env constraints sweep test lint format types bench methods-table faults fuzz clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
 	@echo
 	@echo '  make sweep SPACE=digits-quick           another search space'
 	@echo '  make sweep SAMPLES=200 ARGS="--seed 1"  more options: $(BIN)/sweep run --help'
@@ -50,6 +50,9 @@ bench: $(STAMP)  ## run the benchmarks; each prints ratios against its own refer
 	@bad=0; for file in benchmarks/[!_]*.py; do \
 	  echo "== $$file"; $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || bad=1; \
 	done; exit $$bad
+
+methods-table: $(STAMP)  ## measure every method on two networks, and write the tables of docs/methods.md (half an hour)
+	@$(BIN)/python -m benchmarks._methods_table --write
 
 faults: $(STAMP)  ## kill workers, nodes, drivers and servers of real sweeps, and count what is left (an hour or two)
 	@$(BIN)/python -m benchmarks.faults --write docs/reliability.md $(FAULTS)
