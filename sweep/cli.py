@@ -31,6 +31,7 @@ VERBS = {
     "status": "how far a sweep is, and its front so far",
     "logs": "what trials printed, and why they failed",
     "pareto": "the front of a sweep as a plot or a table",
+    "export": "networks of a sweep as files: safetensors, pt2, ONNX, with a card",
     "compress": "compress one network with one configuration",
     "sync": "write a sweep's trials to MLflow once more, e.g. to another server",
     "ui": "the MLflow UI on the results",

@@ -48,6 +48,7 @@ class RunRequest:
         race: stop a trial as soon as it is certain to be beaten.
         limits: what ends the sweep or a trial early.
         warm_start: earlier sweeps to learn from.
+        models: write the networks on the front when it ends.
     """
 
     space: SearchSpace
@@ -59,6 +60,7 @@ class RunRequest:
     race: bool = False
     limits: Limits = field(default_factory=Limits)
     warm_start: Sequence[str] = ()
+    models: bool = True
 
 
 @dataclass(frozen=True)
@@ -174,5 +176,6 @@ def first_info(request: RunRequest, name: str, tracking_uri: str) -> SweepInfo:
         cluster=request.cluster,
         tracking_uri=redact(tracking_uri),
         key_version=KEY_VERSION,
+        models=request.models,
     )
     return SweepInfo(asked, SweepState(total=space.planned(), started_at=time.time()))

@@ -30,6 +30,7 @@ from sweep.backend.workbench import dataset_card, load_baseline, make_bench, mea
 from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
+from sweep.export.models import make_models
 from sweep.filing import Filing, fronts_of, lacking_test
 from sweep.limits import watch_limits
 from sweep.reporting.finished import Finished
@@ -108,7 +109,7 @@ class Session:
         for record in known:
             tracker.put(record)
         self._trials(known, before.tested, trial_seconds, tracker)
-        return self._finish(tracker)
+        return self._finish(tracker, trial_seconds)
 
     def _begin(self, known: Sequence[TrialRecord]) -> None:
         state, now, found = self._store.state, time.time(), versions()
@@ -209,8 +210,8 @@ class Session:
         del self._shared
         return shared
 
-    def _finish(self, tracker: Tracker) -> Finished:
-        """Close the books: status, front, MLflow, in the order of their importance."""
+    def _finish(self, tracker: Tracker, trial_seconds: float) -> Finished:
+        """Close the books: status, front, MLflow, networks, in the order of their importance."""
         store, stop = self._store, self._stop
         store.save(replace(store.state, status=stop.status, message=stop.reason, ended_at=time.time()))
         sweep = read_sweep(self._results, store.info.name)
@@ -224,7 +225,19 @@ class Session:
         ending = Ending(RUN_STATUS[store.info.status], outcome.metrics, outcome.files)
         report = tracker.finish(ending, patience)
         store.save(replace(store.state, run_id=report.run_id))
+        if self._request.models and store.info.status == "finished":
+            self._write_models(trial_seconds)
         return Finished(outcome, report, stop.reason, stop.exit_code)
+
+    def _write_models(self, trial_seconds: float) -> None:
+        """Write the networks on the front; everything else is in its place by now."""
+        name, tell = self._store.info.name, self._reporter.line
+        try:
+            make_models(self._results, read_sweep(self._results, name, whole=True), trial_seconds, self._reporter)
+        except KeyboardInterrupt:
+            tell(f"interrupted: the networks that are missing are written by 'sweep export {name}'")
+        except NeuronMergingError as error:
+            tell(f"the networks on the front are not written: {first_line(error)}")
 
 
 def left_out(sweep: StoredSweep) -> list[str]:

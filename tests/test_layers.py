@@ -34,7 +34,17 @@ PLACES = {
     "mlflow": ("sweep/tracking/",),
 }
 """Where a library may be imported, anywhere in a module."""
-ROOMS = {"errors": 0, "text": 0, "storage": 1, "search": 2, "tracking": 3, "reporting": 3, "backend": 4, "commands": 6}
+ROOMS = {
+    "errors": 0,
+    "text": 0,
+    "storage": 1,
+    "search": 2,
+    "tracking": 3,
+    "reporting": 3,
+    "backend": 4,
+    "export": 5,
+    "commands": 6,
+}
 ROOT_LEVEL = 5
 """Modules at the root of ``sweep``; a room imports from its own level and from those below it."""
 

@@ -27,6 +27,7 @@ def add_arguments(parser: Parser) -> None:
     add("--seed", type=int, default=0, metavar="S", help="of the search's random draws (0)")
     add("--race", action="store_true", help="stop trials that are certainly beaten before all images are evaluated")
     add("--warm-start", action="append", default=[], metavar="NAME", help="an earlier sweep to learn from; repeatable")
+    add("--no-models", action="store_true", help="do not write the networks on the front when it ends")
     parser.limits()
     parser.cluster()
     parser.results()
@@ -50,6 +51,7 @@ def run(options: Namespace) -> int:
         race=options.race,
         limits=chosen_limits(options, Limits()),
         warm_start=options.warm_start,
+        models=not options.no_models,
     )
     with make_reporter(sys.stderr) as reporter:
         finished = run_sweep(request, reporter)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.reporting.outcome import Outcome, lines
-from sweep.storage.layout import TRIALS
+from sweep.storage.layout import MODELS, TRIALS
 from sweep.text import duration
 from sweep.tracking import TrackingReport
 from sweep.tracking.uri import SERVERS
@@ -50,6 +50,10 @@ def as_text(finished: Finished, results: Path) -> list[str]:
     out += not_logged(finished)
     out += [f"plot   {path}" for path in outcome.files if path.suffix in (".png", ".html")]
     out.append(f"trials {outcome.sweep.folder / TRIALS}")
+    if models := models_of(finished):
+        out.append(f"models {models[0].parent} ({len(models)})")
+    if outcome.info.front:
+        out.append(f"take one:  sweep export {name}{option} --max-drop 1")
     uri = outcome.sweep.info.request.tracking_uri
     where = uri if uri.startswith(SERVERS) else f"sweep ui{option}"
     return [*out, f"look at every trial:  {where}"]
@@ -64,6 +68,11 @@ def not_logged(finished: Finished) -> list[str]:
     return [f"{what} not logged to MLflow ({report.problem}); everything is in the results folder"]
 
 
+def models_of(finished: Finished) -> list[Path]:
+    """The networks on the front that were written."""
+    return sorted((finished.outcome.sweep.folder / MODELS).glob("*.safetensors"))
+
+
 def as_json(finished: Finished) -> dict[str, Any]:
     """The same as data."""
     outcome, state, report = finished.outcome, finished.outcome.sweep.info.state, finished.tracking
@@ -76,6 +85,7 @@ def as_json(finished: Finished) -> dict[str, Any]:
         "original": state.original,
         "reasons": outcome.reasons,
         "files": [str(path) for path in outcome.files],
+        "models": [str(path) for path in models_of(finished)],
         "mlflow": {"run_id": report.run_id, "logged": report.logged, "missing": report.missing},
         "front": [
             {"key": p.key, "split": p.split, "metrics": dict(p.metrics), "config": dict(p.config)}

@@ -69,6 +69,7 @@ class SweepRequest:
         cluster: workers and where they run.
         tracking_uri: of MLflow, without passwords.
         key_version: under which its trials have their keys (see `core.identity`).
+        models: write the networks on the front when it ends.
     """
 
     name: Name
@@ -82,6 +83,7 @@ class SweepRequest:
     cluster: ClusterRequest = ClusterRequest()
     tracking_uri: str = ""
     key_version: Annotated[int, Field(ge=1)] = 1
+    models: bool = True
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -8,6 +8,8 @@
     results/NAME/sweep.json       what the sweep is and how it goes (`SweepInfo`), replaced atomically
     results/NAME/trials.jsonl     one record a line, only ever appended to
     results/NAME/statistics/      what no trial changes, such as error curves: made anew if it is lost (`core.shelf`)
+    results/NAME/models/          the networks on the front, KEY.safetensors, each with its card
+    results/NAME/export/          where `sweep export` puts networks, a folder each
     results/NAME/lock             held by the process that runs the sweep, free as soon as it is gone
     results/NAME/live.json        how many trials are under way, while it runs
     results/NAME/reserve          room for the last records when the disk is full, while it runs
@@ -23,7 +25,7 @@ from core.files import NAME
 
 INFO, TRIALS, LOCK, RESERVE, STOP, LIVE = "sweep.json", "trials.jsonl", "lock", "reserve", "stop", "live.json"
 BASELINES = ".baselines"
-STATISTICS = "statistics"
+STATISTICS, MODELS, EXPORT = "statistics", "models", "export"
 MIRRORED = ".mirror.json"
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 LONGEST = 100

@@ -1,0 +1,145 @@
+"""Write networks of a sweep as files: rebuilt from their records, measured again, with a card."""
+
+from __future__ import annotations
+
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core.errors import UnknownNameError, UsageError
+from sweep.arguments import Parser
+from sweep.storage.layout import EXPORT
+
+if TYPE_CHECKING:
+    from core.records import TrialRecord
+    from sweep.export.write import Written
+    from sweep.storage.reader import StoredSweep
+
+EXAMPLE = "sweep export lenet-fashion-mnist --best accuracy --where 'params <= 0.3' --format safetensors,onnx"
+
+
+def add_arguments(parser: Parser) -> None:
+    """The sweep, which of its networks, and what is written where."""
+    parser.usage = "sweep export NAME (--trial KEY | --best METRIC [--where C] | --max-drop D | --front) [options]"
+    add = parser.add_argument
+    parser.sweep()
+    add("--trial", metavar="KEY", help="the trial with this key, or its first digits")
+    add("--best", metavar="METRIC", help="the best trial in this metric, e.g. accuracy, latency")
+    add("--where", metavar="C", help="of those that meet a condition, e.g. 'params <= 0.3 and criterion == obs'")
+    add("--max-drop", type=float, metavar="D", help="the smallest network that loses at most D points of accuracy")
+    add("--by", metavar="SIZE", help="what smallest means: params, macs, bytes, latency (params)")
+    add("--front", action="store_true", help="every network on the front, a folder each")
+    add("--format", default="safetensors", metavar="LIST", help="of safetensors, pt2, onnx (safetensors)")
+    add("--out", type=Path, metavar="DIR", help="folder for the files (the sweep's own export/KEY)")
+    add("--force", action="store_true", help="replace a folder that is there")
+    parser.results()
+    parser.json()
+
+
+def run(options: Namespace) -> int:
+    """Choose, rebuild, compare, write, and say where."""
+    formats = chosen_formats(options.format)
+    from sweep.storage.reader import read_sweep
+
+    sweep = read_sweep(options.results, options.name, whole=True)
+    records = chosen_records(options, sweep)
+    folders = [folder_for(options, sweep, record.key, alone=len(records) == 1) for record in records]
+    for folder in folders:
+        require_free(folder, force=options.force)
+    from sweep.export.rebuild import Rebuilder
+    from sweep.export.write import write_folder
+    from sweep.reporting.progress import make_reporter
+
+    written: list[Written] = []
+    with make_reporter(sys.stderr) as reporter:
+        rebuilder = Rebuilder(options.results, sweep, reporter)
+        for number, (record, folder) in enumerate(zip(records, folders, strict=True), 1):
+            reporter.line(f"{number}/{len(records)}: trial {record.key} is rebuilt and measured")
+            written.append(write_folder(rebuilder.rebuild(record), rebuilder, sweep, folder, formats))
+    print(json.dumps([as_json(one) for one in written], indent=2) if options.json else "\n".join(map(lines, written)))
+    return 1 if any(one.problems for one in written) else 0
+
+
+def chosen_formats(text: str) -> list[str]:
+    """The formats that ``--format`` lists.
+
+    Raises:
+        UnknownNameError: one is not known.
+        UsageError: there is none.
+    """
+    known = ("safetensors", "pt2", "onnx")
+    formats = list(dict.fromkeys(form.strip() for form in text.split(",") if form.strip()))
+    if not formats:
+        raise UsageError("--format: name at least one of safetensors, pt2, onnx")
+    for form in formats:
+        if form not in known:
+            raise UnknownNameError("format", form, known)
+    return formats
+
+
+def chosen_records(options: Namespace, sweep: StoredSweep) -> Sequence[TrialRecord]:
+    """The trials that are meant.
+
+    Raises:
+        UsageError: none or several of the ways to say so are given, or no trial meets it.
+    """
+    from sweep.export import choose
+
+    best = options.best or ("accuracy" if options.where is not None else None)
+    ways = [options.trial is not None, best is not None, options.max_drop is not None, options.front]
+    if sum(ways) != 1:
+        raise UsageError("say which networks: one of --trial KEY, --best METRIC [--where C], --max-drop D, --front")
+    if options.by is not None and options.max_drop is None:
+        raise UsageError("--by says what smallest means for --max-drop; leave it out, or give --max-drop")
+    if options.trial is not None:
+        return [choose.by_key(sweep, options.trial)]
+    if options.max_drop is not None:
+        return [choose.within(sweep, options.max_drop, options.by or "params")]
+    if best is not None:
+        return [choose.best(sweep, best, options.where or "")]
+    found = choose.front(sweep)
+    if not found:
+        raise UsageError(f"sweep {sweep.info.name} has no finished trial yet; 'sweep status' shows how far it is")
+    return found
+
+
+def folder_for(options: Namespace, sweep: StoredSweep, key: str, *, alone: bool) -> Path:
+    """Where a network goes."""
+    if options.out is None:
+        return sweep.folder / EXPORT / key
+    out: Path = options.out
+    return out if alone else out / key
+
+
+def require_free(folder: Path, *, force: bool) -> None:
+    """Look whether a folder can be written.
+
+    Raises:
+        UsageError: something is there, and is not to be replaced, or is no folder.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder")
+    if force and not (folder / "config.json").is_file() and any(folder.iterdir()):
+        raise UsageError(f"{folder} holds something else than an exported network; name another --out")
+    if not force and any(folder.iterdir()):
+        raise UsageError(f"{folder} is there already; take --force to replace it, or another --out")
+
+
+def lines(one: Written) -> str:
+    """What was written, for people."""
+    from sweep.export.choose import described
+
+    problems = [f"no {form}: {reason}" for form, reason in one.problems.items()]
+    return "\n".join([described(one.rebuilt.record), *(f"  {path}" for path in one.files), *problems])
+
+
+def as_json(one: Written) -> dict[str, object]:
+    """What was written, for programs."""
+    record = one.rebuilt.record
+    files = [str(path) for path in one.files]
+    return {"key": record.key, "metrics": record.metrics, "files": files, "problems": one.problems}

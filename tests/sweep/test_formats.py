@@ -1,0 +1,120 @@
+"""Formats that others read: loaded by processes that do not have this package, with the network's own outputs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import sweep.export.formats
+from core.compress import compress
+from core.errors import UsageError
+from core.models import load_model
+from sweep.export.formats import FormatError, format_of, write_onnx, write_pt2
+
+READ = """
+import sys
+sys.modules["core"] = sys.modules["sweep"] = None  # whoever imports them fails
+import torch
+images = torch.load(sys.argv[1], weights_only=True)
+if sys.argv[2].endswith(".pt2"):
+    model = torch.export.load(sys.argv[2]).module()
+    found = [model(images), model(images[:1])]
+else:
+    import onnxruntime
+    session = onnxruntime.InferenceSession(sys.argv[2], providers=["CPUExecutionProvider"])
+    run = lambda x: torch.from_numpy(session.run(None, {session.get_inputs()[0].name: x.numpy()})[0])
+    found = [run(images), run(images[:1])]
+torch.save([x.detach() for x in found], sys.argv[3])
+"""
+
+
+class Users(nn.Module):
+    """A network of a user's own: two branches, a residual sum, a flatten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.left, self.right = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3, padding=1), nn.Conv2d(8, 8, 1)
+        self.norm, self.out = nn.BatchNorm2d(8), nn.Linear(8 * 36, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.first(x))
+        return self.out(torch.relu(self.norm(self.left(x) + self.right(x))).flatten(1))
+
+
+NETWORKS = {
+    "lenet-300-100": (1, 28),
+    "vgg-small": (1, 28),
+    "resnet20": (3, 16),
+    "users": (1, 8),
+    "torchvision:mobilenet_v2": (3, 32),
+    "torchvision:densenet121": (3, 32),
+    "torchvision:vit_b_16": (3, 224),
+}
+LARGE = ("torchvision:mobilenet_v2", "torchvision:densenet121", "torchvision:vit_b_16")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in NETWORKS])
+@pytest.mark.parametrize("form", ["pt2", "onnx"])
+def test_others_read_them_and_compute_the_same(name: str, form: str, tmp_path: Path) -> None:
+    channels, side = NETWORKS[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = Users() if name == "users" else load_model(name, num_classes=10, in_channels=channels)
+    images = torch.randn(3, channels, side, side, generator=torch.Generator().manual_seed(1))
+    small = compress(net.eval(), images[:1], ratio=0.5).model.eval()
+    path = tmp_path / f"model.{form}"
+    (write_pt2 if form == "pt2" else write_onnx)(small, images, path, {})
+    torch.save(images, tmp_path / "images")
+    command = [sys.executable, "-c", READ, str(tmp_path / "images"), str(path), str(tmp_path / "out")]
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    with torch.no_grad():
+        for found, some in zip(torch.load(tmp_path / "out", weights_only=True), (images, images[:1]), strict=True):
+            wanted = small(some)
+            assert float((found - wanted).abs().max()) <= 1e-4 * float(wanted.abs().max().clamp_min(1))
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "out", path.name}
+
+
+class Odd(nn.Module):
+    """Takes another way for other values: no program says that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.out(x)
+        return found if float(x.sum()) > 0 else -found
+
+
+@pytest.mark.parametrize("write", [write_pt2, write_onnx])
+def test_what_cannot_be_traced_is_said_in_a_sentence(write: object, tmp_path: Path) -> None:
+    with pytest.raises(FormatError, match=r"^torch.export cannot trace it: [^\n]+$"):
+        write(Odd().eval(), torch.randn(3, 4), tmp_path / "model", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_computes_something_else_is_not_left_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep.export.formats, "TOLERANCE", -1.0)
+    with pytest.raises(FormatError, match=r"read back from pt2, its outputs differ by"):
+        write_pt2(nn.Linear(4, 2).eval(), torch.randn(3, 4), tmp_path / "model.pt2", {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_packages_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(FormatError, match=r"onnx and onnxscript: not installed, which pip install .*onnx.* does"):
+        write_onnx(nn.Linear(4, 2).eval(), torch.randn(3, 4), tmp_path / "model.onnx", {})
+
+
+def test_a_suffix_says_the_format() -> None:
+    assert format_of(Path("a/small.onnx")) == "onnx"
+    with pytest.raises(UsageError, match=r"--out small.pth: name a file .safetensors, .pt2, .onnx"):
+        format_of(Path("small.pth"))
