@@ -13,6 +13,9 @@ from core.metrics import METRICS
 from core.records import EvalSplit
 from sweep.arguments import Parser, pairs
 
+FORMS = ("safetensors", "pt2", "onnx")
+LOOKED_AT = 8
+"""Images that formats are compared on."""
 EXAMPLE = (
     "sweep compress --model lenet-300-100 --dataset fashion-mnist --ratio 0.8 --criterion l1"
     " --decomposition most-similar --option threshold=0.45 --out small.safetensors"
@@ -44,7 +47,7 @@ def add_arguments(parser: Parser) -> None:
     add("--seed", type=int, metavar="S", help="of every random draw (0)")
     add("--sites", action="append", metavar="PATTERN", help="only channel sets with such a producer, e.g. 'layer*'")
     add("--split", default="test", metavar="S", help="evaluate on the validation or the test split (test)")
-    add("--out", type=Path, metavar="FILE", help="save the compressed network here")
+    add("--out", type=Path, metavar="FILE", help="save it here, as .safetensors, .pt2 or .onnx")
     parser.results()
     parser.json()
 
@@ -52,6 +55,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Compress, evaluate, print."""
     config, split = chosen_config(options), chosen_split(options.split)
+    form = "" if options.out is None else chosen_form(options.out)
     from core.config import BaselineConfig
     from core.measure import latency_ms
     from core.trial import make_trial, relative, require_finite
@@ -73,9 +77,10 @@ def run(options: Namespace) -> int:
     metrics = relative(measured, original)
     require_finite(metrics)
     if options.out is not None:
-        from core.export import save
+        from sweep.export.formats import WRITERS
 
-        save(made.model, options.out)
+        about = {"key": config.key, "split": split, "configuration": config.as_json(), "metrics": metrics}
+        WRITERS[form](made.model.cpu(), bench.images[:LOOKED_AT], options.out, about)
     report = {
         "key": config.key,
         "split": split,
@@ -92,6 +97,18 @@ def run(options: Namespace) -> int:
         json.dumps({"accuracy": report["metrics"]["accuracy"], **report}, indent=2) if options.json else table(report)
     )
     return 0
+
+
+def chosen_form(path: Path) -> str:
+    """The format that a file's suffix names.
+
+    Raises:
+        UsageError: none that we write.
+    """
+    form = path.suffix.removeprefix(".")
+    if form not in FORMS:
+        raise UsageError(f"--out {path}: name the file .{', .'.join(FORMS)}, which says its format")
+    return form
 
 
 def chosen_split(name: str) -> EvalSplit:

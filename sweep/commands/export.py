@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from sweep.export.write import Written
     from sweep.storage.reader import StoredSweep
 
+FORMS = ("safetensors", "pt2", "onnx")
 EXAMPLE = "sweep export lenet-fashion-mnist --best accuracy --where 'params <= 0.3' --format safetensors,onnx"
 
 
@@ -70,13 +71,12 @@ def chosen_formats(text: str) -> list[str]:
         UnknownNameError: one is not known.
         UsageError: there is none.
     """
-    known = ("safetensors", "pt2", "onnx")
     formats = list(dict.fromkeys(form.strip() for form in text.split(",") if form.strip()))
     if not formats:
         raise UsageError("--format: name at least one of safetensors, pt2, onnx")
     for form in formats:
-        if form not in known:
-            raise UnknownNameError("format", form, known)
+        if form not in FORMS:
+            raise UnknownNameError("format", form, FORMS)
     return formats
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.errors import NeuronMergingError, UsageError, first_line
+from core.errors import NeuronMergingError, first_line
 from core.export import save
 from core.files import writing
 
@@ -122,15 +122,3 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
-
-
-def format_of(path: Path) -> str:
-    """The format that a file's suffix names.
-
-    Raises:
-        UsageError: none that we write.
-    """
-    form = path.suffix.removeprefix(".")
-    if form not in WRITERS:
-        raise UsageError(f"--out {path}: name a file .{', .'.join(WRITERS)}, so that its format is known")
-    return form

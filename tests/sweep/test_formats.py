@@ -15,7 +15,8 @@ import sweep.export.formats
 from core.compress import compress
 from core.errors import UsageError
 from core.models import load_model
-from sweep.export.formats import FormatError, format_of, write_onnx, write_pt2
+from sweep.commands.compress import FORMS, chosen_form
+from sweep.export.formats import WRITERS, FormatError, write_onnx, write_pt2
 
 READ = """
 import sys
@@ -115,6 +116,7 @@ def test_without_the_packages_the_remedy_is_named(tmp_path: Path, monkeypatch: p
 
 
 def test_a_suffix_says_the_format() -> None:
-    assert format_of(Path("a/small.onnx")) == "onnx"
-    with pytest.raises(UsageError, match=r"--out small.pth: name a file .safetensors, .pt2, .onnx"):
-        format_of(Path("small.pth"))
+    assert chosen_form(Path("a/small.onnx")) == "onnx"
+    assert set(FORMS) == set(WRITERS)
+    with pytest.raises(UsageError, match=r"--out small.pth: name the file .safetensors, .pt2, .onnx"):
+        chosen_form(Path("small.pth"))
