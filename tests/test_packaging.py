@@ -29,8 +29,8 @@ NOT_DECLARED = {
 }
 NOT_IMPORTED: dict[str, str] = {}
 """Runtime dependencies that no module imports, and why they are needed all the same."""
-TOOLS = {"mypy", "pytest-xdist", "ruff", "setuptools"}
-"""Of the dev extra: called as commands or as plugins."""
+TOOLS = {"mypy", "onnx", "onnxscript", "pytest-xdist", "ruff", "setuptools"}
+"""Of the dev extra: called as commands or as plugins, or by torch."""
 BY_NAME = ("pytest.importorskip", "importlib.import_module")
 """Calls that import what their first argument names."""
 
@@ -51,6 +51,8 @@ def declared(requirements: list[str]) -> dict[str, str]:
 
 RUNTIME = declared(PROJECT["dependencies"])
 DEV = declared(PROJECT["optional-dependencies"]["dev"])
+ONNX = declared(PROJECT["optional-dependencies"]["onnx"])
+"""What an optional format needs; without it a sentence says so."""
 
 
 @cache
@@ -113,7 +115,7 @@ def private(tree: ast.AST, library: str) -> set[str]:
 def test_what_the_product_imports_is_declared():
     found = third_party(*PACKAGES)
     assert len(found) >= 15, "the table sees too few modules"
-    assert undeclared(found, RUNTIME) == {}
+    assert undeclared(found, RUNTIME | ONNX) == {}
 
 
 def test_what_tests_and_benchmarks_import_is_declared():
