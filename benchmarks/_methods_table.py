@@ -107,9 +107,9 @@ def tables_of(name: str, results: Path) -> Iterator[str]:
             [f"`{title}`", *(cell(outcome({**how, "criterion": c, "ratio": ratio}, bench)) for c in CRITERIA)]
             for title, how in DECOMPOSITIONS.items()
         ]
-        yield from table([f"{ratio:.0%} of every set removed", *(f"`{c}`" for c in CRITERIA)], rows)
+        yield from table([f"{100 * ratio:.0f} % of every set removed", *(f"`{c}`" for c in CRITERIA)], rows)
     left = LEFT[name]
-    heads = [f"{share:.0%} of the parameters" for share in left]
+    heads = [f"{100 * share:.0f} % of the parameters" for share in left]
     rows = [
         [title, *(cell(outcome({**how, "ratio": 1 - share}, bench)) for share in left)]
         for title, how in ALLOCATIONS.items()
@@ -125,7 +125,7 @@ def tables_of(name: str, results: Path) -> Iterator[str]:
             steps = record.recovery["curve"]
             points = [steps[int(i * (len(steps) - 1) / 4)] for i in range(5)] if steps else []
             curve = ", ".join(f"{loss:.3g} at {step}" for step, loss in points)
-            yield f"- loss of {title} at {share:.0%}: {curve}"
+            yield f"- loss of {title} at {100 * share:.0f} %: {curve}"
     yield ""
 
 
