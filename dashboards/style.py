@@ -1,16 +1,11 @@
-"""Colours, markers and the page that every picture shares.
-
-The colours keep apart for the common kinds of colour blindness (after Okabe & Ito 2008), and no two neighbours in the
-list are equally light, so that a grey print still tells them apart.
-"""
+"""Markers and the page that every picture shares; the colours are those of `dashboards.palette`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from itertools import cycle
-from typing import Any, TypeVar
+from typing import Any
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
@@ -20,13 +15,9 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from core.criteria import CRITERIA
-from core.decompositions import DECOMPOSITIONS
+from dashboards.palette import BASELINE, COLOURS, assign, colours
 
-BASELINE = "none"
-"""The decomposition that everything is compared with: first in legends, and grey."""
-
-COLOURS = ("#858585", "#12357f", "#c43c14", "#f0b91e", "#5a2470", "#3f9fd8", "#0b6e5a", "#e48fb8", "#8a6a3a", "#9ccf5f")
-Look = TypeVar("Look")
+__all__ = ["BASELINE", "COLOURS", "GRID", "INK", "MARKERS", "MUTED", "Marker", "colours", "markers"]
 INK, MUTED, GRID = "#1a1a1a", "#5c5c5c", "#e3e3e3"
 
 
@@ -55,22 +46,9 @@ MARKERS = (
 )
 
 
-def colours(present: Iterable[str]) -> dict[str, str]:
-    """Give each decomposition ``present`` its colour; a registered one has the same colour in every picture."""
-    known = sorted(DECOMPOSITIONS.names(), key=lambda name: name != BASELINE)
-    return _assign(known, present, COLOURS)
-
-
 def markers(present: Iterable[str]) -> dict[str, Marker]:
     """Give each criterion ``present`` its marker; a registered one has the same marker in every picture."""
-    return _assign(CRITERIA.names(), present, MARKERS)
-
-
-def _assign(known: Sequence[str], present: Iterable[str], looks: Sequence[Look]) -> dict[str, Look]:
-    """Give every name of ``known``, and then any other one, the next look; return those of ``present``, in order."""
-    wanted = set(present)
-    names = [*known, *sorted(wanted - set(known))]
-    return {name: look for name, look in zip(names, cycle(looks), strict=False) if name in wanted}
+    return assign(CRITERIA.names(), present, MARKERS)
 
 
 def page(title: str, subtitle: str) -> tuple[Figure, Axes]:

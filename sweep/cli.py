@@ -32,6 +32,8 @@ VERBS = {
     "logs": "what trials printed, and why they failed",
     "pareto": "the front of a sweep as a plot or a table",
     "export": "networks of a sweep as files: safetensors, pt2, ONNX, with a card",
+    "report": "one HTML page about a sweep: its front, every trial, what mattered",
+    "compare": "the fronts of several sweeps in one HTML page",
     "compress": "compress one network with one configuration",
     "sync": "write a sweep's trials to MLflow once more, e.g. to another server",
     "ui": "the MLflow UI on the results",

@@ -36,12 +36,13 @@ from sweep.limits import watch_limits
 from sweep.reporting.finished import Finished
 from sweep.reporting.outcome import make_outcome
 from sweep.reporting.progress import Reporter
+from sweep.reporting.report import write_report
 from sweep.reporting.status import unread
 from sweep.reporting.telemetry import Telemetry
 from sweep.search.base import LAG, Plan, make_planner
 from sweep.search.warmstart import WarmStart
 from sweep.storage.info import SweepRequest
-from sweep.storage.layout import STATISTICS
+from sweep.storage.layout import REPORT, STATISTICS
 from sweep.storage.reader import StoredSweep, read_sweep, slim
 from sweep.storage.writer import Store
 from sweep.tracking import Tracker
@@ -217,6 +218,7 @@ class Session:
         sweep = read_sweep(self._results, store.info.name)
         try:
             outcome = make_outcome(sweep)
+            outcome = replace(outcome, files=(*outcome.files, write_report([sweep], store.folder / REPORT)))
         except NeuronMergingError as error:
             stop.ask(first_line(error), FAILED)
             outcome = make_outcome(sweep, formats=())

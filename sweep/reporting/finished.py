@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sweep.reporting.outcome import Outcome, lines
-from sweep.storage.layout import MODELS, TRIALS
+from sweep.storage.layout import MODELS, REPORT, TRIALS
 from sweep.text import duration
 from sweep.tracking import TrackingReport
 from sweep.tracking.uri import SERVERS
@@ -48,7 +48,8 @@ def as_text(finished: Finished, results: Path) -> list[str]:
         out.append(f"ended early: {finished.reason}; 'sweep resume {name}{option}' goes on")
     out += lines(outcome.reasons)
     out += not_logged(finished)
-    out += [f"plot   {path}" for path in outcome.files if path.suffix in (".png", ".html")]
+    out += [f"plot   {path}" for path in outcome.files if path.suffix in (".png", ".html") and path.name != REPORT]
+    out += [f"report {path}" for path in outcome.files if path.name == REPORT]
     out.append(f"trials {outcome.sweep.folder / TRIALS}")
     if models := models_of(finished):
         out.append(f"models {models[0].parent} ({len(models)})")

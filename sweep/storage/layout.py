@@ -13,6 +13,7 @@
     results/NAME/lock             held by the process that runs the sweep, free as soon as it is gone
     results/NAME/live.json        how many trials are under way, while it runs
     results/NAME/reserve          room for the last records when the disk is full, while it runs
+    results/NAME/report.html      the report, made anew by ``sweep report``
     results/NAME/stop             left by ``sweep stop``
 """
 
@@ -26,11 +27,12 @@ from core.files import NAME
 INFO, TRIALS, LOCK, RESERVE, STOP, LIVE = "sweep.json", "trials.jsonl", "lock", "reserve", "stop", "live.json"
 BASELINES = ".baselines"
 STATISTICS, MODELS, EXPORT = "statistics", "models", "export"
+REPORT, COMPARISON = "report.html", "compare.html"
 MIRRORED = ".mirror.json"
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 LONGEST = 100
 """Characters of a sweep's name."""
-RESERVED = {ARTIFACTS, INFO, TRIALS, LOCK, RESERVE, STOP, LIVE}
+RESERVED = {ARTIFACTS, COMPARISON, INFO, TRIALS, LOCK, RESERVE, STOP, LIVE}
 """MLflow's files, and names that a results folder in object storage does not copy."""
 
 

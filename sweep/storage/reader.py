@@ -5,7 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import math
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO
@@ -50,7 +51,7 @@ class StoredSweep:
     tested: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
+def read_sweep(results: Path, name: str, whole: bool = False, widths: bool = False) -> StoredSweep:
     """Read a sweep, running or not.
 
     Args:
@@ -58,6 +59,7 @@ def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
         name: of the sweep.
         whole: with what happened at each channel set (``sites``, ``skipped``), most of a record; otherwise these are
             left empty, which for thousands of trials saves a good deal of memory.
+        widths: with ``skipped``, and of each channel set its name, its size and how many channels were kept.
 
     Raises:
         UnknownNameError: no sweep of that name in ``results``.
@@ -67,7 +69,7 @@ def read_sweep(results: Path, name: str, whole: bool = False) -> StoredSweep:
     require_files(folder)
     try:
         info = parse_info(_bounded(folder / INFO))
-        lines = _parse(folder / TRIALS, whole)
+        lines = _parse(folder / TRIALS, (lambda record: record) if whole else narrowed if widths else slim)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
     except UsageError as error:
@@ -155,7 +157,7 @@ class _Lines:
         return [self.tests[key].joined(r) if key in self.tests else r for key, r in self.records.items()]
 
 
-def _parse(trials: Path, whole: bool) -> _Lines:
+def _parse(trials: Path, shaped: Callable[[TrialRecord], TrialRecord]) -> _Lines:
     found = _Lines()
     with trials.open("rb") as file:
         for line in _lines(file):
@@ -167,7 +169,7 @@ def _parse(trials: Path, whole: bool) -> _Lines:
                 found.torn += 1
                 continue
             if isinstance(record, TrialRecord) and _is_sound(record):
-                found.records.setdefault(record.key, record if whole else slim(record))
+                found.records.setdefault(record.key, shaped(record))
             elif isinstance(record, SplitRecord) and _is_finite(record):
                 found.tests.setdefault(record.key, record)
             else:
@@ -231,3 +233,16 @@ def _bounded(path: Path) -> bytes:
 def slim(record: TrialRecord) -> TrialRecord:
     """``record`` without what happened at each channel set."""
     return record.model_copy(update={"sites": [], "skipped": {}})
+
+
+def narrowed(record: TrialRecord) -> TrialRecord:
+    """``record`` with only the name, the size and the number of kept channels of each channel set."""
+    sites = [{name: site.get(name) for name in ("name", "size")} | {"kept": _count(site)} for site in record.sites]
+    return record.model_copy(
+        update={"sites": sites, "skipped": {sys.intern(k): sys.intern(v) for k, v in record.skipped.items()}}
+    )
+
+
+def _count(site: Mapping[str, object]) -> object:
+    kept = site.get("kept")
+    return len(kept) if isinstance(kept, list) else kept

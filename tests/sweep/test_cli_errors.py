@@ -97,6 +97,8 @@ CASES = {
         "this space also optimises 'loss'; leave --race out",
     ),
     "unknown sweep": (["status", "nothing"], 2, "unknown sweep 'nothing'; none is known"),
+    "report of what": (["report", "x"], 2, "unknown sweep 'x'"),
+    "compare with what": (["compare", "x"], 2, "compare two sweeps or more"),
     "export of what": (["export", "x"], 2, "unknown sweep 'x'"),
     "unknown format of a network": (
         ["export", "x", "--front", "--format", "onx"],
