@@ -1,7 +1,7 @@
-"""From a document to a page: one HTML file with its style, its script and its data, and nothing fetched.
+r"""From a document to a page: one HTML file with its style, its script and its data, and nothing fetched.
 
 Names, reasons and notes come from users. They are in the page twice: as JSON in a data block, where ``<``, ``>`` and
-``&`` are written as ``\\u003c`` and so on, so that nothing in it ends the block; and, where a browser runs no scripts,
+``&`` are written as ``\u003c`` and so on, so that nothing in it ends the block; and, where a browser runs no scripts,
 as escaped text. The script puts text into the page as text and never as markup, and the page's own policy lets the
 browser run that one script, which it knows by its hash, and fetch nothing.
 """
