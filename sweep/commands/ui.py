@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -46,7 +47,7 @@ def run(options: Namespace) -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         wait_until_up(server, options.port)
-        print(f"MLflow UI on http://{HOST}:{options.port} (Ctrl-C ends it)", flush=True)
+        print(f"MLflow UI on {opening(options.port)} (Ctrl-C ends it)", flush=True)
         server.wait()
         raise TrackingError("the MLflow UI ended by itself; start it again")
     except KeyboardInterrupt:
@@ -114,6 +115,24 @@ def wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise TrackingError(f"the MLflow UI did not start on port {port}; try another one with --port")
+
+
+def opening(port: int) -> str:
+    """Where the runs of the experiment that was written to last are; the server's root where it has none.
+
+    # NOTE: without ``workflowType`` MLflow 3 opens an experiment in its mode for language models, which shows no runs.
+    """
+    home = f"http://{HOST}:{port}"
+    wanted = json.dumps({"max_results": 1, "order_by": ["last_update_time DESC"]}).encode()
+    request = urllib.request.Request(  # noqa: S310  our own address
+        f"{home}/api/2.0/mlflow/experiments/search", wanted, {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+            (found,) = json.load(answer)["experiments"]
+            return f"{home}/#/experiments/{int(found['experiment_id'])}/runs?workflowType=machine_learning"
+    except (OSError, ValueError, KeyError, TypeError):
+        return home
 
 
 def end(server: subprocess.Popen[bytes]) -> None:

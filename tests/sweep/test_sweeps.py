@@ -152,7 +152,8 @@ def port() -> int:
 def test_the_ui_serves_and_ends(folder, grid, port, number):
     process = started(folder, "ui", "--port", str(port))
     assert process.stdout is not None
-    assert process.stdout.readline() == f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)\n"
+    where = process.stdout.readline().removeprefix("MLflow UI on ").removesuffix(" (Ctrl-C ends it)\n")
+    assert where == f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
     address = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=digits-quick"
     with urllib.request.urlopen(address, timeout=30) as answer:
         assert json.load(answer)["experiment"]["name"] == "digits-quick"
