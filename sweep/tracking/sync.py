@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 from core.errors import UsageError
 from sweep.errors import StoreError
 from sweep.reporting.outcome import make_outcome
-from sweep.storage.layout import INFO
+from sweep.reporting.report import write_report
+from sweep.storage.layout import INFO, REPORT
 from sweep.storage.reader import StoredSweep, read_sweep
 from sweep.tracking import Tracker, TrackingReport, check_tracking
 from sweep.tracking.tracker import Ending
@@ -34,11 +35,11 @@ def sync(results: Path, name: str, tracking_uri: str | None = None) -> TrackingR
         raise UsageError(f"sweep {name!r} is running and writes to MLflow by itself; wait, or end it with 'sweep stop'")
     uri = tracking_uri or uri_of(sweep.info.request.tracking_uri, results)
     check_tracking(uri)
-    outcome = make_outcome(sweep)
+    outcome, report = make_outcome(sweep), write_report([sweep], sweep.folder / REPORT)
     tracker = Tracker(uri, artifacts_of(uri, results), sweep.info, card_of(sweep))
     for record in sweep.records:
         tracker.put(record)
-    return tracker.finish(Ending(RUN_STATUS[sweep.info.status], outcome.metrics, outcome.files))
+    return tracker.finish(Ending(RUN_STATUS[sweep.info.status], outcome.metrics, (*outcome.files, report)))
 
 
 def card_of(sweep: StoredSweep) -> DatasetCard:

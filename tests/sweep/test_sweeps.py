@@ -56,7 +56,7 @@ def test_mlflow_has_the_same_nested(folder, grid):
     accuracy = {child.data.tags["sweep.trial_key"]: child.data.metrics["accuracy"] for child in children}
     assert accuracy == {record.key: record.metrics["accuracy"] for record in records}
     files = {file.path for file in client.list_artifacts(parent)}
-    assert files == {"front.csv", "front.json", "pareto.html", "pareto.png", "space.json"}
+    assert files == {"front.csv", "front.json", "pareto.html", "pareto.png", "report.html", "space.json"}
     assert client.get_run(parent).data.metrics["hypervolume"] == pytest.approx(grid["metrics"]["hypervolume"])
     assert client.get_run(parent).info.status == "FINISHED"
 
