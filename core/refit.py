@@ -71,7 +71,7 @@ def refit(model: nn.Module, channels: Channels, gone: Tensor, method: Decomposit
             return Refit(model, lost, fitter.notes)
         plain = Fitter(before, channels, gone, Decomposition())
         plain.run(inputs, before)
-    except (RuntimeError, TypeError) as error:
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
         return _without(before, channels, inputs, first_line(error))
     note = "refitting took the outputs further from the original's: the weights stay as merged"
     return Refit(before, plain.pair.lost(), dict.fromkeys(lost, note))
@@ -111,7 +111,7 @@ def images_at_a_time(channels: Channels, inputs: tuple[Any, ...]) -> int:
     run = Weigher(graph.traced, twin(graph.model), graph.unbiased)
     try:
         run.run(*(x[:1] for x in inputs))
-    except (RuntimeError, TypeError):
+    except (RuntimeError, TypeError, ValueError, IndexError):
         return count
     most = 2 * max(1, run.most)
     return count if most * count <= LIVE else max(1, LIVE // (4 * most))

@@ -184,3 +184,21 @@ def test_a_norm_that_is_used_twice_has_the_mean_of_both(monkeypatch: pytest.Monk
         recalibrate(net, x, at_a_time=at_a_time)
         torch.testing.assert_close(net.norm.running_mean, (4 * x.mean(0) + 1) / 2)
         torch.testing.assert_close(net.norm.running_var, 5 * x.var(0))
+
+
+class Squeezes(nn.Module):
+    """Refuses a single image, as a squeeze without a dimension makes a batch norm do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.out = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.relu(self.norm(self.first(x).squeeze())))
+
+
+def test_a_network_that_refuses_a_single_image_is_given_all_of_them() -> None:
+    net, x = Squeezes().eval(), images(16)
+    found = compress(net, x, ratio=0.5, decomposition="least-squares", calibration=x)
+    assert len(found.sites[0].kept) == 4
+    assert found.sites[0].reconstruction["out"] < 1
