@@ -85,6 +85,11 @@ METRICS: Mapping[str, Metric] = dict(
 )
 SIZES = tuple(name for name, metric in METRICS.items() if metric.relative)
 """What a network costs: metrics that are also given as a fraction of the original's."""
+SHORT: Mapping[str, str] = {
+    "drop": "accuracy_drop",
+    **{name.removesuffix("_ms"): fraction_of(name) for name in SIZES},
+}
+"""What may be written for a metric: ``params`` for ``params_fraction`` …"""
 KNOWN_FRACTIONS = tuple(fraction_of(name) for name in SIZES if METRICS[name].known)
 """The fractions that are known before an evaluation."""
 

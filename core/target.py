@@ -18,14 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
+from core import metrics
 from core.errors import UsageError, nearest
 
 T = TypeVar("T")
 STEPS = 256
 """Ratios are multiples of 1 / STEPS."""
 DROP = "accuracy_drop"
-SIZES = ("params_fraction", "macs_fraction", "bytes_fraction")
-SHORT = {"drop": DROP, **{name.removesuffix("_fraction"): name for name in SIZES}}
+SIZES = metrics.KNOWN_FRACTIONS
+SHORT = {short: name for short, name in metrics.SHORT.items() if name in (DROP, *SIZES)}
 """What may be written for a metric."""
 FORM = re.compile(r"\s*(\w+)\s*<=\s*(\d+(?:\.\d+)?)\s*")
 

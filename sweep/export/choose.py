@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.errors import UnknownNameError, UsageError
-from core.metrics import axis_named
+from core.metrics import SHORT, axis_named
 from core.pareto import pareto_front
 from core.records import TrialRecord
 from core.where import parse_where
@@ -20,20 +20,31 @@ def by_key(sweep: StoredSweep, key: str) -> TrialRecord:
     """The finished trial whose key begins with ``key``.
 
     Raises:
-        UnknownNameError: there is none.
-        UsageError: there are several, or the trial has no network to be had.
+        UsageError: there is none, there are several, or the trial has no network to be had.
     """
-    found = [record for record in sweep.records if record.key.startswith(key)] if len(key) >= SHORTEST else []
+    record = any_by_key(sweep, key)
+    if record.status != "finished":
+        why = "was stopped by the race" if record.status == "stopped" else f"failed ({record.reason})"
+        raise UsageError(f"trial {record.key} {why}, so it has no network to export; choose one that finished")
+    return record
+
+
+def any_by_key(sweep: StoredSweep, key: str) -> TrialRecord:
+    """The trial whose key begins with ``key``, however it ended.
+
+    Raises:
+        UnknownNameError: there is none.
+        UsageError: there are several, or ``key`` is shorter than `SHORTEST`.
+    """
+    if len(key) < SHORTEST:
+        raise UsageError(f"trial {key!r}: give at least {SHORTEST} digits of its key, as 'sweep status' shows it")
+    found = [record for record in sweep.records if record.key.startswith(key)]
     if not found:
         raise UnknownNameError("trial", key, [record.key for record in sweep.records], where=f"{sweep.info.name}: ")
     if len(found) > 1:
         keys = " or ".join(record.key for record in found[:3])
         raise UsageError(f"trial {key!r} may be {keys}; give more of its key")
-    (record,) = found
-    if record.status != "finished":
-        why = "was stopped by the race" if record.status == "stopped" else f"failed ({record.reason})"
-        raise UsageError(f"trial {record.key} {why}, so it has no network to export; choose one that finished")
-    return record
+    return found[0]
 
 
 def best(sweep: StoredSweep, metric: str = "accuracy", where: str = "") -> TrialRecord:
@@ -42,14 +53,15 @@ def best(sweep: StoredSweep, metric: str = "accuracy", where: str = "") -> Trial
     Raises:
         UsageError: none is left, or the condition cannot be read.
     """
-    chosen = axis_named(metric, "metric")
-    holds = parse_where(where) if where else lambda record: True
+    chosen = axis_named(SHORT.get(metric, metric), "metric")
+    condition = parse_where(where) if where else None
     finished = [record for record in finished_of(sweep) if chosen.name in record.metrics]
-    kept = [record for record in finished if holds(record)]
-    if not kept:
-        smallest = min(finished, key=lambda record: record.metrics["params_fraction"], default=None)
-        hint = "" if smallest is None else f"; the smallest one is {described(smallest)}"
-        raise UsageError(f"no trial of {sweep.info.name} meets {where!r}{hint}")
+    if not finished:
+        raise UsageError(f"no trial of {sweep.info.name} has finished with {chosen.label}; 'sweep status' tells of it")
+    kept = [record for record in finished if condition is None or condition(record)]
+    if condition is not None and not kept:
+        nearest = min(finished, key=lambda record: (condition.miss(record), -record.metrics["accuracy"], record.key))
+        raise UsageError(f"no trial of {sweep.info.name} meets {where!r}; the nearest is {described(nearest)}")
     return min(kept, key=lambda r: (chosen.loss(r.metrics[chosen.name]), r.metrics["params_fraction"], r.key))
 
 

@@ -36,7 +36,7 @@ def sweep_of(found: list[tuple[int, int]], **more: Any) -> StoredSweep:
 def test_the_best_under_a_size_is_what_a_scan_finds(found: list[tuple[int, int]], most: int) -> None:
     kept = [(accuracy, -left) for accuracy, left in found if left / 20 <= most / 20]
     if not kept:
-        with pytest.raises(UsageError, match=r"no trial of toy meets .*; the smallest one is"):
+        with pytest.raises(UsageError, match=r"no trial of toy meets .*; the nearest is"):
             best(sweep_of(found), where=f"params <= {most / 20}")
         return
     chosen = best(sweep_of(found), where=f"params <= {most / 20}")
@@ -79,6 +79,24 @@ def test_a_key_may_be_short_and_must_be_one_of_a_network() -> None:
         by_key(sweep, "abcdef0")
     with pytest.raises(UsageError, match="was stopped by the race"):
         by_key(sweep, "abcdef1")
-    for unknown in ("123456789", whole[:5], ""):
-        with pytest.raises(UnknownNameError):
-            by_key(sweep, unknown)
+    with pytest.raises(UnknownNameError, match="unknown trial '123456789'"):
+        by_key(sweep, "123456789")
+    for short in (whole[:5], ""):
+        with pytest.raises(UsageError, match="give at least 6 digits of its key"):
+            by_key(sweep, short)
+
+
+def test_the_nearest_is_named_where_none_meets_the_condition() -> None:
+    sweep = sweep_of([(90, 18), (80, 4), (60, 1)])
+    keys = [record.key for record in sweep.records]
+    for where, key in {
+        "accuracy >= 99": keys[0],
+        "params <= 0.01": keys[2],
+        "params <= 0.25 and accuracy >= 84": keys[1],
+    }.items():
+        with pytest.raises(UsageError, match=f"no trial of toy meets .*; the nearest is {key}, "):
+            best(sweep, where=where)
+    assert best(sweep, "drop").key == keys[0]
+    assert best(sweep, "params", "drop <= 15").key == keys[1]
+    with pytest.raises(UsageError, match="has finished with top-1 accuracy"):
+        best(sweep_of([]))
