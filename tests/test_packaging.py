@@ -29,7 +29,7 @@ NOT_DECLARED = {
 }
 NOT_IMPORTED: dict[str, str] = {}
 """Runtime dependencies that no module imports, and why they are needed all the same."""
-TOOLS = {"mypy", "onnx", "onnxscript", "pytest-xdist", "ruff", "setuptools"}
+TOOLS = {"mypy", "onnxscript", "pytest-xdist", "ruff", "setuptools"}
 """Of the dev extra: called as commands or as plugins, or by torch."""
 BY_NAME = ("pytest.importorskip", "importlib.import_module")
 """Calls that import what their first argument names."""

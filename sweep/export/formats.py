@@ -1,13 +1,16 @@
 """A network as files: safetensors for this package, pt2 and ONNX for those that do not have it.
 
-pt2 and ONNX are written from one exported program with a free number of images, read back, and compared with the
-network: outputs must agree to `TOLERANCE` of their largest.
+pt2 and ONNX are written from an exported program with a free number of images, read back, and compared with the
+network: outputs must agree to `TOLERANCE` of their largest. The program is traced on zeros, since torch keeps what it
+was traced on in the file, and nobody's images belong there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import io
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +25,10 @@ from core.export import save
 from core.files import writing
 
 TOLERANCE = 1e-4
+ABOUT = "neuron-merging-sweep.json"
+"""Under this name the metadata travels in pt2 and ONNX files."""
+NEEDED: Mapping[str, tuple[str, ...]] = {"onnx": ("onnx", "onnxscript")}
+"""Format -> packages beyond torch."""
 INSTALL = "pip install 'neuron-merging-sweep[onnx]'"
 
 
@@ -36,35 +43,52 @@ def write_safetensors(model: nn.Module, images: Tensor, path: Path, metadata: Ma
 
 
 def write_pt2(model: nn.Module, images: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
-    """The program of `torch.export`, for ``torch.export.load``."""
-    del metadata
-    program = exported(model, images)
-    with writing(path) as temporary, quiet():
-        torch.export.save(program, temporary.with_suffix(".pt2"))
-        temporary.with_suffix(".pt2").replace(temporary)
-        with temporary.open("rb") as file:
-            again = torch.export.load(file).module()
-        require_same(model, again, images, "pt2")
+    """The program of `torch.export`, for ``torch.export.load``; the metadata is its extra file `ABOUT`.
+
+    Raises:
+        FormatError: torch cannot express the network, or reads something else back.
+    """
+    program, file = exported(model, images), io.BytesIO()  # no path: torch insists on its suffix, also of a temporary
+    with saying("pt2"):
+        torch.export.save(program, file, extra_files={ABOUT: json.dumps(metadata)})
+        file.seek(0)
+        require_same(model, torch.export.load(file).module(), images, "pt2")
+    with writing(path) as temporary:
+        temporary.write_bytes(file.getvalue())
 
 
 def write_onnx(model: nn.Module, images: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
-    """The ONNX graph, for onnxruntime and others.
+    """The ONNX graph, for onnxruntime and others; the metadata is its property `ABOUT`.
 
     Raises:
-        FormatError: the packages for it are missing.
+        FormatError: the packages for it are missing, ONNX cannot express the network, or computes something else.
     """
-    del metadata
-    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise FormatError(f"{' and '.join(missing)}: not installed, which {INSTALL} does")
+    require_packages("onnx")
     program = exported(model, images)
-    with writing(path) as temporary, quiet():
+    with saying("ONNX"), writing(path) as temporary:
         found: Any = torch.onnx.export(
-            program, (), dynamo=True, input_names=["images"], output_names=["logits"], verbose=False
+            program,
+            dynamo=True,
+            dynamic_shapes=any_number(),
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
         )
+        found.model.metadata_props[ABOUT] = json.dumps(metadata)
         found.save(str(temporary), external_data=False)
         if importlib.util.find_spec("onnxruntime") is not None:
             require_same(model, _session(temporary), images, "ONNX")
+
+
+def require_packages(form: str) -> None:
+    """Look whether what a format needs beyond torch is installed.
+
+    Raises:
+        FormatError: it is not; the message says what to install.
+    """
+    missing = [name for name in NEEDED.get(form, ()) if importlib.util.find_spec(name) is None]
+    if missing:
+        raise FormatError(f"{' and '.join(missing)}: not installed, which {INSTALL} does")
 
 
 def _session(path: Path) -> Callable[[Tensor], Tensor]:
@@ -84,17 +108,42 @@ WRITERS: Mapping[str, Callable[[nn.Module, Tensor, Path, Mapping[str, Any]], Non
 
 
 def exported(model: nn.Module, images: Tensor) -> Any:
-    """The network's program for any number of images, or for as many as it insists on.
+    """The network's program for any number of images.
 
     Raises:
-        FormatError: torch cannot trace it; the reason is in the message.
+        FormatError: torch cannot trace it so; the reason is in the message.
     """
-    batch = torch.export.Dim("batch", min=1, max=2**20)
     with quiet(), torch.no_grad():
         try:
-            return torch.export.export(model.eval(), (images[:2],), dynamic_shapes=({0: batch},))
+            return torch.export.export(
+                model.eval(), (torch.zeros(2, *images.shape[1:], dtype=images.dtype),), dynamic_shapes=any_number()
+            )
         except Exception as error:
             raise FormatError(f"torch.export cannot trace it: {first_line(error)}") from None
+
+
+def any_number() -> Any:
+    """What torch's exporters are told of the images: their number is free."""
+    return ({0: torch.export.Dim("batch", min=1, max=2**20)},)
+
+
+@contextlib.contextmanager
+def saying(form: str) -> Iterator[None]:
+    """Turn whatever a converter raises into a sentence.
+
+    Raises:
+        FormatError: it could not express the network.
+        NeuronMergingError: what was raised on purpose.
+    """
+    try:
+        with quiet():
+            yield
+    except NeuronMergingError:
+        raise
+    except Exception as error:
+        while error.__cause__ is not None:  # converters wrap the reason in advice to their developers
+            error = error.__cause__  # type: ignore[assignment]
+        raise FormatError(f"{form} cannot express it: {first_line(error)}") from None
 
 
 def require_same(model: nn.Module, other: Callable[[Tensor], Tensor], images: Tensor, form: str) -> None:
@@ -117,7 +166,11 @@ def quiet() -> Iterator[None]:
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from core.compress import compress
 from core.errors import UsageError
 from core.models import load_model
 from sweep.commands.compress import FORMS, chosen_form
-from sweep.export.formats import WRITERS, FormatError, write_onnx, write_pt2
+from sweep.export.formats import ABOUT, WRITERS, FormatError, write_onnx, write_pt2
 
 READ = """
 import sys
@@ -120,3 +121,42 @@ def test_a_suffix_says_the_format() -> None:
     assert set(FORMS) == set(WRITERS)
     with pytest.raises(UsageError, match=r"--out small.pth: name the file .safetensors, .pt2, .onnx"):
         chosen_form(Path("small.pth"))
+
+
+class Values(nn.Module):
+    """Traced by torch; ONNX has no operator for what it computes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.linalg.eigvalsh(x.view(-1, 3, 3))
+
+
+def test_what_only_torch_expresses_is_said_in_a_sentence(tmp_path: Path) -> None:
+    images = torch.randn(3, 1, 3, 3)
+    with pytest.raises(FormatError, match=r"^ONNX cannot express it: No ONNX function found for [^\n]+$"):
+        write_onnx(Values().eval(), images, tmp_path / "model.onnx", {})
+    assert not list(tmp_path.iterdir())
+    write_pt2(Values().eval(), images, tmp_path / "model.pt2", {})
+
+
+def test_nobodys_images_are_in_a_file_and_what_made_the_network_is(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    net, about = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval(), {"key": "abc"}
+    images = torch.full((3, 1, 2, 2), 0.777)
+    for write, name in ((write_pt2, "model.pt2"), (write_onnx, "model.onnx")):
+        write(net, images, tmp_path / name, about)
+    extra = {ABOUT: ""}
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=extra)
+    assert json.loads(extra[ABOUT]) == about
+    assert program.example_inputs is not None
+    assert not program.example_inputs[0][0].any()
+    model = onnx.load(tmp_path / "model.onnx")
+    assert {entry.key: json.loads(entry.value) for entry in model.metadata_props} == {ABOUT: about}
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_an_exporter_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It prints the graph where it cannot trace one."""
+    with pytest.raises(FormatError):
+        write_pt2(Odd().eval(), torch.randn(3, 4), tmp_path / "model", {})
+    assert capfd.readouterr() == ("", "")
