@@ -55,6 +55,8 @@ def prepare_baseline(
     progress: StepProgress | None = None,
     dataset: ImageDataset | None = None,
     device: str = "cpu",
+    *,
+    may_train: bool = True,
 ) -> Baseline:
     """Return the original network: from the cache, else from its checkpoint, else trained.
 
@@ -64,9 +66,11 @@ def prepare_baseline(
         progress: called with (steps done, steps in total, text) while it takes long.
         dataset: the configuration's dataset, if it is loaded already.
         device: where to train and evaluate; the network is returned there.
+        may_train: False refuses to train what has been trained before.
 
     Raises:
-        CheckpointError, DataError, ModelError, UsageError: see `load_model`, `load_dataset`, `train`.
+        CheckpointError: it would have to be trained, and that was refused; or see `load_model`.
+        DataError, ModelError, UsageError: see `load_dataset`, `train`.
     """
     tell = progress or _silent
     key = config.key
@@ -82,6 +86,10 @@ def prepare_baseline(
         load_checkpoint(model, config.checkpoint)
     elif is_pretrained(config.model):
         model = _build(config, data, device, pretrained=True)
+    elif not may_train:
+        raise CheckpointError(
+            f"{path} is gone, damaged or of other data, and another training gives other weights; bring it back"
+        )
     else:
         origin = "training"
         train(model, data, config.recipe, seed=config.seed, device=device, progress=tell)

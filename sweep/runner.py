@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from core.errors import UsageError
 from core.identity import KEY_VERSION
@@ -28,6 +27,7 @@ from sweep.storage.info import (
     SweepRequest,
     SweepState,
     require_key_version,
+    resampled,
 )
 from sweep.storage.writer import Store, create_store, open_store, remove_empty
 from sweep.tracking import check_tracking, default_uri, redact
@@ -74,6 +74,7 @@ class ResumeRequest:
         tracking_uri: of MLflow.
         limits: what ends the sweep or a trial early.
         samples: how many configurations the whole sweep tries.
+        models: write the networks on the front when it ends.
     """
 
     results: Path
@@ -82,6 +83,7 @@ class ResumeRequest:
     tracking_uri: str | None = None
     limits: Limits | None = None
     samples: int | None = None
+    models: bool | None = None
 
 
 def run_sweep(request: RunRequest, reporter: Reporter) -> Finished:
@@ -126,6 +128,7 @@ def resume_sweep(request: ResumeRequest, reporter: Reporter) -> Finished:
                 resolved=document,
                 samples=space.search.samples,
                 tracking_uri=redact(uri),
+                models=before.models if request.models is None else request.models,
             )
         )
         check_request(store.info.request.cluster)
@@ -147,18 +150,6 @@ def left_in_order(store: Store) -> Iterator[None]:
         raise
     finally:
         store.close()
-
-
-def resampled(request: SweepRequest, samples: int | None) -> dict[str, Any]:
-    """The resolved space of a sweep, with another number of configurations.
-
-    A sweep that was begun before spaces could say on which split they are evaluated goes on with the test split.
-    """
-    document = {"evaluation": {"split": "test"}, **request.resolved}
-    search = document.get("search", {})
-    if samples is not None and isinstance(search, dict):
-        document["search"] = {**search, "samples": samples}
-    return document
 
 
 def first_info(request: RunRequest, name: str, tracking_uri: str) -> SweepInfo:

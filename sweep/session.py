@@ -25,7 +25,7 @@ from sweep.backend.execute import execute
 from sweep.backend.shared import SharedBench, share
 from sweep.backend.shelf import place_shelf
 from sweep.backend.start import budget_hints
-from sweep.backend.stopping import FAILED, StopRequest, listening
+from sweep.backend.stopping import FAILED, StopRequest, breaking_off, listening
 from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured, one_thread
 from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
@@ -110,7 +110,7 @@ class Session:
         for record in known:
             tracker.put(record)
         self._trials(known, before.tested, trial_seconds, tracker)
-        return self._finish(tracker, trial_seconds)
+        return self._finish(tracker)
 
     def _begin(self, known: Sequence[TrialRecord]) -> None:
         state, now, found = self._store.state, time.time(), versions()
@@ -211,7 +211,7 @@ class Session:
         del self._shared
         return shared
 
-    def _finish(self, tracker: Tracker, trial_seconds: float) -> Finished:
+    def _finish(self, tracker: Tracker) -> Finished:
         """Close the books: status, front, MLflow, networks, in the order of their importance."""
         store, stop = self._store, self._stop
         store.save(replace(store.state, status=stop.status, message=stop.reason, ended_at=time.time()))
@@ -227,19 +227,32 @@ class Session:
         ending = Ending(RUN_STATUS[store.info.status], outcome.metrics, outcome.files)
         report = tracker.finish(ending, patience)
         store.save(replace(store.state, run_id=report.run_id))
-        if self._request.models and store.info.status == "finished":
-            self._write_models(trial_seconds)
-        return Finished(outcome, report, stop.reason, stop.exit_code)
+        code, failed = self._write_models() if self._request.models and self._in_order else (0, {})
+        return Finished(outcome, report, stop.reason, stop.exit_code or code, failed)
 
-    def _write_models(self, trial_seconds: float) -> None:
-        """Write the networks on the front; everything else is in its place by now."""
-        name, tell = self._store.info.name, self._reporter.line
+    @property
+    def _in_order(self) -> bool:
+        """Whether the search came to an end, its own or that of a limit, and its front is what it is."""
+        return self._store.info.status == "finished" or self._stop.in_good_order
+
+    def _write_models(self) -> tuple[int, dict[str, str]]:
+        """Write the networks on the front; everything else is in its place by now, so nothing here may raise.
+
+        Returns:
+            The exit code of whatever broke it off, or 0; and which networks are not there -> why.
+        """
+        name, broken = self._store.info.name, StopRequest()
+        failed: dict[str, str] = {}
         try:
-            make_models(self._results, read_sweep(self._results, name, whole=True), trial_seconds, self._reporter)
-        except KeyboardInterrupt:
-            tell(f"interrupted: the networks that are missing are written by 'sweep export {name}'")
-        except NeuronMergingError as error:
-            tell(f"the networks on the front are not written: {first_line(error)}")
+            with breaking_off(broken):
+                failed = make_models(self._results, read_sweep(self._results, name, whole=True), self._reporter)
+        except Exception as error:  # a bug must not cost the sweep
+            failed = {"of the front": first_line(error)}
+        if broken.reason:
+            failed = {
+                "of the front": f"broken off ({broken.reason}); 'sweep resume {name}' makes those that are missing"
+            }
+        return broken.exit_code, failed
 
 
 def left_out(sweep: StoredSweep) -> list[str]:

@@ -2,6 +2,7 @@
 
 from core.models.base import Factory, register
 from core.models.loading import load_model, origin, remember_origin
+from core.models.vision import licence_of
 from core.parts import MODELS, TORCHVISION, is_pretrained
 from core.recipes import Recipe, recipe_for
 
@@ -11,6 +12,7 @@ __all__ = [
     "Factory",
     "Recipe",
     "is_pretrained",
+    "licence_of",
     "load_model",
     "origin",
     "recipe_for",

@@ -14,7 +14,7 @@ from torch import nn
 
 from core.datasets.download import UnavailableError, quietly
 from core.errors import CheckpointError, UnknownNameError, UsageError
-from core.parts import TORCHVISION
+from core.parts import TORCHVISION, is_pretrained
 
 ONLY_WEIGHTS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 BUILT_FOR_WEIGHTS: dict[str, dict[str, Any]] = {
@@ -61,6 +61,14 @@ def _weights(kind: str, wanted: str) -> Any:
     if not found[wanted].meta.get("categories"):
         raise UsageError(f"weights {wanted} of torchvision's {kind} are of its features alone: choose others")
     return found[wanted]
+
+
+def licence_of(name: str) -> str:
+    """Where the licence of a model's published weights is, or which it is; "" where that is not known."""
+    if not is_pretrained(name):
+        return ""
+    kind, _, wanted = name.removeprefix(TORCHVISION).partition("@")
+    return str(_weights(kind, wanted).meta.get("license", ""))
 
 
 def _structure(kind: str, weights: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from sweep.storage.info import Status
@@ -92,6 +92,26 @@ def listening(stop: StopRequest, tell: Callable[[str], None]) -> Iterator[None]:
     before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def breaking_off(stop: StopRequest) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM break off the block at once, wherever it is; ``stop`` says afterwards what did."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def hear(number: int, _: FrameType | None) -> None:
+        stop.ask(*(("Ctrl-C", INTERRUPTED) if number == signal.SIGINT else ("it was told to end", TERMINATED)))
+        raise Stopped(stop.reason)
+
+    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with suppress(Stopped):
+            yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -26,15 +26,17 @@ POOL = 10_000
 """Training images at most that calibration draws from."""
 
 
-def load_baseline(config: BaselineConfig, results: Path, reporter: Reporter) -> Baseline:
+def load_baseline(config: BaselineConfig, results: Path, reporter: Reporter, *, may_train: bool = True) -> Baseline:
     """Train, load or fetch from the cache the original network; sweeps with the same ``results`` share the cache.
+
+    ``may_train`` False refuses to train it.
 
     Raises:
         StoreError: the cache cannot be written.
         NeuronMergingError: see `core.baselines.prepare_baseline`.
     """
     try:
-        return prepare_baseline(config, results / BASELINES, progress=reporter.step)
+        return prepare_baseline(config, results / BASELINES, progress=reporter.step, may_train=may_train)
     except OSError as error:
         raise StoreError(unwritable(results / BASELINES, error)) from error
 

@@ -5,14 +5,27 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from core.errors import UnknownNameError, UsageError
 from core.metrics import METRICS
 from core.records import EvalSplit
 from sweep.arguments import Parser, pairs
 
+if TYPE_CHECKING:
+    from core.config import TrialConfig
+    from core.workbench import Workbench
+    from sweep.reporting.progress import Reporter
+
+DESCRIBING = (
+    *("model", "checkpoint", "dataset", "ratio", "target", "criterion", "decomposition", "option", "allocation", "of"),
+    *("sharpness", "min_channels", "multiple", "calibration", "calibration_images", "calibration_copies", "recovery"),
+    *("recovery_steps", "seed", "sites", "split"),
+)
+"""Options that say what a trial says."""
 FORMS = ("safetensors", "pt2", "onnx")
 LOOKED_AT = 8
 """Images that formats are compared on."""
@@ -24,29 +37,30 @@ EXAMPLE = (
 
 def add_arguments(parser: Parser) -> None:
     """The network, its data, and one configuration."""
-    parser.usage = "sweep compress --model M --dataset D (--ratio R | --target T) [options]"
+    parser.usage = "sweep compress (--model M --dataset D (--ratio R | --target T) | --trial NAME/KEY) [options]"
     add = parser.add_argument
-    add("--model", required=True, metavar="M", help="e.g. lenet-300-100, torchvision:resnet18, my_nets:make_net")
+    add("--trial", metavar="NAME/KEY", help="do what a trial of a sweep did")
+    add("--model", metavar="M", help="e.g. lenet-300-100, torchvision:resnet18, my_nets:make_net")
     add("--checkpoint", type=Path, metavar="FILE", help="its weights (else it is trained once and kept)")
-    add("--dataset", required=True, metavar="D", help="e.g. fashion-mnist, cifar10, digits")
+    add("--dataset", metavar="D", help="e.g. fashion-mnist, cifar10, digits")
     add("--ratio", type=float, metavar="R", help="share of channels removed per set, 0 to below 1")
     add("--target", metavar="T", help="instead of a ratio: 'drop <= 1' (points of accuracy), 'params <= 0.3'")
-    add("--criterion", default="l1", metavar="C", help="which channels stay (l1)")
-    add("--decomposition", default="most-similar", metavar="X", help="what makes up for the others (most-similar)")
+    add("--criterion", metavar="C", help="which channels stay (l1)")
+    add("--decomposition", metavar="X", help="what makes up for the others (most-similar)")
     add("--option", action="append", default=[], metavar="K=V", help="of the decomposition, e.g. threshold=0.45")
-    add("--allocation", default="uniform", metavar="A", help="how the ratio is spread over the sets (uniform)")
+    add("--allocation", metavar="A", help="how the ratio is spread over the sets (uniform)")
     add("--of", metavar="SIZE", help="what a budget is of: params, macs or bytes (params)")
     add("--sharpness", metavar="S", help="of a budget: 0, all sets alike, to 1, as their errors say (auto)")
     add("--min-channels", type=int, metavar="N", help="so many stay in every set (1)")
     add("--multiple", type=int, metavar="N", help="widths are multiples of it, e.g. 8 (1)")
-    add("--calibration", metavar="SRC", help="source of unlabelled images, for the methods that need some")
+    add("--calibration", metavar="SRC", help="source of unlabelled images, if it needs any")
     add("--calibration-images", type=int, metavar="N", help="how many of them (256)")
     add("--calibration-copies", type=int, metavar="N", help="see each so often: mirrored, mixed with others (1)")
     add("--recovery", metavar="X", help="train afterwards: distill (no labels) or fine-tune (none)")
     add("--recovery-steps", type=int, metavar="N", help="steps of it (400)")
     add("--seed", type=int, metavar="S", help="of every random draw (0)")
     add("--sites", action="append", metavar="PATTERN", help="only channel sets with such a producer, e.g. 'layer*'")
-    add("--split", default="test", metavar="S", help="evaluate on the validation or the test split (test)")
+    add("--split", metavar="S", help="evaluate on the validation or the test split (test)")
     add("--out", type=Path, metavar="FILE", help="save it here, as .safetensors, .pt2 or .onnx")
     parser.results()
     parser.json()
@@ -54,22 +68,18 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Compress, evaluate, print."""
-    config, split = chosen_config(options), chosen_split(options.split)
     form = "" if options.out is None else chosen_form(options.out)
-    from core.config import BaselineConfig
+    task = given_task(options) if options.trial is None else recorded_task(options)
     from core.measure import latency_ms
     from core.trial import make_trial, relative, require_finite
-    from sweep.backend.workbench import load_baseline, make_bench, one_thread
+    from sweep.backend.workbench import one_thread
+    from sweep.export.formats import WRITERS, require_packages
     from sweep.reporting.progress import make_reporter
 
-    given = {"model": options.model, "dataset": options.dataset, "checkpoint": options.checkpoint}
-    baseline_config = BaselineConfig.parse({k: v for k, v in given.items() if v is not None})
+    require_packages(form)
     with make_reporter(sys.stderr) as reporter:
-        baseline = load_baseline(baseline_config, options.results, reporter)
-        if baseline.dataset.note:
-            reporter.line(baseline.dataset.note)
-        bench = make_bench(baseline, split)
-    made = make_trial(config, bench)
+        bench = task.bench(reporter)
+    config, made = task.config, make_trial(task.config, bench)
     original, measured = bench.measure(bench.model), bench.measure(made.model)
     with one_thread():
         original["latency_ms"] = latency_ms(bench.model, bench.example)
@@ -77,13 +87,11 @@ def run(options: Namespace) -> int:
     metrics = relative(measured, original)
     require_finite(metrics)
     if options.out is not None:
-        from sweep.export.formats import WRITERS
-
-        about = {"key": config.key, "split": split, "configuration": config.as_json(), "metrics": metrics}
+        about = {"key": config.key, "split": bench.split, "configuration": config.as_json(), "metrics": metrics}
         WRITERS[form](made.model.cpu(), bench.images[:LOOKED_AT], options.out, about)
-    report = {
+    report: dict[str, Any] = {
         "key": config.key,
-        "split": split,
+        "split": bench.split,
         "config": config.as_json(),
         "metrics": rounded(metrics),
         "original": rounded(original),
@@ -97,6 +105,59 @@ def run(options: Namespace) -> int:
         json.dumps({"accuracy": report["metrics"]["accuracy"], **report}, indent=2) if options.json else table(report)
     )
     return 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """A configuration, and what makes the workbench that it runs on."""
+
+    config: TrialConfig
+    bench: Callable[[Reporter], Workbench]
+
+
+def given_task(options: Namespace) -> Task:
+    """What the command line describes.
+
+    Raises:
+        UsageError: something is missing, or a value is refused.
+    """
+    if options.model is None or options.dataset is None:
+        raise UsageError("give --model and --dataset, or --trial NAME/KEY; see 'sweep compress --help'")
+    config, split = chosen_config(options), chosen_split(options.split or "test")
+
+    def bench(reporter: Reporter) -> Workbench:
+        from core.config import BaselineConfig
+        from sweep.backend.workbench import load_baseline, make_bench
+
+        given = {"model": options.model, "dataset": options.dataset, "checkpoint": options.checkpoint}
+        baseline_config = BaselineConfig.parse({k: v for k, v in given.items() if v is not None})
+        baseline = load_baseline(baseline_config, options.results, reporter)
+        if baseline.dataset.note:
+            reporter.line(baseline.dataset.note)
+        return make_bench(baseline, split)
+
+    return Task(config, bench)
+
+
+def recorded_task(options: Namespace) -> Task:
+    """What a trial of a sweep did, also of one that failed or was stopped.
+
+    Raises:
+        UsageError: there is no such trial, or the command line describes another one beside it.
+    """
+    more = [name for name in DESCRIBING if getattr(options, name) not in (None, [])]
+    if more:
+        raise UsageError(f"--trial brings its own network and configuration: leave out --{more[0].replace('_', '-')}")
+    name, slash, key = options.trial.rpartition("/")
+    if not slash:
+        raise UsageError(f"--trial {options.trial}: write NAME/KEY, a sweep and the key of one of its trials")
+    from sweep.export.choose import any_by_key
+    from sweep.export.rebuild import Rebuilder, parsed
+    from sweep.storage.reader import read_sweep
+
+    sweep = read_sweep(options.results, name)
+    config = parsed(any_by_key(sweep, key))
+    return Task(config, lambda reporter: Rebuilder(options.results, sweep, reporter).bench)
 
 
 def chosen_form(path: Path) -> str:
@@ -123,7 +184,7 @@ def chosen_split(name: str) -> EvalSplit:
     raise UnknownNameError("split", name, get_args(EvalSplit), where="--split: ")
 
 
-def chosen_config(options: Namespace) -> Any:
+def chosen_config(options: Namespace) -> TrialConfig:
     """The configuration that the command line describes.
 
     Raises:

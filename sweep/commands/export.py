@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import UnknownNameError, UsageError
+from core.errors import NeuronMergingError, UnknownNameError, UsageError
 from sweep.arguments import Parser
+from sweep.errors import masked
 from sweep.storage.layout import EXPORT
 
 if TYPE_CHECKING:
@@ -47,21 +48,43 @@ def run(options: Namespace) -> int:
 
     sweep = read_sweep(options.results, options.name, whole=True)
     records = chosen_records(options, sweep)
-    folders = [folder_for(options, sweep, record.key, alone=len(records) == 1) for record in records]
-    for folder in folders:
-        require_free(folder, force=options.force)
+    folders = [folder_for(options, sweep, record.key) for record in records]
     from sweep.export.rebuild import Rebuilder
-    from sweep.export.write import write_folder
+    from sweep.export.write import require_free, write_folder
     from sweep.reporting.progress import make_reporter
 
+    for folder in folders:
+        require_free(folder, force=options.force)
     written: list[Written] = []
+    failed: dict[str, NeuronMergingError] = {}
     with make_reporter(sys.stderr) as reporter:
         rebuilder = Rebuilder(options.results, sweep, reporter)
+        rebuilder.bench  # noqa: B018  what is wrong with it is wrong with every network, and said once
         for number, (record, folder) in enumerate(zip(records, folders, strict=True), 1):
             reporter.line(f"{number}/{len(records)}: trial {record.key} is rebuilt and measured")
-            written.append(write_folder(rebuilder.rebuild(record), rebuilder, sweep, folder, formats))
-    print(json.dumps([as_json(one) for one in written], indent=2) if options.json else "\n".join(map(lines, written)))
-    return 1 if any(one.problems for one in written) else 0
+            try:
+                written.append(write_folder(rebuilder.rebuild(record), rebuilder, folder, formats))
+            except NeuronMergingError as error:
+                failed[record.key] = error
+    if options.json:
+        print(json.dumps([as_json(one) for one in written], indent=2))
+    elif written:
+        print("\n".join(map(lines, written)))
+    return end(failed, len(records)) or int(any(one.problems for one in written))
+
+
+def end(failed: dict[str, NeuronMergingError], wanted: int) -> int:
+    """Say which networks could not be written, if any; 0 if all could.
+
+    Raises:
+        NeuronMergingError: the only one that was wanted could not.
+    """
+    if wanted == 1:
+        for error in failed.values():
+            raise error
+    for error in failed.values():
+        print(f"sweep: {masked(str(error))}", file=sys.stderr)
+    return int(bool(failed))
 
 
 def chosen_formats(text: str) -> list[str]:
@@ -106,28 +129,12 @@ def chosen_records(options: Namespace, sweep: StoredSweep) -> Sequence[TrialReco
     return found
 
 
-def folder_for(options: Namespace, sweep: StoredSweep, key: str, *, alone: bool) -> Path:
-    """Where a network goes."""
+def folder_for(options: Namespace, sweep: StoredSweep, key: str) -> Path:
+    """Where a network goes; those of a front each into a folder of their own, however few they are."""
     if options.out is None:
         return sweep.folder / EXPORT / key
     out: Path = options.out
-    return out if alone else out / key
-
-
-def require_free(folder: Path, *, force: bool) -> None:
-    """Look whether a folder can be written.
-
-    Raises:
-        UsageError: something is there, and is not to be replaced, or is no folder.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is a file; name a folder")
-    if force and not (folder / "config.json").is_file() and any(folder.iterdir()):
-        raise UsageError(f"{folder} holds something else than an exported network; name another --out")
-    if not force and any(folder.iterdir()):
-        raise UsageError(f"{folder} is there already; take --force to replace it, or another --out")
+    return out / key if options.front else out
 
 
 def lines(one: Written) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import Namespace
+from argparse import BooleanOptionalAction, Namespace
 
 from sweep.arguments import Parser, chosen_cluster, chosen_limits
 from sweep.commands.run import show
@@ -16,6 +16,8 @@ def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     parser.sweep()
     add("--samples", type=int, metavar="N", help="how many configurations in all (as before)")
+    text = "write the networks on the front when it ends, or not (as before)"
+    add("--models", action=BooleanOptionalAction, help=text)
     parser.limits()
     parser.cluster()
     parser.results()
@@ -36,6 +38,7 @@ def run(options: Namespace) -> int:
         tracking_uri=options.tracking_uri,
         limits=chosen_limits(options, before.limits),
         samples=options.samples,
+        models=options.models,
     )
     with make_reporter(sys.stderr) as reporter:
         return show(resume_sweep(request, reporter), options)

@@ -6,94 +6,172 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from core.metrics import METRICS, SIZES
-from core.models import is_pretrained, origin
-from search_spaces import SearchSpace
-from sweep.export.rebuild import Rebuilt
-from sweep.storage.reader import StoredSweep
+from core.metrics import METRICS, SIZES, TEST
+from core.models import licence_of, origin
+from core.parts import TORCHVISION
+from sweep.export.again import command_of
+from sweep.export.rebuild import Rebuilder, Rebuilt, parsed
+
+FORMAT = "neuron-merging-sweep/export-1"
+"""By this a ``config.json`` is known to be ours."""
+CARRIED = ("sweep", "key", "configuration", "split", "metrics", "images")
+"""What of it travels inside the weights' file."""
+ONNX = """\
+import onnxruntime
+
+session = onnxruntime.InferenceSession("{file}")
+(logits,) = session.run(None, {{"images": images}})  # float32 (N, {shape}), normalised as below"""
+PT2 = """\
+import torch
+
+logits = torch.export.load("{file}").module()(images)  # float32 (N, {shape}), normalised as below"""
+SAFETENSORS = """\
+from core.export import load  # of neuron-merging-sweep
+
+logits = load("{file}"{factory})(images)  # float32 (N, {shape}), normalised as below"""
+CODE: Mapping[str, str] = {"safetensors": SAFETENSORS, "pt2": PT2, "onnx": ONNX}
 
 
-def config_of(rebuilt: Rebuilt, sweep: StoredSweep) -> dict[str, Any]:
-    """Everything that rebuilds the network, plain JSON."""
-    record = rebuilt.record
+def config_of(rebuilt: Rebuilt, rebuilder: Rebuilder) -> dict[str, Any]:
+    """Everything that rebuilds the network and that its user has to know, plain JSON."""
+    record, sweep, data = rebuilt.record, rebuilder.sweep, rebuilder.baseline.dataset
+    original, compressed = rebuilt.latency
     return {
-        "format": "neuron-merging-sweep/export-1",
+        "format": FORMAT,
         "sweep": sweep.info.name,
         "key": record.key,
         "original": origin(rebuilt.made.model),
+        "baseline": rebuilder.space.baseline.model_dump(mode="json"),
         "channels": {site.name: {"kept": len(site.kept), "of": site.size} for site in rebuilt.made.result.sites},
         "configuration": record.config,
         "split": record.split,
         "metrics": record.metrics,
+        "original_metrics": sweep.info.state.original,
+        "latency_ms": {"original": original, "compressed": compressed, "threads": 1},
+        "images": {"shape": data.shape, "mean": data.mean, "std": data.std, "pixels": "0 to 1 before (x - mean) / std"},
+        "id2label": {str(number): name for number, name in enumerate(data.classes)},
         "notes": rebuilt.made.notes,
         "versions": dict(sweep.info.state.versions),
     }
 
 
-def card_of(rebuilt: Rebuilt, sweep: StoredSweep, space: SearchSpace) -> str:
-    """The model card in Markdown."""
-    record, metrics, original = rebuilt.record, rebuilt.record.metrics, sweep.info.state.original
-    model, dataset = space.baseline.model, space.baseline.dataset
+def metadata_of(rebuilt: Rebuilt, rebuilder: Rebuilder) -> dict[str, Any]:
+    """What travels inside the weights' file."""
+    found = config_of(rebuilt, rebuilder)
+    return {name: found[name] for name in CARRIED}
+
+
+def card_of(rebuilt: Rebuilt, rebuilder: Rebuilder, *files: str) -> str:
+    """The model card in Markdown, for the files beside it."""
+    record, name, space = rebuilt.record, rebuilder.sweep.info.name, rebuilder.space
+    model, data = space.baseline.model, rebuilder.baseline.dataset
     trained = record.recovery.get("method")
     how = f"then trained by {trained}" if trained else "without any training"
-    weights = "those of the weights' publisher" if is_pretrained(model) else "not known"
-    lines = [
-        "---",
+    licence = licence_of(model)
+    again = command_of(parsed(record), space)
+    title = f"{model} on {data.name}, compressed to {100 * record.metrics['params_fraction']:.1f} % of its parameters"
+    return "\n".join(
+        [
+            "---",
+            *_front_matter(rebuilt, data.name, title, licence),
+            "---",
+            "",
+            f"# {title}",
+            "",
+            f"Channels of `{model}` were removed and folded into the layers that read them, {how}:"
+            f" `{record.decomposition}`, channels chosen by `{record.criterion}`.",
+            "",
+            *_table(rebuilt, rebuilder),
+            "",
+            *(line for file in files for line in (*_code(file, model, data.shape), "")),
+            f"Images have the shape {data.shape}; pixels from 0 to 1 are normalised as (x - mean) / std, with mean"
+            f" {_numbers(data.mean)} and std {_numbers(data.std)}. Classes, in order: {', '.join(data.classes[:20])}"
+            + (f" and {len(data.classes) - 20} more (config.json)." if len(data.classes) > 20 else "."),
+            "",
+            "| channels of | kept | of |",
+            "|---|---|---|",
+            *(f"| `{site.name}` | {len(site.kept)} | {site.size} |" for site in rebuilt.made.result.sites),
+            "",
+            *(f"- {note}" for note in rebuilt.made.notes),
+            f"- trial `{record.key}` of sweep `{name}`; rebuilt from its record and measured again:"
+            f" {rebuilt.accuracy:.2f} %",
+            f"- licence of the original weights: {licence or 'not known'}",
+            "",
+            "Made by, with the sweep's folder or without it:" if again else "Made by:",
+            "",
+            "```bash",
+            f"sweep export {name} --trial {record.key}",
+            *([f"{again} --out model.safetensors"] if again else []),
+            "```",
+            "",
+            "```json",
+            json.dumps(record.config, indent=2),
+            "```",
+            "",
+        ]
+    )
+
+
+def _front_matter(rebuilt: Rebuilt, dataset: str, title: str, licence: str) -> list[str]:
+    """YAML as Hugging Face reads it; JSON strings are YAML's, too."""
+    record = rebuilt.record
+    splits = {record.split: record.metrics["accuracy"]}
+    if f"{TEST}accuracy" in record.metrics:
+        splits["test"] = record.metrics[f"{TEST}accuracy"]
+    results = [
+        line
+        for split, accuracy in splits.items()
+        for line in (
+            "  - task:",
+            "      type: image-classification",
+            "    dataset:",
+            f"      name: {json.dumps(dataset)}",
+            f"      type: {json.dumps(dataset)}",
+            f"      split: {split}",
+            "    metrics:",
+            "    - type: accuracy",
+            f"      value: {accuracy / 100:.6f}",
+        )
+    ]
+    known = ["license: other", f"license_link: {json.dumps(licence)}"] if licence else ["license: unknown"]
+    return [
+        *known,
         "library_name: pytorch",
+        "pipeline_tag: image-classification",
         "tags:",
         "- neuron-merging",
         "- compression",
         f"datasets:\n- {json.dumps(dataset)}",
-        "---",
-        "",
-        f"# {model} on {dataset}, compressed to {100 * metrics['params_fraction']:.1f} % of its parameters",
-        "",
-        f"Channels of `{model}` were removed and folded into the layers that read them, {how}:"
-        f" `{record.decomposition}`, channels chosen by `{record.criterion}`.",
-        "",
-        "| | original | compressed |",
-        "|---|---|---|",
-        _row(f"accuracy on the {record.split} split (%)", original.get("accuracy"), metrics["accuracy"], "{:.2f}"),
+        "metrics:\n- accuracy",
+        f"model-index:\n- name: {json.dumps(title)}",
+        "  results:",
+        *results,
     ]
-    if "test_accuracy" in metrics:
-        tested = original.get("test_accuracy")
-        lines.append(_row("accuracy on the test split (%)", tested, metrics["test_accuracy"], "{:.2f}"))
-    known = {name: METRICS[name] for name in SIZES if METRICS[name].known}
-    lines += [_row(m.title, original.get(name), metrics[name], m.form) for name, m in known.items()]
-    lines += [
-        _row("latency of one image, this machine, one thread (ms)", *rebuilt.latency, "{:.3f}"),
-        "",
-        "| channels of | kept | of |",
-        "|---|---|---|",
-        *(f"| `{site.name}` | {len(site.kept)} | {site.size} |" for site in rebuilt.made.result.sites),
-        "",
-        *(f"- {note}" for note in rebuilt.made.notes),
-        f"- trial `{record.key}` of sweep `{sweep.info.name}`; rebuilt from its record and measured again:"
-        f" {rebuilt.accuracy:.2f} %",
-        f"- licence of the weights: {weights}",
-        "",
-        "Made by:",
-        "",
-        "```",
-        f"sweep export {sweep.info.name} --trial {record.key}",
-        "```",
-        "",
-        "Read `model.safetensors` with `core.export.load`, `model.pt2` with `torch.export.load`, `model.onnx` with"
-        " onnxruntime; images are normalised as the original's.",
-        "",
-        "```json",
-        json.dumps(record.config, indent=2),
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
 
 
-def metadata_of(rebuilt: Rebuilt, sweep: StoredSweep) -> Mapping[str, Any]:
-    """What travels inside the weights' file."""
-    found = config_of(rebuilt, sweep)
-    return {name: found[name] for name in ("sweep", "key", "configuration", "split", "metrics")}
+def _table(rebuilt: Rebuilt, rebuilder: Rebuilder) -> list[str]:
+    record, metrics, original = rebuilt.record, rebuilt.record.metrics, rebuilder.sweep.info.state.original
+    rows = [_row(f"accuracy on the {record.split} split (%)", original.get("accuracy"), metrics["accuracy"], "{:.2f}")]
+    tested = f"{TEST}accuracy"
+    if tested in metrics:
+        rows.append(_row("accuracy on the test split (%)", original.get(tested), metrics[tested], "{:.2f}"))
+    known = {name: METRICS[name] for name in SIZES if METRICS[name].known and name in metrics}
+    rows += [_row(metric.title, original.get(name), metrics[name], metric.form) for name, metric in known.items()]
+    rows.append(_row("latency of one image, this machine, one thread (ms)", *rebuilt.latency, "{:.3f}"))
+    return ["| | original | compressed |", "|---|---|---|", *rows]
 
 
 def _row(title: str, before: float | None, after: float, form: str) -> str:
     return f"| {title} | {'–' if before is None else form.format(before)} | {form.format(after)} |"
+
+
+def _code(file: str, model: str, shape: tuple[int, ...]) -> list[str]:
+    """How a file is used."""
+    own = ":" in model and not model.startswith(TORCHVISION)
+    factory = f", factory={model.rpartition(':')[2]}" if own else ""
+    text = CODE[file.rpartition(".")[2]].format(file=file, factory=factory, shape=", ".join(map(str, shape)))
+    return ["```python", text, "```"]
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"({', '.join(f'{value:.4g}' for value in values)})"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
-from core.errors import NeuronMergingError
-from core.export import save
+from core.errors import CheckpointError, NeuronMergingError
+from core.export import read_metadata, save
 from core.files import writing
+from core.records import TrialRecord
 from sweep.errors import first_line
 from sweep.export.card import card_of, metadata_of
 from sweep.export.choose import front
@@ -15,44 +20,73 @@ from sweep.reporting.progress import Reporter
 from sweep.storage.layout import MODELS
 from sweep.storage.reader import StoredSweep
 
-MOST_SECONDS = 600.0
-"""What would take longer on one thread is left to ``sweep export``."""
+OWN = re.compile(r"[0-9a-f]{16}\.(safetensors|md)")
+"""What we call our files; others in the folder are somebody else's."""
+SHARE = 0.5
+"""Of the free space, what one network may take at most: the records of other sweeps need some too."""
 
 
-def make_models(results: Path, sweep: StoredSweep, seconds: float, reporter: Reporter) -> None:
+def make_models(results: Path, sweep: StoredSweep, reporter: Reporter) -> dict[str, str]:
     """Write the networks on the front that are not there yet, and remove those that have left it.
 
-    What goes wrong is said in a line, and costs no more than the file.
+    All of them, however many and however long it takes: each file is there in full or not at all, so whoever breaks
+    this off keeps what is done, and the next session goes on.
 
     Args:
         results: folder of all sweeps.
         sweep: with whole records.
-        seconds: that evaluating one network takes about.
         reporter: hears of it.
+
+    Returns:
+        Key -> why its network is not there, in words.
+
+    Raises:
+        NeuronMergingError: the original network cannot be had.
     """
-    folder, name = sweep.folder / MODELS, sweep.info.name
+    folder = sweep.folder / MODELS
     wanted = {record.key: record for record in front(sweep)}
-    there = {path.stem for path in folder.glob("*.safetensors")}
-    new = [key for key in wanted if key not in there]
-    for path in folder.glob("*"):
-        if path.suffix in (".safetensors", ".md") and path.stem not in wanted:
-            path.unlink(missing_ok=True)
-    if not new:
-        return
-    if len(new) * seconds > MOST_SECONDS:
-        reporter.line(
-            f"the {len(new)} networks on the front are not written now, since that takes long: sweep export {name}"
-        )
-        return
-    rebuilder, written = Rebuilder(results, sweep, reporter), 0
-    for number, key in enumerate(new, 1):
-        reporter.step(number, len(new), f"network {key}")
+    with contextlib.suppress(OSError):
+        for path in folder.glob("*"):
+            if OWN.fullmatch(path.name) and path.stem not in wanted:
+                path.unlink()
+    new = [record for key, record in wanted.items() if not _is_there(folder, key)]
+    rebuilder, failed = Rebuilder(results, sweep, reporter), dict[str, str]()
+    if new:
+        rebuilder.bench  # noqa: B018  what is wrong with it is wrong with every network, and said once
+    for number, record in enumerate(new):
+        reporter.step(number, len(new), f"network {record.key} of the front is rebuilt and measured")
         try:
-            rebuilt = rebuilder.rebuild(wanted[key])
-            save(rebuilt.made.model, folder / f"{key}.safetensors", dict(metadata_of(rebuilt, sweep)))
-            with writing(folder / f"{key}.md") as path:
-                path.write_text(card_of(rebuilt, sweep, rebuilder.space), encoding="utf-8")
-            written += 1
-        except NeuronMergingError as error:
-            reporter.line(f"network {key} is not written: {first_line(error)}")
-    reporter.line(f"{written} networks of the front are in {folder}")
+            _require_room(sweep.folder, record)
+            _write(folder, rebuilder, record)
+        except (NeuronMergingError, OSError) as error:
+            failed[record.key] = first_line(error)
+    if new:
+        reporter.step(len(new), len(new), f"{len(new) - len(failed)} networks of the front are written")
+    return failed
+
+
+def _is_there(folder: Path, key: str) -> bool:
+    path = folder / f"{key}.safetensors"
+    try:
+        about: Mapping[str, object] = read_metadata(path)
+    except CheckpointError:
+        return False
+    return about.get("key") == key and path.with_suffix(".md").is_file()
+
+
+def _require_room(folder: Path, record: TrialRecord) -> None:
+    """Look whether a network leaves enough space for everything else.
+
+    Raises:
+        OSError: it does not.
+    """
+    free, size = shutil.disk_usage(folder).free, record.metrics.get("bytes", 0.0)
+    if size > SHARE * free:
+        raise OSError(f"it takes {size / 2**20:,.0f} MB, and {free / 2**20:,.0f} MB are free; free some, and resume")
+
+
+def _write(folder: Path, rebuilder: Rebuilder, record: TrialRecord) -> None:
+    rebuilt = rebuilder.rebuild(record)
+    save(rebuilt.made.model, folder / f"{record.key}.safetensors", dict(metadata_of(rebuilt, rebuilder)))
+    with writing(folder / f"{record.key}.md") as path:
+        path.write_text(card_of(rebuilt, rebuilder, f"{record.key}.safetensors"), encoding="utf-8")

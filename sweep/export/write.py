@@ -12,11 +12,13 @@ from pathlib import Path
 
 from core.errors import NeuronMergingError, UsageError
 from core.files import writing
-from sweep.export.card import card_of, config_of, metadata_of
+from sweep.export.card import FORMAT, card_of, config_of, metadata_of
 from sweep.export.formats import WRITERS
 from sweep.export.rebuild import Rebuilder, Rebuilt
-from sweep.storage.reader import StoredSweep
 
+CONFIG, CARD = "config.json", "README.md"
+OURS = (CONFIG, CARD, *(f"model.{form}" for form in WRITERS))
+"""Files of an exported network."""
 LOOKED_AT = 8
 """Images that formats are compared on."""
 
@@ -38,9 +40,7 @@ class Written:
     problems: dict[str, str]
 
 
-def write_folder(
-    rebuilt: Rebuilt, rebuilder: Rebuilder, sweep: StoredSweep, folder: Path, formats: Sequence[str]
-) -> Written:
+def write_folder(rebuilt: Rebuilt, rebuilder: Rebuilder, folder: Path, formats: Sequence[str]) -> Written:
     """Write a network into ``folder``, which takes its place when everything is there.
 
     Raises:
@@ -51,12 +51,12 @@ def write_folder(
     with taking_place(folder) as new:
         for form in formats:
             try:
-                WRITERS[form](model, images, new / f"model.{form}", metadata_of(rebuilt, sweep))
+                WRITERS[form](model, images, new / f"model.{form}", metadata_of(rebuilt, rebuilder))
             except NeuronMergingError as error:
                 problems[form] = str(error)
         texts = {
-            "config.json": json.dumps(config_of(rebuilt, sweep), indent=2),
-            "README.md": card_of(rebuilt, sweep, rebuilder.space),
+            CONFIG: json.dumps(config_of(rebuilt, rebuilder), indent=2),
+            CARD: card_of(rebuilt, rebuilder, *(f"model.{form}" for form in formats if form not in problems)),
         }
         for name, text in texts.items():
             with writing(new / name) as path:
@@ -65,25 +65,58 @@ def write_folder(
     return Written(folder, rebuilt, tuple(folder / name for name in names), problems)
 
 
+def require_free(folder: Path, *, force: bool) -> None:
+    """Look whether a network may be written into ``folder``: it is empty, or holds one of ours that may be replaced.
+
+    Raises:
+        UsageError: something is there, and is not to be replaced, or is no folder.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file; name a folder")
+    if not any(folder.iterdir()):
+        return
+    if not is_ours(folder):
+        raise UsageError(f"{folder} holds something else than an exported network; name another --out")
+    if not force:
+        raise UsageError(f"{folder} is there already; take --force to replace it, or another --out")
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether ``folder`` holds an exported network; many others have a ``config.json`` too."""
+    try:
+        found = json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("format") == FORMAT
+
+
 @contextlib.contextmanager
 def taking_place(folder: Path) -> Iterator[Path]:
-    """An empty folder beside ``folder`` that becomes it when the block ends well, and else leaves no trace.
+    """An empty folder whose files go to ``folder`` when the block ends well, in place of those of an earlier network.
+
+    What else lies there stays. Otherwise no trace is left.
 
     Raises:
         UsageError: it cannot be written.
     """
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        missing = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(dir=folder, prefix=".export."))
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror or error}; choose another --out") from None
     try:
         yield new
-        new.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        new.rename(folder)
+        for name in OURS:
+            (folder / name).unlink(missing_ok=True)
+        for path in new.iterdir():
+            path.replace(folder / path.name)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror or error}; choose another --out") from None
     finally:
         shutil.rmtree(new, ignore_errors=True)
+        with contextlib.suppress(OSError):  # not empty: it is what it should be
+            for made in missing:
+                made.rmdir()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ class Finished:
         tracking: what came of logging to MLflow.
         reason: why the sweep ended early; empty when it did not.
         ended_with: exit code of what ended it: 0 where it was in good order.
+        unwritten: networks of the front that are not there -> why.
     """
 
     outcome: Outcome
     tracking: TrackingReport
     reason: str = ""
     ended_with: int = 0
+    unwritten: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -53,6 +56,7 @@ def as_text(finished: Finished, results: Path) -> list[str]:
     out.append(f"trials {outcome.sweep.folder / TRIALS}")
     if models := models_of(finished):
         out.append(f"models {models[0].parent} ({len(models)})")
+    out += [f"no network {key}: {reason}" for key, reason in finished.unwritten.items()]
     if outcome.info.front:
         out.append(f"take one:  sweep export {name}{option} --max-drop 1")
     uri = outcome.sweep.info.request.tracking_uri
@@ -87,6 +91,7 @@ def as_json(finished: Finished) -> dict[str, Any]:
         "reasons": outcome.reasons,
         "files": [str(path) for path in outcome.files],
         "models": [str(path) for path in models_of(finished)],
+        "unwritten": dict(finished.unwritten),
         "mlflow": {"run_id": report.run_id, "logged": report.logged, "missing": report.missing},
         "front": [
             {"key": p.key, "split": p.split, "metrics": dict(p.metrics), "config": dict(p.config)}

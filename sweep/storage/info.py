@@ -209,3 +209,15 @@ def require_key_version(info: SweepInfo) -> None:
             f"sweep {name!r} was written by an older release (key version {found}, now {KEY_VERSION}), whose defaults"
             " mean something else today, so its trials would run again; begin a new sweep"
         )
+
+
+def resampled(request: SweepRequest, samples: int | None = None) -> dict[str, Any]:
+    """The resolved space of a sweep, with another number of configurations.
+
+    A sweep that was begun before spaces could say on which split they are evaluated goes on with the test split.
+    """
+    document = {"evaluation": {"split": "test"}, **request.resolved}
+    search = document.get("search", {})
+    if samples is not None and isinstance(search, dict):
+        document["search"] = {**search, "samples": samples}
+    return document

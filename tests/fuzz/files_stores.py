@@ -19,9 +19,8 @@ from search_spaces import load_space, parse_space
 from sweep.commands import list as list_command
 from sweep.commands import logs, status
 from sweep.reporting.outcome import make_outcome
-from sweep.runner import resampled
 from sweep.search.warmstart import WarmStart
-from sweep.storage.info import REQUESTED, STATED, SweepInfo, SweepRequest, SweepState
+from sweep.storage.info import REQUESTED, STATED, SweepInfo, SweepRequest, SweepState, resampled
 from sweep.storage.layout import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS
 from sweep.storage.reader import read_sweep
 from sweep.storage.writer import create_store, open_store

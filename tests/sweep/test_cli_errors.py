@@ -117,6 +117,15 @@ CASES = {
     "unknown method": ([*LENET, "--decomposition", "most"], 2, "unknown decomposition 'most'"),
     "unknown option of it": ([*LENET, "--option", "treshold=1"], 2, "did you mean 'threshold'"),
     "option of another": ([*LENET, "--decomposition", "none", "--option", "threshold=1"], 2, "option of 'none'"),
+    "no network": (["compress", "--ratio", "0.5"], 2, "give --model and --dataset, or --trial NAME/KEY"),
+    "a trial and a ratio": (
+        ["compress", "--trial", "x/048de93b", "--ratio", "0.5"],
+        2,
+        "--trial brings its own network and configuration: leave out --ratio",
+    ),
+    "a trial without its sweep": (["compress", "--trial", "048de93b"], 2, "--trial 048de93b: write NAME/KEY"),
+    "a trial of an unknown sweep": (["compress", "--trial", "x/048de93b"], 2, "unknown sweep 'x'; none is known"),
+    "a file of another format": ([*LENET, "--out", "small.pth"], 2, "name the file .safetensors, .pt2, .onnx"),
     "missing checkpoint": ([*LENET, "--checkpoint", "gone.pt"], 1, "checkpoint gone.pt does not exist"),
 }
 

@@ -17,10 +17,9 @@ from core.pareto import pareto_front
 from search_spaces import parse_space
 from sweep.cli import main
 from sweep.filing import fronts_of, lacking_test
-from sweep.runner import resampled
 from sweep.search.base import Plan, make_planner
 from sweep.storage import info as info_module
-from sweep.storage.info import parse_info, require_key_version
+from sweep.storage.info import parse_info, require_key_version, resampled
 from sweep.storage.reader import read_sweep
 from sweep.storage.writer import open_store
 

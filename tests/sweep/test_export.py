@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import json
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from command_line import call
+import torch
+from command_line import COMMAND, call, environment
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from core.datasets import load_dataset
 from core.export import load, read_metadata
 from core.measure import evaluate
+from sweep.cli import main
 from sweep.commands.export import FORMS
+from sweep.export import choose
 from sweep.export.formats import WRITERS
 from sweep.storage.reader import read_sweep
 
@@ -81,20 +93,122 @@ def test_one_command_gives_an_onnx_file_that_classifies_as_the_record_says(place
 
 
 def test_a_folder_that_is_there_is_kept_unless_it_is_forced(place: Path) -> None:
-    call(place, "export", "small", "--max-drop", "50", "--out", "taken")
-    before = (place / "taken/config.json").read_bytes()
+    call(place, "export", "small", "--max-drop", "50", "--out", "taken", "--format", "pt2")
+    before = json.loads((place / "taken/config.json").read_bytes())
     call(place, "export", "small", "--max-drop", "50", "--out", "taken", code=2)
+    (place / "taken/notes.txt").write_text("mine")
     call(place, "export", "small", "--max-drop", "50", "--out", "taken", "--force")
-    assert (place / "taken/config.json").read_bytes() == before
-    (place / "other").mkdir()
-    (place / "other/letter.txt").write_text("mine")
-    call(place, "export", "small", "--max-drop", "50", "--out", "other", "--force", code=2)
-    assert (place / "other/letter.txt").read_text() == "mine"
+    after = json.loads((place / "taken/config.json").read_bytes())
+    assert {**after, "latency_ms": 0} == {**before, "latency_ms": 0}
+    names = {path.name for path in (place / "taken").iterdir()}
+    assert names == {"README.md", "config.json", "model.safetensors", "notes.txt"}
+
+
+@pytest.mark.parametrize("config", [None, "{}", "[]", "no JSON"])
+def test_what_is_somebody_elses_is_not_replaced(place: Path, tmp_path: Path, config: str | None) -> None:
+    (tmp_path / "letter.txt").write_text("mine")
+    if config is not None:
+        (tmp_path / "config.json").write_text(config)
+    before = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    call(place, "export", "small", "--max-drop", "50", "--out", str(tmp_path), "--force", code=2)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == before
+
+
+def test_the_folder_that_one_is_in(place: Path) -> None:
+    (place / "inside").mkdir()
+    call(place / "inside", "export", "small", "--results", "../results", "--max-drop", "50", "--out", ".")
+    names = {path.name for path in (place / "inside").iterdir()}
+    assert names == {"README.md", "config.json", "model.safetensors"}
 
 
 def test_the_whole_front_is_a_folder_each(place: Path) -> None:
     written = json.loads(call(place, "export", "small", "--front", "--out", "all", "--json"))
+    assert len(written) >= 2
     assert sorted(path.name for path in (place / "all").iterdir()) == sorted(one["key"] for one in written)
+
+
+def test_one_network_of_a_front_that_fails_costs_the_others_nothing(place: Path) -> None:
+    front = [record.key for record in choose.front(read_sweep(place / "results", "small"))]
+    with changed(place, lambda line: line["metrics"].update(params=1.0) if line["key"] == front[0] else None):
+        written = json.loads(call(place, "export", "small", "--front", "--out", "rest", "--json", code=1))
+    assert [one["key"] for one in written] == front[1:]
+    assert not (place / "rest" / front[0]).exists()
+
+
+def test_a_card_is_read_by_others(place: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    call(place, "export", "small", "--max-drop", "50", "--out", "card", "--format", "safetensors,onnx")
+    config = json.loads((place / "card/config.json").read_text())
+    _, head, text = (place / "card/README.md").read_text().split("---\n", 2)
+    found = yaml.safe_load(head)
+    assert (found["license"], found["datasets"], found["metrics"]) == ("unknown", ["digits"], ["accuracy"])
+    results = {
+        result["dataset"]["split"]: result["metrics"][0]["value"] for result in found["model-index"][0]["results"]
+    }
+    assert results == {
+        "validation": pytest.approx(config["metrics"]["accuracy"] / 100, abs=1e-6),
+        "test": pytest.approx(config["metrics"]["test_accuracy"] / 100, abs=1e-6),
+    }
+    assert config["images"] == {
+        "shape": [1, 28, 28],
+        "mean": [0.5],
+        "std": [0.5],
+        "pixels": "0 to 1 before (x - mean) / std",
+    }
+    assert config["id2label"] == {str(digit): str(digit) for digit in range(10)}
+    assert "latency of one image, this machine, one thread" in text
+    assert 'onnxruntime.InferenceSession("model.onnx")' in text
+    assert "model.pt2" not in text
+    (again,) = re.findall("(?m)^sweep compress (.*)$", text)
+    report = json.loads(call(place, "compress", *shlex.split(again), "--json"))
+    assert (report["key"], report["accuracy"]) == (
+        config["key"],
+        pytest.approx(config["metrics"]["accuracy"], abs=0.01),
+    )
+    assert (place / "model.safetensors").is_file()
+
+
+def test_compress_does_what_a_trial_did(place: Path) -> None:
+    record = read_sweep(place / "results", "small").records[0]
+    report = json.loads(call(place, "compress", "--trial", f"small/{record.key[:8]}", "--out", "t.pt2", "--json"))
+    assert (report["key"], report["split"]) == (record.key, "validation")
+    assert report["accuracy"] == pytest.approx(record.metrics["accuracy"], abs=0.01)
+    assert torch.export.load(place / "t.pt2")
+
+
+OWN = """
+from torch import nn
+
+def make():
+    return nn.Sequential(nn.Conv2d(1, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.Flatten(), nn.Linear(968, 10))
+"""
+SPACE = """
+[baseline]
+model = "my_nets:make"
+dataset = "digits"
+epochs = 1
+
+[search]
+algorithm = "grid"
+
+[axes]
+ratio = { values = [0.25, 0.5] }
+"""
+
+
+def test_a_users_own_network(place: Path) -> None:
+    (place / "my_nets.py").write_text(OWN)
+    (place / "own.toml").write_text(SPACE)
+    call(place, "run", "own.toml", "--workers", "2", "--name", "own")
+    words = ("export", "own", "--best", "accuracy", "--format", "safetensors,pt2,onnx", "--out", "own", "--json")
+    (one,) = json.loads(call(place, *words))
+    assert one["problems"] == {}
+    assert 'load("model.safetensors", factory=make)' in (place / "own/README.md").read_text()
+    network = ("--model", "my_nets:make", "--dataset", "digits", "--ratio", "0.5")
+    call(place, "compress", *network, "--out", "own.safetensors")
+    about = read_metadata(place / "own.safetensors")
+    assert about["configuration"]["ratio"] == 0.5
+    assert {"key", "split", "metrics"} <= about.keys()
 
 
 @pytest.mark.parametrize(
@@ -115,32 +229,121 @@ def test_what_cannot_be_meant_is_refused(place: Path, words: tuple[str, ...], co
     call(place, "export", "small", *words, code=code)
 
 
-def test_a_network_that_is_not_what_its_record_says_is_not_written(place: Path) -> None:
+@contextlib.contextmanager
+def changed(place: Path, change: Callable[[dict[str, Any]], object]) -> Iterator[None]:
+    """The records otherwise, for a while."""
     trials = place / "results/small/trials.jsonl"
     text = trials.read_text()
-    record = next(r for r in read_sweep(place / "results", "small").records if r.status == "finished")
-    wanted = record.metrics["accuracy"]
     lines = [json.loads(line) for line in text.splitlines()]
     for line in lines:
-        if line["key"] == record.key and "config" in line:
-            line["metrics"]["accuracy"] = wanted - 20
+        if "config" in line:
+            change(line)
     try:
         trials.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        call(place, "export", "small", "--trial", record.key, "--out", "wrong", code=1)
-        assert not (place / "wrong").exists()
+        yield
     finally:
         trials.write_text(text)
 
 
-def test_an_original_that_is_gone_is_not_trained_again_unasked(place: Path) -> None:
-    (path,) = (place / "results/.baselines").glob("*.safetensors")
-    hidden = path.with_suffix(".hidden")
-    path.rename(hidden)
+@pytest.mark.parametrize(
+    ("change", "code", "sentence"),
+    [
+        (
+            {"metrics": {"accuracy": 12.0}},
+            1,
+            r"made once more gives [\d.]+ %, and its record says 12.00 %: .* nothing is",
+        ),
+        ({"metrics": {"params": 7.0}}, 1, r"gives [\d.]+ %, [\d,]+ params, and its record says [\d.]+ %, 7 params"),
+        ({"config": {"criterion": "gone"}}, 2, r"trial \w+: unknown criterion 'gone'; known: "),
+        ({"config": {"seed": 5}}, 2, "is of a release whose configurations mean something else"),
+        ({"status": "failed", "reason": "it broke"}, 2, r"failed \(it broke\), so it has no network to export"),
+        ({"status": "stopped"}, 2, "was stopped by the race, so it has no network to export"),
+        ({"split": "test"}, 2, "was evaluated on the test split, the sweep is on another"),
+    ],
+)
+def test_a_network_that_is_not_what_its_record_says_is_not_written(
+    place: Path, change: dict[str, Any], code: int, sentence: str
+) -> None:
+    record = next(r for r in read_sweep(place / "results", "small").records if r.status == "finished")
+
+    def other(line: dict[str, Any]) -> None:
+        if line["key"] == record.key:
+            line |= {name: {**line[name], **new} if isinstance(new, dict) else new for name, new in change.items()}
+
+    with changed(place, other):
+        refused(place, code, sentence, "--trial", record.key, "--out", "wrong")
+    assert not (place / "wrong").exists()
+
+
+def refused(place: Path, code: int, sentence: str, *words: str) -> None:
+    """`sweep export small` ends with one sentence."""
+    done = subprocess.run(
+        [*COMMAND, "export", "small", *words], cwd=place, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == code, done.stderr
+    assert re.search(sentence, done.stderr.splitlines()[-1]), done.stderr
+    assert done.stdout == ""
+
+
+def test_an_original_that_is_gone_damaged_or_another_one_is_not_trained_again_unasked(place: Path) -> None:
+    (path,) = (place / "results/.baselines").glob("lenet*.safetensors")
+    content = path.read_bytes()
+    words = ("--max-drop", "50", "--out", "gone")
     try:
-        call(place, "export", "small", "--max-drop", "50", "--out", "gone", code=1)
-        assert not (place / "gone").exists()
+        for damaged in (None, content[: len(content) // 2]):
+            path.unlink(missing_ok=True)
+            if damaged is not None:
+                path.write_bytes(damaged)
+            refused(place, 1, "the original network of small cannot be had: .* gone, damaged or of other data", *words)
+        with safe_open(_written(path, content), "pt") as file:
+            about, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        save_file({name: -value for name, value in tensors.items()}, path, about)
+        refused(place, 1, r"the original network of small reaches [\d.]+ %, and reached 9\d", *words)
     finally:
-        hidden.rename(path)
+        path.write_bytes(content)
+    assert not (place / "gone").exists()
+
+
+def _written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_a_format_that_cannot_be_had_costs_the_others_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "onnxscript" else find(name))
+    monkeypatch.chdir(place)
+    assert main(["export", "small", "--max-drop", "50", "--format", "onnx,pt2,safetensors", "--out", "two"]) == 1
+    names = {path.name for path in (place / "two").iterdir()}
+    assert names == {"README.md", "config.json", "model.pt2", "model.safetensors"}
+
+
+def test_a_sweep_of_a_release_that_knew_the_test_split_only(place: Path) -> None:
+    """Its resolved space says nothing of the split."""
+    call(place, *RUN[:-1], "tested", "--samples", "4", "--set", "evaluation.split=test")
+    path = place / "results/tested/sweep.json"
+    info = json.loads(path.read_text())
+    assert info["resolved"].pop("evaluation") == {"split": "test"}
+    assert info.pop("models") is True
+    path.write_text(json.dumps(info))
+    call(place, "export", "tested", "--best", "accuracy", "--out", "old")
+    assert json.loads((place / "old/config.json").read_text())["split"] == "test"
+
+
+def test_a_sweep_that_a_limit_ended_has_its_networks_and_resuming_makes_those_that_are_missing(place: Path) -> None:
+    done = json.loads(call(place, *RUN[:-1], "short", "--plateau", "3", "--json"))
+    assert done["status"] == "stopped"
+    keys = {point["key"] for point in done["front"]}
+    folder = place / "results/short/models"
+    assert {path.stem for path in folder.glob("*.safetensors")} == keys
+    assert done["unwritten"] == {}
+    (folder / f"{min(keys)}.safetensors").unlink()
+    done = json.loads(call(place, "resume", "short", "--plateau", "1000", "--no-models", "--json"))
+    assert done["status"] == "finished"
+    assert not (folder / f"{min(keys)}.safetensors").exists()
+    assert read_sweep(place / "results", "short").info.request.models is False
+    done = json.loads(call(place, "resume", "short", "--models", "--json"))
+    assert {Path(path).stem for path in done["models"]} == {point["key"] for point in done["front"]}
 
 
 def test_no_models_leaves_them_out_and_formats_are_known_by_name(place: Path) -> None:

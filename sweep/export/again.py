@@ -1,0 +1,42 @@
+"""The command that makes a trial's network without its sweep's folder."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from core.config import BaselineConfig, TrialConfig, counting, make_options
+from search_spaces import SearchSpace
+
+LISTED = {"options", "ratios", "sites"}
+
+
+def command_of(config: TrialConfig, space: SearchSpace) -> str:
+    """``sweep compress …`` for a configuration on the original network of ``space``; "" where it has no words for it.
+
+    It has none for a ratio per layer, nor for an original network that was trained otherwise than its recipe says.
+    """
+    baseline = space.baseline
+    given = {"model": baseline.model, "dataset": baseline.dataset, "checkpoint": baseline.checkpoint}
+    named = {name: value for name, value in given.items() if value is not None}
+    if config.ratios or BaselineConfig.parse(named) != baseline:
+        return ""
+    values, usual = counting(config.as_json()), TrialConfig().as_json()
+    for name, value in values.items():
+        if name not in LISTED and value is not None and (name == "ratio" or value != usual[name]):
+            named[name] = value
+    words = [word for name, value in named.items() for word in _option(name, value)]
+    defaults = make_options(config.decomposition, {}).model_dump(mode="json")
+    changed = {name: value for name, value in config.options.items() if value != defaults[name]}
+    words += [word for name, value in changed.items() for word in ("--option", f"{name}={_written(value)}")]
+    words += [word for pattern in config.sites or () for word in ("--sites", pattern)]
+    words += ["--split", space.evaluation.split] if space.evaluation.split != "test" else []
+    return shlex.join(["sweep", "compress", *words])
+
+
+def _option(name: str, value: Any) -> tuple[str, str]:
+    return f"--{name.replace('_', '-')}", _written(value)
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
