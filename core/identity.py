@@ -4,8 +4,10 @@ Hashed is what differs from the defaults of key version 1, which are written dow
 or option that came later what differs from its own default. So a new option leaves every key alone as long as nobody
 uses it, and one that is taken away too.
 
-`KEY_VERSION` is raised when a later default, or what a configuration means, changes: keys begin anew then, and a sweep
-of an older version is shown but not resumed (after exca's ``exclude_defaults`` and ``version``).
+A default that changes makes other keys where nothing else is said, as it should: something else is computed. So a
+sweep writes down the defaults it begins with, and one that did not has those of key version 1. `KEY_VERSION` is raised
+when what a configuration means changes: keys begin anew then, and a sweep of an older version is shown but not resumed
+(after exca's ``exclude_defaults`` and ``version``).
 """
 
 from __future__ import annotations

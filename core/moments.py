@@ -9,11 +9,14 @@ from torch import Tensor
 class Moments:
     """Means and covariances of (x, T) pairs, per group, accumulated over chunks in float64 around the first means.
 
-    With ``centred`` False, for a layer without bias, all means are zero and the covariances second moments.
+    Attributes:
+        count: samples so far.
+        centred: False for a layer without bias: all means are zero and the covariances second moments.
+        flat: whether no layer of those that are refitted sees more than one sample per image.
     """
 
-    def __init__(self, *, centred: bool = True) -> None:
-        self.count, self.centred = 0, centred
+    def __init__(self, *, centred: bool = True, flat: bool = False) -> None:
+        self.count, self.centred, self.flat = 0, centred, flat
         self._sums: tuple[Tensor, ...] = ()
 
     def add(self, x: Tensor, t: Tensor) -> None:

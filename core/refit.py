@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ def refit(model: nn.Module, channels: Channels, gone: Tensor, method: Decomposit
     try:
         fitter = Fitter(model, channels, gone, method)
         stretch = method.sequential and len(inputs) == 1 and inputs[0].is_floating_point()
-        stretch = stretch and fitter.one_row_per_image()
+        stretch = stretch and fitter.flat
         error, was = fitter.run(inputs, before, stretch=stretch)
         lost = fitter.pair.lost()
         if not method.sequential or all(now <= then < math.inf for now, then in zip(error, was, strict=True)):
@@ -130,7 +131,8 @@ class Fitter:
         self.readers, order, self.notes = found
         self.pair = Pair(channels, gone, original, compressed, order)
 
-    def one_row_per_image(self) -> bool:
+    @cached_property
+    def flat(self) -> bool:
         """Whether all layers to refit are linear layers on (N, in): calibration images are few for them."""
         axes = self.channels.graph.channel_axis
         return all(s.layer is not None and s.layer.linear and axes[s.node] == 1 for s in self._steps)
@@ -184,7 +186,7 @@ class Fitter:
         fixed = parameter(self.pair.compressed, layer.bias) if layer.bias and not bias else None
         depthwise = reader.calls[0].kind == "depthwise"
         groups = len(weight) if depthwise else layer.groups
-        moments, kept = Moments(centred=bool(bias)), 0
+        moments, kept = Moments(centred=bool(bias), flat=self.flat), 0
         for batch in batches:
             batch.run_until(place)
             for step, window in zip(reader.calls, reader.windows, strict=True):

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from core.complaints import complaint, show
 from core.config import BaselineConfig
+from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError, shortened
 from core.parts import DATASETS, MODELS
 from search_spaces.axis import Axis, Choices, Range, Value, exact
@@ -41,6 +42,26 @@ def resolve_baseline(table: dict[str, Any], source: str) -> BaselineConfig:
         raise UsageError(f"{source}: baseline.{complaint(error, BaselineConfig)}") from None
     except UsageError as error:
         raise UsageError(f"{source}: baseline: {error}") from None
+
+
+def resolve_defaults(table: Mapping[str, Mapping[str, Any]], source: str) -> dict[str, dict[str, Value]]:
+    """Check ``[defaults]``: for each decomposition named, options of it.
+
+    Raises:
+        UnknownNameError: there is no such decomposition or option.
+        UsageError: a value is refused.
+    """
+    found: dict[str, dict[str, Value]] = {}
+    for decomposition, options in table.items():
+        where = f"{source}: defaults.{decomposition}: "
+        if decomposition not in DECOMPOSITIONS:
+            raise UnknownNameError("decomposition", decomposition, DECOMPOSITIONS.names(), where)
+        known = DECOMPOSITIONS.get(decomposition).model_fields
+        for name in options:
+            if name not in known:
+                raise UnknownNameError(f"option of {decomposition!r}", name, known, where)
+        found[decomposition] = {n: checked(n, v, [decomposition], within(where, n)) for n, v in options.items()}
+    return found
 
 
 def resolve(table: SpaceTable, source: str) -> tuple[dict[str, Value], dict[str, Axis], dict[str, Condition]]:

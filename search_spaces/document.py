@@ -88,6 +88,8 @@ class SpaceTable(_Table):
         evaluation: what trials are evaluated on.
         fixed: name -> the value that every configuration has.
         axes: name -> what varies.
+        defaults: decomposition -> its options where neither ``fixed`` nor ``axes`` say them. A sweep writes down those
+            it begins with, so that it goes on with them when later releases have others.
     """
 
     name: StrictStr = Field(pattern=f"^{NAME}$", max_length=200)
@@ -97,6 +99,7 @@ class SpaceTable(_Table):
     evaluation: EvaluationTable = EvaluationTable()
     fixed: dict[str, Any] = Field(default_factory=dict)
     axes: dict[str, AxisTable] = Field(default_factory=dict)
+    defaults: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @classmethod
     def parse(cls, document: dict[str, Any], source: str) -> SpaceTable:

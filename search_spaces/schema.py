@@ -1,10 +1,10 @@
 """`SearchSpace`: what a sweep varies, read from TOML and checked before anything starts.
 
 A file has a ``name`` and ``description``, the tables ``[baseline]`` (the original network, a `BaselineConfig`),
-``[search]`` (defaults: algorithm, samples, objectives), ``[evaluation]`` (on which split), ``[fixed]`` (one value each)
-and ``[axes.NAME]``. A name is a field of `TrialConfig` or an option of a decomposition; an option only counts where the
-chosen decomposition has it. An axis may have a condition: ``when = { decomposition = ["nmf"], rows = ["fixed"] }``, all
-of which must hold.
+``[search]`` (defaults: algorithm, samples, objectives), ``[evaluation]`` (on which split), ``[fixed]`` (one value
+each), ``[axes.NAME]`` and, of a sweep that has begun, ``[defaults.DECOMPOSITION]``. A name is a field of `TrialConfig`
+or an option of a decomposition; an option only counts where the chosen decomposition has it. An axis may have a
+condition: ``when = { decomposition = ["nmf"], rows = ["fixed"] }``, all of which must hold.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from core.complaints import show
-from core.config import BaselineConfig, TrialConfig
+from core.config import BaselineConfig, TrialConfig, make_options
 from core.errors import UnknownNameError, UsageError, shortened
 from search_spaces import sampling
 from search_spaces.algorithms import GRID
 from search_spaces.axis import Choices, SuggestingTrial, Value, label
-from search_spaces.build import resolve, resolve_baseline
+from search_spaces.build import resolve, resolve_baseline, resolve_defaults
 from search_spaces.conditions import PER_SITE_ALLOCATION
 from search_spaces.describe import SpaceInfo, axis_info
 from search_spaces.document import DEFAULT_SAMPLES, MOST_TRIALS, EvaluationTable, SearchDefaults, SpaceTable, read_toml
@@ -42,6 +42,7 @@ class SearchSpace(Axes):
         baseline: the original network that every trial compresses.
         search: how it is searched by default.
         evaluation: what trials are evaluated on.
+        defaults: decomposition -> its options where nothing else says them.
         document: the file's tables, as plain JSON, from which `parse_space` builds the same space.
     """
 
@@ -49,6 +50,7 @@ class SearchSpace(Axes):
     baseline: BaselineConfig
     search: SearchDefaults
     evaluation: EvaluationTable
+    defaults: dict[str, dict[str, Value]]
     document: dict[str, Any] = field(compare=False, repr=False)
 
     def planned(self) -> int:
@@ -64,7 +66,8 @@ class SearchSpace(Axes):
         """Return the configuration that an assignment of the axes and the fixed values make up."""
         values = {**self.fixed, **assignment}
         chosen = values.get("decomposition", default("decomposition"))
-        options = {n: v for n, v in values.items() if is_option(n) and chosen in knowers(n)}
+        options = dict(self.defaults.get(str(chosen), {}))
+        options |= {n: v for n, v in values.items() if is_option(n) and chosen in knowers(n)}
         ratios = {n.removeprefix(PER_SITE): v for n, v in values.items() if n.startswith(PER_SITE)}
         fields = {n: v for n, v in values.items() if not is_option(n) and not n.startswith(PER_SITE)}
         used = ratios if fields.get("allocation") == PER_SITE_ALLOCATION else {}
@@ -96,6 +99,17 @@ class SearchSpace(Axes):
         axis = self.axes.get("calibration")
         named = axis.values if isinstance(axis, Choices) else (self.fixed.get("calibration"),)
         return sorted(name for name in named if isinstance(name, str))
+
+    def settled(self) -> dict[str, Any]:
+        """Return the document with all defaults written down, so that it means the same under any later release."""
+        axis = self.axes.get("decomposition")
+        fixed = self.fixed.get("decomposition", default("decomposition"))
+        used = axis.values if isinstance(axis, Choices) else (fixed,)
+        options = {
+            str(name): make_options(str(name), dict(self.defaults.get(str(name), {}))).model_dump(mode="json")
+            for name in used
+        }
+        return {**self.document, "evaluation": {"split": self.evaluation.split}, "defaults": options}
 
     def labels(self, assignment: Assignment) -> dict[str, bool | int | float | str]:
         """Return ``assignment`` as an Optuna trial stores it (see `suggest`)."""
@@ -159,6 +173,7 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
         baseline=baseline,
         search=table.search,
         evaluation=table.evaluation,
+        defaults=resolve_defaults(table.defaults, source),
         document=document,
     )
     if table.search.algorithm == GRID and space.planned() > MOST_TRIALS:

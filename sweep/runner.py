@@ -158,7 +158,7 @@ def first_info(request: RunRequest, name: str, tracking_uri: str) -> SweepInfo:
     asked = SweepRequest(
         name=name,
         space=space.name,
-        resolved={**space.document, "evaluation": {"split": space.evaluation.split}},
+        resolved=space.settled(),
         search=space.search.algorithm,
         samples=space.search.samples,
         seed=request.seed,

@@ -24,7 +24,7 @@ Convolutions see thousands of patches per image; mixing changes nothing for them
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from core.moments import Moments
     from core.signature import Signature
 
+Damping = Annotated[float, Field(gt=0.0, le=10.0)]
+USUAL, FLAT = 1e-4, 2e-3
+"""Damping where it is left to us; measured, see docs/methods.md."""
 CONSTANT = 1e-10
 """An input whose variance is at most this share of its mean square does not vary: its weights stay V_K."""
 
@@ -49,7 +52,11 @@ class LeastSquares(Decomposition):
     needs_calibration: ClassVar[bool] = True
     sequential: ClassVar[bool] = True
 
-    damping: float = Field(2e-3, gt=0.0, le=10.0, description="ridge, as a share of the mean variance of the inputs")
+    damping: Damping | Literal["auto"] = Field(
+        "auto",
+        description="ridge, as a share of the mean variance of the inputs; auto: "
+        f"{USUAL:g}, and {FLAT:g} where all layers to refit see one row per image",
+    )
     prior_threshold: float = Field(0.45, ge=-1.0, le=1.0, description="threshold of the merge behind V_K; 1: no merge")
     mixed_to: int = Field(1024, ge=0, description="mix calibration images up to this many; 0: no mixing")
 
@@ -76,7 +83,8 @@ class LeastSquares(Decomposition):
         varies = var > CONSTANT * (var + moments.x_mean.square())
         both = varies[:, :, None] & varies[:, None, :]
         few = 1 + 600 * size / moments.count
-        a = self.damping * few * var.mean(1)[:, None, None]
+        damping = (FLAT if moments.flat else USUAL) if self.damping == "auto" else self.damping
+        a = damping * few * var.mean(1)[:, None, None]
         eye = torch.eye(size, dtype=cov_x.dtype, device=cov_x.device)
         left = torch.where(both, cov_x + a * eye, eye)
         rest = torch.where(varies[:, None, :], cov_tx - prior @ cov_x, 0.0)

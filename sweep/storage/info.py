@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from core.complaints import explain
 from core.errors import UsageError, nearest
 from core.files import NAME
-from core.identity import KEY_VERSION
+from core.identity import KEY_VERSION, OPTIONS
 
 Status = Literal["running", "finished", "stopped", "interrupted", "failed"]
 """``stopped``: ended early by a limit or by ``sweep stop``; ``interrupted``: by a signal or a crash."""
@@ -214,9 +214,11 @@ def require_key_version(info: SweepInfo) -> None:
 def resampled(request: SweepRequest, samples: int | None = None) -> dict[str, Any]:
     """The resolved space of a sweep, with another number of configurations.
 
-    A sweep that was begun before spaces could say on which split they are evaluated goes on with the test split.
+    One that was begun before spaces could say on which split they are evaluated goes on with the test split, and one
+    from before they wrote down the defaults of options with those of key version 1.
     """
-    document = {"evaluation": {"split": "test"}, **request.resolved}
+    document = {"evaluation": {"split": "test"}, "defaults": {name: dict(own) for name, own in OPTIONS.items()}}
+    document |= request.resolved
     search = document.get("search", {})
     if samples is not None and isinstance(search, dict):
         document["search"] = {**search, "samples": samples}

@@ -135,13 +135,16 @@ def oracle(kind: str, original: OneReader, prior: OneReader, x: Tensor, damping:
     return found[:size].view_as(weight), found[size:]
 
 
+OPTIONS = {"mixed_to": 0, "damping": 2e-3}
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_reader_gets_the_oracles_weights(kind: str) -> None:
     net, x = made(kind)
     prior: Any = compress(net, x, ratio=0.5, options={"threshold": 0.45}).model
-    found = compress(net, x, ratio=0.5, decomposition="least-squares", options={"mixed_to": 0}, calibration=x)
+    found = compress(net, x, ratio=0.5, decomposition="least-squares", options=OPTIONS, calibration=x)
     reader: Any = found.model.get_submodule("reader")
-    weight, bias = oracle(kind, net, prior, x, damping=2e-3)
+    weight, bias = oracle(kind, net, prior, x, damping=OPTIONS["damping"])
     assert found.sites[0].note == ""
     assert not torch.allclose(reader.weight, prior.reader.weight, rtol=1e-3)
     torch.testing.assert_close(reader.weight.detach(), weight, rtol=1e-5, atol=1e-7)

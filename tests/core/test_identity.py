@@ -20,7 +20,15 @@ KEYS = json.loads((Path(__file__).parents[1] / "fixtures" / "keys-v1.json").read
 
 @pytest.mark.parametrize("known", KEYS["trials"], ids=lambda known: known["key"])
 def test_trials_have_the_keys_of_version_1(known: dict) -> None:
-    assert TrialConfig.parse(known["config"]).key == known["key"]
+    """With the defaults of then, which a sweep of then goes on with (`sweep.storage.info.resampled`)."""
+    config = known["config"]
+    then = identity.OPTIONS.get(config.get("decomposition", "most-similar"), {})
+    assert TrialConfig.parse({**config, "options": {**then, **config.get("options", {})}}).key == known["key"]
+
+
+def test_a_default_that_has_changed_makes_another_key() -> None:
+    now, then = ({"decomposition": "least-squares", "options": o} for o in ({}, {"damping": 2e-3}))
+    assert TrialConfig.parse(now).key != TrialConfig.parse(then).key
 
 
 @pytest.mark.parametrize("known", KEYS["baselines"], ids=lambda known: known["key"])

@@ -34,6 +34,20 @@ def test_the_solution_is_the_ridge_solution_in_plain_numpy() -> None:
     np.testing.assert_allclose(b.numpy(), tn.mean(0) - expected @ xn.mean(0), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("flat", "damping"), [(False, 1e-4), (True, 2e-3)])
+def test_damping_left_to_us_is_smaller_where_layers_see_patches(flat: bool, damping: float) -> None:
+    x = images(64)
+    mlp = nn.Sequential(nn.Flatten(), nn.Linear(x[0].numel(), 12), nn.ReLU(), nn.Linear(12, 4))
+    net = mlp.eval() if flat else make("plain")[0]
+
+    def compressed(options: dict[str, float]) -> dict[str, torch.Tensor]:
+        return compress(net, x[:1], decomposition="least-squares", options=options, calibration=x).model.state_dict()
+
+    ours, same, other = (compressed(o) for o in ({}, {"damping": damping}, {"damping": 2.1e-3 - damping}))
+    assert all(torch.equal(ours[n], same[n]) for n in ours)
+    assert not all(torch.equal(ours[n], other[n]) for n in ours)
+
+
 def test_twins_are_recovered_from_images_alone() -> None:
     original, doubled = make("plain")
     options = {"prior_threshold": 1.0, "damping": 1e-8}

@@ -6,12 +6,16 @@ import json
 import re
 import shutil
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 from command_line import call, child_keys
+from pydantic import create_model
 
 from core.config import TrialConfig
+from core.decompositions import DECOMPOSITIONS
+from core.decompositions.least_squares import LeastSquares
 from core.errors import UsageError
 from core.pareto import pareto_front
 from search_spaces import parse_space
@@ -19,7 +23,7 @@ from sweep.cli import main
 from sweep.filing import fronts_of, lacking_test
 from sweep.search.base import Plan, make_planner
 from sweep.storage import info as info_module
-from sweep.storage.info import parse_info, require_key_version, resampled
+from sweep.storage.info import SweepRequest, parse_info, require_key_version, resampled
 from sweep.storage.reader import read_sweep
 from sweep.storage.writer import open_store
 
@@ -55,6 +59,23 @@ def test_an_old_sweep_has_nothing_left_to_run(old: Path, name: str, count: int) 
     planner = make_planner(Plan(space, request.seed, sweep.records, sweep.info.state.lag, (), request.race))
     asked = planner.ask()
     assert (planner.total, asked, planner.exhausted) == (count, None, True)
+
+
+def test_a_sweep_goes_on_with_the_defaults_it_began_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those it wrote down, or those of key version 1; another default today changes no configuration of it."""
+    text = {"decomposition": {"values": ["least-squares"]}, "ratio": {"values": [0.5]}}
+    plain = {"name": "s", "baseline": {"model": "lenet-300-100", "dataset": "digits"}, "axes": text}
+    asked = partial(SweepRequest, name="s", space="s", search="grid")
+    new = parse_space(plain, "s").settled()
+    (today,) = parse_space(plain, "s").grid()
+    (old,) = parse_space(resampled(asked(resolved=plain)), "s").grid()
+    assert (old.options["damping"], today.options["damping"]) == (2e-3, "auto")
+    later = create_model("Later", __base__=LeastSquares, damping=(float | str, 0.7))
+    monkeypatch.setitem(DECOMPOSITIONS._parts, "least-squares", later)
+    (goes_on,) = parse_space(resampled(asked(resolved=new)), "s").grid()
+    (begins,) = parse_space(plain, "s").grid()
+    assert begins.options["damping"] == 0.7
+    assert goes_on.key == today.key
 
 
 def test_what_is_written_once_more_reads_the_same(old: Path) -> None:
