@@ -30,10 +30,11 @@ from sweep.backend.workbench import dataset_card, load_baseline, make_bench, mea
 from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
-from sweep.export.models import make_models
+from sweep.export.models import log_models, make_models
+from sweep.export.rebuild import Rebuilder
 from sweep.filing import Filing, fronts_of, lacking_test
 from sweep.limits import watch_limits
-from sweep.reporting.finished import Finished
+from sweep.reporting.finished import Finished, commands
 from sweep.reporting.outcome import make_outcome
 from sweep.reporting.progress import Reporter
 from sweep.reporting.report import write_report
@@ -45,8 +46,9 @@ from sweep.storage.info import SweepRequest
 from sweep.storage.layout import REPORT, STATISTICS
 from sweep.storage.reader import StoredSweep, read_sweep, slim
 from sweep.storage.writer import Store
-from sweep.tracking import Tracker
-from sweep.tracking.tracker import PATIENCE_SECONDS, Ending
+from sweep.tracking import Tracker, TrackingReport
+from sweep.tracking.summary import Ending, Front
+from sweep.tracking.tracker import PATIENCE_SECONDS
 from sweep.tracking.uri import artifacts_of
 from sweep.tracking.view import RUN_STATUS, DatasetCard
 
@@ -224,10 +226,11 @@ class Session:
             outcome = make_outcome(sweep, formats=())
         self._reporter.line("writing the last runs to MLflow")
         patience = PATIENCE_SECONDS / 10 if store.trouble else PATIENCE_SECONDS  # a full disk is MLflow's too, mostly
-        ending = Ending(RUN_STATUS[store.info.status], outcome.metrics, outcome.files)
+        front = Front(outcome.front, commands(store.info.name, self._results))
+        ending = Ending(RUN_STATUS[store.info.status], outcome.metrics, outcome.files, front, store.info)
         report = tracker.finish(ending, patience)
         store.save(replace(store.state, run_id=report.run_id))
-        code, failed = self._write_models() if self._request.models and self._in_order else (0, {})
+        code, failed = self._write_models(report) if self._request.models and self._in_order else (0, {})
         return Finished(outcome, report, stop.reason, stop.exit_code or code, failed)
 
     @property
@@ -235,8 +238,10 @@ class Session:
         """Whether the search came to an end, its own or that of a limit, and its front is what it is."""
         return self._store.info.status == "finished" or self._stop.in_good_order
 
-    def _write_models(self) -> tuple[int, dict[str, str]]:
-        """Write the networks on the front; everything else is in its place by now, so nothing here may raise.
+    def _write_models(self, report: TrackingReport) -> tuple[int, dict[str, str]]:
+        """Write the networks on the front, for MLflow too if it got everything else.
+
+        Everything else is in its place by now, so nothing here may raise.
 
         Returns:
             The exit code of whatever broke it off, or 0; and which networks are not there -> why.
@@ -245,7 +250,11 @@ class Session:
         failed: dict[str, str] = {}
         try:
             with breaking_off(broken):
-                failed = make_models(self._results, read_sweep(self._results, name, whole=True), self._reporter)
+                rebuilder = Rebuilder(self._results, read_sweep(self._results, name, whole=True), self._reporter)
+                failed = make_models(rebuilder, self._reporter)
+                why = report.problem or log_models(self._uri, rebuilder, self._reporter)
+                if why:
+                    failed |= {"in MLflow": f"{why}; 'sweep sync {name}' tries again"}
         except Exception as error:  # a bug must not cost the sweep
             failed = {"of the front": first_line(error)}
         if broken.reason:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from argparse import Namespace
 
 from sweep.arguments import Parser
@@ -23,12 +24,25 @@ def run(options: Namespace) -> int:
         TrackingError: not everything could be written.
     """
     from sweep.errors import TrackingError
-    from sweep.tracking.sync import sync
+    from sweep.export.models import log_models
+    from sweep.export.rebuild import Rebuilder
+    from sweep.reporting.progress import make_reporter
+    from sweep.storage.reader import read_sweep
+    from sweep.tracking.sync import sync, target
 
     report = sync(options.results, options.name, options.tracking_uri)
     if report.missing or report.problem:
         raise TrackingError(
             f"{report.missing} trials could not be written ({report.problem}); 'sweep sync {options.name}' tries again"
+        )
+    sweep = read_sweep(options.results, options.name, whole=True)
+    with make_reporter(sys.stderr) as reporter:
+        rebuilder = Rebuilder(options.results, sweep, reporter)
+        problem = log_models(target(sweep, options.results, options.tracking_uri), rebuilder, reporter)
+    if problem:
+        raise TrackingError(
+            f"every trial is in MLflow, but not every network of the front ({problem}); 'sweep sync {options.name}'"
+            " tries again"
         )
     print(f"{report.logged} trials of {options.name!r} are in MLflow, run {report.run_id}")
     return 0

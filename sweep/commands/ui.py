@@ -118,10 +118,9 @@ def wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
 
 
 def opening(port: int) -> str:
-    """Where the runs of the experiment that was written to last are; the server's root where it has none.
+    """Where the experiment that was written to last is shown; the server's root where it has none."""
+    from sweep.tracking.summary import VIEW_TAG, view_address
 
-    # NOTE: without ``workflowType`` MLflow 3 opens an experiment in its mode for language models, which shows no runs.
-    """
     home = f"http://{HOST}:{port}"
     wanted = json.dumps({"max_results": 1, "order_by": ["last_update_time DESC"]}).encode()
     request = urllib.request.Request(  # noqa: S310  our own address
@@ -130,7 +129,8 @@ def opening(port: int) -> str:
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
             (found,) = json.load(answer)["experiments"]
-            return f"{home}/#/experiments/{int(found['experiment_id'])}/runs?workflowType=machine_learning"
+            saved = any(tag.get("key") == VIEW_TAG for tag in found.get("tags", ()))
+            return f"{home}/{view_address(str(int(found['experiment_id'])), saved=saved)}"
     except (OSError, ValueError, KeyError, TypeError):
         return home
 

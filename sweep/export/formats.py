@@ -11,8 +11,6 @@ import contextlib
 import importlib.util
 import io
 import json
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from torch import Tensor, nn
 from core.errors import NeuronMergingError, first_line
 from core.export import save
 from core.files import writing
+from sweep.reporting.silence import quiet
 
 TOLERANCE = 1e-4
 ABOUT = "neuron-merging-sweep.json"
@@ -158,20 +157,3 @@ def require_same(model: nn.Module, other: Callable[[Tensor], Tensor], images: Te
             away = float((wanted - found).abs().max() / wanted.abs().max().clamp_min(1e-12))
             if not away <= TOLERANCE:
                 raise FormatError(f"read back from {form}, its outputs differ by {away:.1e} of their largest")
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """No warnings, and no words of torch's exporters."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.errors import CheckpointError, NeuronMergingError
 from core.export import read_metadata, save
@@ -19,6 +20,11 @@ from sweep.export.rebuild import Rebuilder
 from sweep.reporting.progress import Reporter
 from sweep.storage.layout import MODELS
 from sweep.storage.reader import StoredSweep
+from sweep.tracking import check_tracking
+from sweep.tracking.summary import Network
+
+if TYPE_CHECKING:
+    from sweep.tracking.logged import ModelLog
 
 OWN = re.compile(r"[0-9a-f]{16}\.(safetensors|md)")
 """What we call our files; others in the folder are somebody else's."""
@@ -26,15 +32,14 @@ SHARE = 0.5
 """Of the free space, what one network may take at most: the records of other sweeps need some too."""
 
 
-def make_models(results: Path, sweep: StoredSweep, reporter: Reporter) -> dict[str, str]:
+def make_models(rebuilder: Rebuilder, reporter: Reporter) -> dict[str, str]:
     """Write the networks on the front that are not there yet, and remove those that have left it.
 
     All of them, however many and however long it takes: each file is there in full or not at all, so whoever breaks
     this off keeps what is done, and the next session goes on.
 
     Args:
-        results: folder of all sweeps.
-        sweep: with whole records.
+        rebuilder: of the sweep's networks; the sweep with whole records.
         reporter: hears of it.
 
     Returns:
@@ -43,6 +48,7 @@ def make_models(results: Path, sweep: StoredSweep, reporter: Reporter) -> dict[s
     Raises:
         NeuronMergingError: the original network cannot be had.
     """
+    sweep = rebuilder.sweep
     folder = sweep.folder / MODELS
     wanted = {record.key: record for record in front(sweep)}
     with contextlib.suppress(OSError):
@@ -50,7 +56,7 @@ def make_models(results: Path, sweep: StoredSweep, reporter: Reporter) -> dict[s
             if OWN.fullmatch(path.name) and path.stem not in wanted:
                 path.unlink()
     new = [record for key, record in wanted.items() if not _is_there(folder, key)]
-    rebuilder, failed = Rebuilder(results, sweep, reporter), dict[str, str]()
+    failed = dict[str, str]()
     if new:
         rebuilder.bench  # noqa: B018  what is wrong with it is wrong with every network, and said once
     for number, record in enumerate(new):
@@ -90,3 +96,39 @@ def _write(folder: Path, rebuilder: Rebuilder, record: TrialRecord) -> None:
     save(rebuilt.made.model, folder / f"{record.key}.safetensors", dict(metadata_of(rebuilt, rebuilder)))
     with writing(folder / f"{record.key}.md") as path:
         path.write_text(card_of(rebuilt, rebuilder, f"{record.key}.safetensors"), encoding="utf-8")
+
+
+def written(sweep: StoredSweep) -> list[Network]:
+    """The networks on the front that are there, the most accurate first."""
+    folder = sweep.folder / MODELS
+    there = [record for record in front(sweep) if _is_there(folder, record.key)]
+    return [Network(r, (folder / f"{r.key}.safetensors", folder / f"{r.key}.md")) for r in there]
+
+
+def log_models(uri: str, rebuilder: Rebuilder, reporter: Reporter) -> str:
+    """Hand the networks that are on disk to MLflow, where they are its logged models.
+
+    Returns:
+        Why it does not have them all, or nothing.
+    """
+    networks = written(rebuilder.sweep)
+    if not networks:
+        return ""
+    try:
+        check_tracking(uri)
+        model_log(uri, rebuilder).front(networks, reporter)
+    except Exception as error:  # whatever the server or the network does, the files are there
+        return first_line(error)
+    return ""
+
+
+def model_log(uri: str, rebuilder: Rebuilder) -> ModelLog:
+    """Where a sweep's networks go in MLflow.
+
+    Raises:
+        TrackingError: the sweep is not there.
+    """
+    from sweep.tracking.logged import ModelLog  # of MLflow, which takes a second to load
+
+    baseline = rebuilder.baseline
+    return ModelLog(uri, rebuilder.sweep.info, baseline.model, baseline.dataset.shape)

@@ -11,6 +11,7 @@ from sweep.reporting.outcome import Outcome, lines
 from sweep.storage.layout import MODELS, REPORT, TRIALS
 from sweep.text import duration
 from sweep.tracking import TrackingReport
+from sweep.tracking.summary import view_address
 from sweep.tracking.uri import SERVERS
 
 
@@ -39,11 +40,21 @@ class Finished:
         return self.ended_with or int(nothing)
 
 
+def place(results: Path) -> str:
+    """The option that names the folder of all sweeps, where it is not the usual one."""
+    return "" if results == Path("results") else f" --results {results}"
+
+
+def commands(name: str, results: Path) -> tuple[str, ...]:
+    """What takes a network of a sweep, and what goes on with it."""
+    return (f"sweep export {name}{place(results)} --max-drop 1", f"sweep resume {name}{place(results)}")
+
+
 def as_text(finished: Finished, results: Path) -> list[str]:
     """The front as a table, the plot, the failures, what was not logged, and how to go on."""
     outcome, state = finished.outcome, finished.outcome.sweep.info.state
     name = outcome.sweep.info.name
-    option = "" if results == Path("results") else f" --results {results}"
+    option = place(results)
     took = duration(state.seconds)
     done = f"{len(outcome.sweep.records)} of {state.total} trials"
     out = [f"sweep {name!r} {state.status}: {done} in {took}", "", outcome.table, ""]
@@ -60,7 +71,9 @@ def as_text(finished: Finished, results: Path) -> list[str]:
     if outcome.info.front:
         out.append(f"take one:  sweep export {name}{option} --max-drop 1")
     uri = outcome.sweep.info.request.tracking_uri
-    where = uri if uri.startswith(SERVERS) else f"sweep ui{option}"
+    experiment = finished.tracking.experiment_id
+    page = f"{uri.rstrip('/')}/{view_address(experiment)}" if experiment else uri
+    where = page if uri.startswith(SERVERS) else f"sweep ui{option}"
     return [*out, f"look at every trial:  {where}"]
 
 

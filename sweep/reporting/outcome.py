@@ -41,12 +41,21 @@ class Outcome:
         return front_table(self.info)
 
     @property
+    def front(self) -> tuple[TrialRecord, ...]:
+        """Its trials, the most accurate first, of equal ones the smallest."""
+        records = {record.key: record for record in self.sweep.records}
+        found = [records[point.key] for point in self.info.front]
+        return tuple(sorted(found, key=lambda r: (-r.metrics["accuracy"], r.metrics.get("params_fraction", 1.0))))
+
+    @property
     def metrics(self) -> dict[str, float]:
-        """The sweep in numbers."""
+        """The sweep in numbers, and those of its most accurate trial."""
         accuracies = [point.accuracy for point in self.info.points]
         best = {"best_accuracy": max(accuracies)} if accuracies else {}
         area = {} if self.info.hypervolume is None else {"hypervolume": self.info.hypervolume}
+        of_best = dict(self.front[0].metrics) if self.front else {}
         return {
+            **of_best,
             **area,
             "trials_finished": float(len(accuracies)),
             "trials_failed": float(self.info.failed),

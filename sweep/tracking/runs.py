@@ -8,13 +8,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 
 from sweep.storage.info import SweepInfo
 from sweep.storage.locks import hold
 from sweep.tracking.sinks import Sink, children_of, dataset_input, make_sink
-from sweep.tracking.view import VALUE_LIMIT, Amendment, DatasetCard
+from sweep.tracking.summary import FRONT, ON_FRONT, RANK, VIEW_TAG, Ending, Front, description, saved_view
+from sweep.tracking.view import (
+    NOTE,
+    PARENT,
+    TRIAL_KEY,
+    VALUE_LIMIT,
+    Amendment,
+    DatasetCard,
+    Names,
+    all_rounded,
+)
 
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # so that the UI need not guess, and ask
 
@@ -47,6 +57,11 @@ class SweepRuns:
         artifacts: root of the artifacts of a new experiment, None where a server decides.
         info: of the sweep.
         card: what trials are evaluated on.
+
+    Attributes:
+        experiment_id: of the experiment.
+        run_id: of the parent run.
+        sink: writes child runs.
     """
 
     def __init__(self, uri: str, artifacts: str | None, info: SweepInfo, card: DatasetCard) -> None:
@@ -54,7 +69,7 @@ class SweepRuns:
         with alone(uri):
             self._client = MlflowClient(tracking_uri=uri)
             experiment = self._experiment(artifacts)
-        self._experiment_id, self.run_id = experiment, self._parent(experiment)
+        self.experiment_id, self.run_id = experiment, self._parent(experiment)
         request, state = info.request, info.state
         values = {"search": request.search, "samples": request.samples, "seed": request.seed, "total": state.total}
         known = self._client.get_run(self.run_id).data.params  # of an earlier session; a parameter never changes
@@ -68,23 +83,40 @@ class SweepRuns:
     def amend(self, amendments: Sequence[Amendment]) -> None:
         """Add metrics to child runs that are there; doing it again changes nothing."""
         for later in amendments:
-            for run in children_of(self._client, self._experiment_id, self.run_id, later.key).values():
+            for run in children_of(self._client, self.experiment_id, self.run_id, later.key).values():
                 new = {name: value for name, value in later.metrics.items() if run.data.metrics.get(name) != value}
                 metrics = [Metric(name, value, later.at, 0) for name, value in new.items()]
                 self._client.log_batch(run.info.run_id, metrics)
 
-    def close(self, status: str, metrics: Mapping[str, float], artifacts: Sequence[Path]) -> None:
-        """End the parent run.
+    def close(self, ending: Ending, names: Names) -> None:
+        """End the parent run, mark the runs on the front, and save the experiment's view.
 
         Args:
-            status: FINISHED, FAILED or KILLED.
-            metrics: of the whole sweep.
-            artifacts: files that the run gets.
+            ending: what the run gets.
+            names: of child runs.
         """
-        self._client.log_batch(self.run_id, self._metrics("", metrics))
-        for path in artifacts:
+        self._client.log_batch(self.run_id, self._metrics("", all_rounded(ending.metrics)))
+        for path in ending.artifacts:
             self._client.log_artifact(self.run_id, str(path))
-        self._client.set_terminated(self.run_id, status)
+        ids = self._mark(ending.front)
+        text = description(ending.info or self._info, ending.front, names, self.experiment_id, self.run_id, ids)
+        self._client.set_tag(self.run_id, NOTE, text)
+        self._client.set_experiment_tag(self.experiment_id, VIEW_TAG, saved_view(self._info))
+        self._client.set_terminated(self.run_id, ending.status)
+
+    def _mark(self, front: Front) -> dict[str, str]:
+        """Tag the runs on the front with their rank, and no others; key -> run."""
+        before = f"tags.`{PARENT}` = '{self.run_id}' and {ON_FRONT}"
+        for run in self._client.search_runs([self.experiment_id], before, max_results=1000):
+            if run.data.tags.get(TRIAL_KEY) not in front.ranks:
+                for tag in (FRONT, RANK):
+                    self._client.delete_tag(run.info.run_id, tag)
+        ids: dict[str, str] = {}
+        for key, rank in front.ranks.items():
+            for run in children_of(self._client, self.experiment_id, self.run_id, key).values():
+                ids[key] = run.info.run_id
+                self._client.log_batch(run.info.run_id, tags=[RunTag(FRONT, "true"), RunTag(RANK, str(rank))])
+        return ids
 
     def _experiment(self, artifacts: str | None) -> str:
         name = self._info.request.space
@@ -105,15 +137,27 @@ class SweepRuns:
         """The sweep's own run; found again where an earlier attempt, or an earlier process, has made it."""
         info, start = self._info, round(self._info.state.started_at * 1e3)
         tags = {"sweep.name": info.name, "sweep.started": str(start), "sweep.baseline": info.state.baseline_key}
-        same = f"tags.`sweep.name` = '{info.name}' and tags.`sweep.started` = '{start}'"
-        found = self._client.search_runs([experiment], same, max_results=1)
-        if not found:
+        found = parent_in(self._client, experiment, info)
+        if found is None:
             return str(self._client.create_run(experiment, start, tags, info.name).info.run_id)
-        run_id = str(found[0].info.run_id)
-        if found[0].info.status != "RUNNING":
+        run_id = str(found.info.run_id)
+        if found.info.status != "RUNNING":
             self._client.update_run(run_id, status="RUNNING")
         return run_id
 
     def _metrics(self, prefix: str, values: Mapping[str, float]) -> list[Metric]:
         now = round(self._info.state.started_at * 1e3)
         return [Metric(f"{prefix}{name}"[:VALUE_LIMIT], value, now, 0) for name, value in values.items()]
+
+
+def parent_in(client: MlflowClient, experiment: str, info: SweepInfo) -> Run | None:
+    """The run of a sweep in an experiment, by the sweep's name and when it was started."""
+    start = round(info.state.started_at * 1e3)
+    same = f"tags.`sweep.name` = '{info.name}' and tags.`sweep.started` = '{start}'"
+    return next(iter(client.search_runs([experiment], same, max_results=1)), None)
+
+
+def find_parent(client: MlflowClient, info: SweepInfo) -> Run | None:
+    """The run of a sweep, if the store has one."""
+    experiment = client.get_experiment_by_name(info.request.space)
+    return None if experiment is None else parent_in(client, experiment.experiment_id, info)

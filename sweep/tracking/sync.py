@@ -8,12 +8,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from core.errors import UsageError
 from sweep.errors import StoreError
+from sweep.reporting.finished import commands
 from sweep.reporting.outcome import make_outcome
 from sweep.reporting.report import write_report
 from sweep.storage.layout import INFO, REPORT
 from sweep.storage.reader import StoredSweep, read_sweep
 from sweep.tracking import Tracker, TrackingReport, check_tracking
-from sweep.tracking.tracker import Ending
+from sweep.tracking.summary import Ending, Front
 from sweep.tracking.uri import artifacts_of, uri_of
 from sweep.tracking.view import RUN_STATUS, DatasetCard
 
@@ -33,13 +34,24 @@ def sync(results: Path, name: str, tracking_uri: str | None = None) -> TrackingR
     sweep = read_sweep(results, name)
     if sweep.info.status == "running":
         raise UsageError(f"sweep {name!r} is running and writes to MLflow by itself; wait, or end it with 'sweep stop'")
-    uri = tracking_uri or uri_of(sweep.info.request.tracking_uri, results)
+    uri = target(sweep, results, tracking_uri)
     check_tracking(uri)
     outcome, report = make_outcome(sweep), write_report([sweep], sweep.folder / REPORT)
     tracker = Tracker(uri, artifacts_of(uri, results), sweep.info, card_of(sweep))
     for record in sweep.records:
         tracker.put(record)
-    return tracker.finish(Ending(RUN_STATUS[sweep.info.status], outcome.metrics, (*outcome.files, report)))
+    front = Front(outcome.front, commands(name, results))
+    status = RUN_STATUS[sweep.info.status]
+    return tracker.finish(Ending(status, outcome.metrics, (*outcome.files, report), front, sweep.info))
+
+
+def target(sweep: StoredSweep, results: Path, tracking_uri: str | None) -> str:
+    """The address that a sweep is written to.
+
+    Raises:
+        UsageError: none was given, and the sweep's own was kept without its password.
+    """
+    return tracking_uri or uri_of(sweep.info.request.tracking_uri, results)
 
 
 def card_of(sweep: StoredSweep) -> DatasetCard:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from core.records import Record, TrialRecord
 from sweep.errors import first_line
 from sweep.storage.info import SweepInfo
-from sweep.tracking.view import DatasetCard, amendment, child_run
+from sweep.tracking.summary import Ending, varying
+from sweep.tracking.view import DatasetCard, Names, amendment, child_run
 
 if TYPE_CHECKING:
     from sweep.tracking.runs import SweepRuns
@@ -36,27 +36,14 @@ class TrackingReport:
         logged: child runs written.
         missing: child runs that are not.
         problem: the last error in a few words, empty when all went well.
+        experiment_id: where the run is.
     """
 
     run_id: str
     logged: int
     missing: int
     problem: str
-
-
-@dataclass(frozen=True)
-class Ending:
-    """What the parent run gets at the end.
-
-    Attributes:
-        status: in MLflow's words, such as FINISHED.
-        metrics: of the whole sweep.
-        artifacts: files to be kept with it.
-    """
-
-    status: str
-    metrics: Mapping[str, float]
-    artifacts: Sequence[Path]
+    experiment_id: str = ""
 
 
 class Tracker:
@@ -76,6 +63,7 @@ class Tracker:
         self._uri, self._artifacts, self._info, self._card = uri, artifacts, info, card
         self._inbox: queue.SimpleQueue[Record | Ending] = queue.SimpleQueue()
         self._keys: set[str] = set()
+        self._names = Names(varying(info))
         self._runs: SweepRuns | None = None
         self._give_up = threading.Event()
         self.problem = ""
@@ -109,7 +97,8 @@ class Tracker:
         self._thread.join(1.0)
         missing = len(self._keys) - self.logged
         waited = f"no answer for {patience:g} s" if missing or self._thread.is_alive() else ""
-        return TrackingReport(self.run_id, self.logged, missing, self.problem or waited)
+        experiment = self._runs.experiment_id if self._runs else ""
+        return TrackingReport(self.run_id, self.logged, missing, self.problem or waited, experiment)
 
     def _work(self) -> None:
         from sweep.tracking.runs import SweepRuns
@@ -118,14 +107,15 @@ class Tracker:
         ending: Ending | None = None
         while runs is not None and ending is None and not self._give_up.is_set():
             records, ending = self._gather()
-            children = [child_run(record, self.run_id) for record in records if isinstance(record, TrialRecord)]
+            trials = [record for record in records if isinstance(record, TrialRecord)]
+            children = [child_run(record, self.run_id, self._names.of(record)) for record in trials]
             if children:
                 self._insist(partial(runs.sink.write, children))
             later = [found for record in records if (found := amendment(record)) is not None]
             if later:
                 self._insist(partial(runs.amend, later))
         if runs is not None and ending is not None:
-            self._insist(partial(runs.close, ending.status, ending.metrics, ending.artifacts))
+            self._insist(partial(runs.close, ending, self._names))
 
     def _insist(self, action: Callable[[], T]) -> T | None:
         """Do it until it works; None when told to give up."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from core.config import counting
 from core.metrics import TEST
@@ -14,7 +16,8 @@ TRIAL_KEY = "sweep.trial_key"
 PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"
-VALUE_LIMIT, NOTE_LIMIT = 500, 4_000
+VALUE_LIMIT, NOTE_LIMIT, NAME_LIMIT = 500, 4_000, 120
+IN_PERCENT = ("accuracy", "accuracy_drop", "best_accuracy")
 RECOVERY_LOSS = "recovery_loss"
 USUAL = {"recovery": "none", "min_channels": 1, "multiple": 1}
 """Fields that are left out where they say what every trial did before there was a choice."""
@@ -113,12 +116,62 @@ def amendment(record: Record) -> Amendment | None:
         found = {f"{TEST}{name}": value for name, value in record.metrics.items()}
     else:
         found = {name: value for name, value in record.metrics.items() if name.startswith(TEST)}
+    found = all_rounded(found)
     return Amendment(record.key, found, round(record.started_at * 1e3)) if found else None
 
 
-def child_run(record: TrialRecord, parent: str) -> ChildRun:
+FIRST = ("decomposition", "criterion", "allocation", "ratio")
+"""What a run's name begins with."""
+
+
+class Names:
+    """What the child runs of one sweep are called: by what varies in it, each differently.
+
+    Args:
+        varying: names of the fields and options that do.
+    """
+
+    def __init__(self, varying: Sequence[str]) -> None:
+        first = [name for name in FIRST if name in varying]
+        self._varying = [*first, *(name for name in varying if name not in first)]
+        self._given: dict[str, str] = {}
+
+    def of(self, record: TrialRecord) -> str:
+        """The name of a trial's run, the same whenever it is asked for."""
+        found = {**record.config, **record.options}
+        ratios = record.config.get("ratios") or {}
+        found |= {f"ratios.{pattern}": ratio for pattern, ratio in ratios.items()}
+        words = [_word(name, found[name]) for name in self._varying if found.get(name) is not None]
+        text = " · ".join(words) or record.title
+        if len(text) > NAME_LIMIT:
+            text = f"{text[:NAME_LIMIT]}… · {record.key[:8]}"
+        if self._given.setdefault(text, record.key) != record.key:
+            text = f"{text} · {record.key[:8]}"
+        return text
+
+
+def _word(name: str, value: Any) -> str:
+    """A value as part of a name; words speak for themselves, numbers do not."""
+    if isinstance(value, str):
+        return value
+    shown = f"{value:.4g}" if isinstance(value, float) else as_text(value)
+    return shown if name == "ratio" else f"{name.removeprefix('ratios.')} {shown}"
+
+
+def rounded(name: str, value: float) -> float:
+    """A metric as people read it: percent and points to two places, everything else to four."""
+    return round(value, 2 if name.removeprefix(TEST) in IN_PERCENT else 4)
+
+
+def all_rounded(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Every metric as people read it; the whole digits are in the results store."""
+    return {name: rounded(name, value) for name, value in metrics.items()}
+
+
+def child_run(record: TrialRecord, parent: str, name: str = "") -> ChildRun:
     """The child run of ``record`` under the run ``parent``."""
-    tags = {PARENT: parent, RUN_NAME: record.title, TRIAL_KEY: record.key, "sweep.status": record.status}
+    name = name or record.title
+    tags = {PARENT: parent, RUN_NAME: name, TRIAL_KEY: record.key, "sweep.status": record.status}
     tags["sweep.split"] = record.split
     tags |= {f"sweep.{key}": value for key, value in record.provenance.items()}
     if record.reason:
@@ -129,17 +182,19 @@ def child_run(record: TrialRecord, parent: str) -> ChildRun:
         tags[NOTE] = f"```\n{abridged(record.log, NOTE_LIMIT)}\n```"  # the run's description in the UI
     return ChildRun(
         key=record.key,
-        name=record.title,
+        name=name,
         status=RUN_STATUS[record.status],
         start=round(record.started_at * 1e3),
         end=round((record.started_at + record.seconds) * 1e3),
         params=params_of(record),
-        metrics={
-            **record.metrics,
-            "seconds": record.seconds,
-            "evaluate_seconds": record.evaluate_seconds,
-            "images": float(record.images),
-        },
+        metrics=all_rounded(
+            {
+                **record.metrics,
+                "seconds": record.seconds,
+                "evaluate_seconds": record.evaluate_seconds,
+                "images": float(record.images),
+            }
+        ),
         tags=tags,
         curve=tuple((int(step), float(loss)) for step, loss in record.recovery.get("curve", ())),
     )

@@ -27,8 +27,18 @@ from sweep.commands.export import FORMS
 from sweep.export import choose
 from sweep.export.formats import WRITERS
 from sweep.storage.reader import read_sweep
+from sweep.tracking.logged import tracking_at
+from sweep.tracking.uri import default_uri
 
-pytestmark = pytest.mark.slow
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore::DeprecationWarning",
+        "ignore::FutureWarning",
+        "ignore::ResourceWarning",
+        "ignore:.*Any type hint:UserWarning",
+    ),
+]
 
 RUN = ("run", "digits-quick", "--workers", "2", "--set", "ratio=[0.3,0.7,0.9]", "--name", "small")
 
@@ -54,6 +64,89 @@ def test_the_networks_of_the_front_are_there_when_a_sweep_ends(place: Path) -> N
         )
         assert read_metadata(path)["key"] == key
         assert f"`{key}`" in path.with_suffix(".md").read_text()
+
+
+@pytest.fixture(scope="module")
+def client(place: Path) -> Any:
+    from mlflow import MlflowClient
+
+    uri = default_uri(place / "results")
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def logged(client: Any) -> dict[str, Any]:
+    experiment = client.get_experiment_by_name("digits-quick").experiment_id
+    return {model.tags["sweep.trial_key"]: model for model in client.search_logged_models([experiment])}
+
+
+def test_mlflow_lists_the_networks_of_the_front(place: Path, client: Any) -> None:
+    """With the figures of their trials, and as models that give the record's accuracy without this package."""
+    import mlflow
+
+    records = {record.key: record for record in read_sweep(place / "results", "small").records}
+    found = logged(client)
+    keys = {path.stem for path in (place / "results/small/models").glob("*.safetensors")}
+    assert set(found) == keys
+    images, labels = load_dataset("digits").inputs("validation")
+    for key, model in found.items():
+        accuracy = records[key].metrics["accuracy"]
+        assert str(model.status) == "READY"
+        assert model.tags["sweep.front"] == "true"
+        assert "sweep.program" not in model.tags
+        assert {m.key: m.value for m in model.metrics}["accuracy"] == round(accuracy, 2)
+        assert {m.dataset_name for m in model.metrics} == {"digits"}
+        assert model.params["decomposition"] == records[key].decomposition
+        run = client.get_run(model.source_run_id)
+        assert run.data.tags["sweep.trial_key"] == key
+        assert [output.model_id for output in run.outputs.model_outputs] == [model.model_id]
+        program = mlflow.pyfunc.load_model(model.artifact_location)
+        assert program.metadata.get_input_schema() is not None
+        right = program.predict(images.numpy()).argmax(1) == labels.numpy()
+        assert 100 * right.mean() == pytest.approx(accuracy)
+
+
+def test_one_command_registers_a_network(place: Path, client: Any) -> None:
+    import mlflow
+
+    before = set(logged(client))
+    record = choose.within(read_sweep(place / "results", "small"), 3.0)
+    text = call(place, "export", "small", "--max-drop", "3", "--register", "digits", "--alias", "champion", "--force")
+    assert "registered as models:/digits/1, models:/digits@champion" in text
+    assert set(logged(client)) == before | {record.key}
+    again = json.loads(call(place, "export", "small", "--max-drop", "3", "--register", "digits", "--force", "--json"))
+    assert again[0]["version"] == "2"
+    version = client.get_model_version_by_alias("digits", "champion")
+    assert (str(version.version), version.run_id) == ("1", logged(client)[record.key].source_run_id)
+    with tracking_at(default_uri(place / "results")):
+        assert mlflow.pyfunc.load_model("models:/digits@champion") is not None
+
+
+def test_sync_brings_the_networks_to_another_store(place: Path, tmp_path: Path) -> None:
+    from mlflow import MlflowClient
+
+    uri = f"sqlite:///{tmp_path / 'other.db'}"
+    for _ in range(2):
+        call(place, "sync", "small", "--tracking-uri", uri)
+    found = logged(MlflowClient(tracking_uri=uri))
+    assert set(found) == {path.stem for path in (place / "results/small/models").glob("*.safetensors")}
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--max-drop", "3", "--alias", "champion"], "give --register MODEL too"),
+        (["--max-drop", "3", "--register", "m", "--alias", "v1"], "letters, digits"),
+        (["--front", "--register", "m", "--alias", "best"], "--alias names one version"),
+        (["--max-drop", "3", "--register", "m", "--format", "onnx"], "--register needs safetensors"),
+        (["--max-drop", "3", "--tracking-uri", "http://x"], "--tracking-uri says where --register"),
+    ],
+)
+def test_what_cannot_be_registered(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+) -> None:
+    monkeypatch.chdir(place)
+    assert main(["export", "small", *words]) == 2
+    assert says in capsys.readouterr().err
 
 
 def test_one_command_gives_an_onnx_file_that_classifies_as_the_record_says(place: Path) -> None:

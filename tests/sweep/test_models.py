@@ -23,6 +23,7 @@ from sweep.export.rebuild import Rebuilder
 from sweep.reporting.progress import PlainReporter
 from sweep.session import Session
 from sweep.storage.reader import StoredSweep, read_sweep
+from sweep.tracking import TrackingReport
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "results-v1"
 
@@ -61,7 +62,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_is_missing_is_made_and_what_left_the_front_goes(sweep: StoredSweep, made: list[str]) -> None:
     folder, reporter = sweep.folder / "models", Silent()
-    assert make_models(sweep.folder.parent, sweep, reporter) == {}
+    assert make_models(Rebuilder(sweep.folder.parent, sweep, reporter), reporter) == {}
     front = {path.stem for path in folder.glob("*.safetensors")}
     assert set(made) == front == {path.stem for path in folder.glob("*.md")}
     assert len(front) >= 2
@@ -72,7 +73,7 @@ def test_what_is_missing_is_made_and_what_left_the_front_goes(sweep: StoredSweep
         (folder / name).touch()
     (folder / f"{first}.md").unlink()
     (folder / f"{second}.safetensors").write_bytes(b"damaged")
-    assert make_models(sweep.folder.parent, sweep, reporter) == {}
+    assert make_models(Rebuilder(sweep.folder.parent, sweep, reporter), reporter) == {}
     assert sorted(made) == sorted([first, second])
     names = {path.name for path in folder.iterdir()}
     assert names == {
@@ -81,7 +82,7 @@ def test_what_is_missing_is_made_and_what_left_the_front_goes(sweep: StoredSweep
         *(f"{key}.{end}" for key in front for end in ("md", "safetensors")),
     }
     made.clear()
-    assert make_models(sweep.folder.parent, sweep, reporter) == {}
+    assert make_models(Rebuilder(sweep.folder.parent, sweep, reporter), reporter) == {}
     assert made == []
 
 
@@ -96,7 +97,7 @@ def test_one_that_fails_costs_the_others_nothing(
             raise NeuronMergingError("it broke\nhere")
 
     monkeypatch.setattr(models, "_write", fails_at_first)
-    failed = make_models(sweep.folder.parent, sweep, Silent())
+    failed = make_models(Rebuilder(sweep.folder.parent, sweep, Silent()), Silent())
     assert failed == {made[0]: "it broke"}
     assert len(made) >= 2
 
@@ -105,7 +106,7 @@ def test_a_network_leaves_room_for_records(
     sweep: StoredSweep, made: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sweep.export.models.shutil.disk_usage", lambda _: SimpleNamespace(free=800_000))
-    failed = make_models(sweep.folder.parent, sweep, Silent())
+    failed = make_models(Rebuilder(sweep.folder.parent, sweep, Silent()), Silent())
     large = {r.key for r in sweep.records if r.metrics["bytes"] > 400_000}
     assert set(failed) == large & {*failed, *made}
     assert failed
@@ -117,7 +118,8 @@ def broken_off(sweep: StoredSweep, monkeypatch: pytest.MonkeyPatch, work: Any) -
     """How a session ends that does ``work`` instead of making networks."""
     monkeypatch.setattr(session, "make_models", work)
     own = SimpleNamespace(_results=sweep.folder.parent, _store=SimpleNamespace(info=sweep.info), _reporter=Silent())
-    return Session._write_models(own)  # type: ignore[arg-type]
+    report = TrackingReport("", 0, 0, "")
+    return Session._write_models(own, report)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("number", "code", "what"), [(signal.SIGINT, 130, "Ctrl-C"), (signal.SIGTERM, 143, "told to")])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 import signal
 import socket
@@ -54,7 +56,7 @@ def test_mlflow_has_the_same_nested(folder, grid):
     children = client.search_runs([experiment], f"tags.`mlflow.parentRunId` = '{parent}'")
     records = read_sweep(folder / "results", "grid").records
     accuracy = {child.data.tags["sweep.trial_key"]: child.data.metrics["accuracy"] for child in children}
-    assert accuracy == {record.key: record.metrics["accuracy"] for record in records}
+    assert accuracy == {record.key: round(record.metrics["accuracy"], 2) for record in records}
     files = {file.path for file in client.list_artifacts(parent)}
     assert files == {"front.csv", "front.json", "pareto.html", "pareto.png", "report.html", "space.json"}
     assert client.get_run(parent).data.metrics["hypervolume"] == pytest.approx(grid["metrics"]["hypervolume"])
@@ -153,7 +155,9 @@ def test_the_ui_serves_and_ends(folder, grid, port, number):
     process = started(folder, "ui", "--port", str(port))
     assert process.stdout is not None
     where = process.stdout.readline().removeprefix("MLflow UI on ").removesuffix(" (Ctrl-C ends it)\n")
-    assert where == f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning"
+    assert (
+        where == f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=sweep"
+    )
     address = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=digits-quick"
     with urllib.request.urlopen(address, timeout=30) as answer:
         assert json.load(answer)["experiment"]["name"] == "digits-quick"
@@ -194,6 +198,37 @@ def test_a_browser_shows_the_runs_nested_and_the_plot(folder, grid, port):
         assert "pareto.html" in plot
         assert 'src="blob:' in plot or "image-preview" in plot or "<img" in plot
         assert (folder / "ui.png").stat().st_size > 20_000
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="Chromium is not installed")
+def test_from_the_experiment_two_links_lead_to_the_best_trial_under_a_size(folder, grid, port):
+    """The address that is printed opens the saved view; the sweep's run has a table of the front with links."""
+    small = max(
+        (p for p in grid["front"] if p["metrics"]["params_fraction"] <= 0.3), key=lambda p: p["metrics"]["accuracy"]
+    )
+    process = started(folder, "ui", "--port", str(port))
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().removeprefix("MLflow UI on ").removesuffix(" (Ctrl-C ends it)\n")
+        home = address.partition("#")[0]
+        runs = page(folder, address)
+        assert "Error loading shared view" not in runs
+        assert "Sort: accuracy" in runs
+        (parent,) = set(re.findall(rf'href="[^"]*(#/experiments/1/runs/{grid["mlflow"]["run_id"]}[^"]*)"', runs))
+        described = html.unescape(page(folder, f"{home}{parent}"))
+        row = next(
+            row for row in described.split("<tr") if f"{small['metrics']['accuracy']:.2f}" in row and "href" in row
+        )
+        child = re.search(r'href="[^"]*(#/experiments/1/runs/[^"]*)"', row)
+        assert child is not None
+        trial = page(folder, f"{home}{child[1]}")
+        assert small["key"] in trial
+        models = page(folder, f"{home}#/experiments/1/models?workflowType=machine_learning")
+        assert models.count(">Ready<") == len(grid["front"])
+        assert f"{small['key'][:8]}" in models
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)

@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,9 @@ from core.errors import UsageError
 from core.records import SplitRecord
 from sweep.errors import TrackingError
 from sweep.tracking import Tracker, check_tracking, default_uri, redact
-from sweep.tracking.tracker import Ending
+from sweep.tracking.summary import ON_FRONT, Ending, Front
 from sweep.tracking.uri import artifact_root
-from sweep.tracking.view import DatasetCard, child_run, params_of
+from sweep.tracking.view import DatasetCard, all_rounded, child_run, params_of
 
 CARD = DatasetCard("fashion-mnist", "abc123", 10_000, (1, 28, 28))
 pytestmark = pytest.mark.filterwarnings(
@@ -64,7 +65,7 @@ def assert_nested(uri: str, run_id: str, made) -> None:
     for record in made:
         child = by_key[record.key]
         assert child.data.params == params_of(record)
-        assert record.metrics.items() <= child.data.metrics.items()
+        assert all_rounded(record.metrics).items() <= child.data.metrics.items()
         assert child.info.status == ("FINISHED" if record.status == "finished" else "FAILED")
         assert child.info.end_time >= child.info.start_time > 0
         assert child.data.tags.get("sweep.reason", "") == record.reason
@@ -72,7 +73,9 @@ def assert_nested(uri: str, run_id: str, made) -> None:
         assert (dataset.dataset.name, dataset.dataset.digest) == ("fashion-mnist", "abc123")
         assert [(tag.key, tag.value) for tag in dataset.tags] == [("mlflow.data.context", "test")]
         history = client.get_metric_history(child.info.run_id, "accuracy")
-        assert [point.value for point in history] == ([record.metrics["accuracy"]] if record.metrics else [])
+        assert [point.value for point in history] == (
+            [all_rounded(record.metrics)["accuracy"]] if record.metrics else []
+        )
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["hypervolume"] == 71.5
     assert parent.data.metrics["original_accuracy"] == 90.0
@@ -92,6 +95,33 @@ def test_the_embedded_store(results, make_info, tmp_path):
     assert again.run_id != report.run_id
     assert_nested(uri, again.run_id, made[:3])
     assert_nested(uri, report.run_id, made)
+
+
+def test_runs_on_the_front_say_so_and_no_others(results, make_info, tmp_path):
+    """Also after more trials have changed the front."""
+    from mlflow import MlflowClient
+
+    made, info, uri = records(6), make_info("a"), default_uri(results)
+    results.mkdir()
+
+    def fronts(*fronts):
+        for front in fronts:
+            tracker = Tracker(uri, artifact_root(results), info, CARD)
+            for record in made:
+                tracker.put(record)
+            report = tracker.finish(replace(ending(tmp_path), front=Front(front)), patience=60.0)
+        found = MlflowClient(uri).search_runs([report.experiment_id], ON_FRONT)
+        return report, {run.data.tags["sweep.trial_key"]: run for run in found}
+
+    report, found = fronts(made[:2], made[1:4])
+    assert {key: run.data.tags["sweep.rank"] for key, run in found.items()} == {
+        record.key: str(rank) for rank, record in enumerate(made[1:4], 1)
+    }
+    client = MlflowClient(uri)
+    text = client.get_run(report.run_id).data.tags["mlflow.note.content"]
+    assert all(f"/runs/{run.info.run_id}?" in text for run in found.values())
+    view = client.get_experiment(report.experiment_id).tags["mlflow.sharedViewState.sweep"]
+    assert json.loads(view)["orderByKey"] == "metrics.`accuracy`"
 
 
 def test_writing_again_makes_no_second_run(results, make_info, tmp_path):
