@@ -128,12 +128,8 @@ def test_links_lead_somewhere(page):
         assert "://" in link or ((ROOT / page).parent / link).exists(), f"{page}: {link}"
 
 
-SWEEPING = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")]
-
-
-@pytest.mark.parametrize(
-    "block", [pytest.param(block, marks=SWEEPING if "from sweep" in block.text else ()) for block in SCRIPTS]
-)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.parametrize("block", SCRIPTS)
 def test_a_python_block_runs(block, tmp_path, monkeypatch):
     """With a network and images by the names that README uses."""
     monkeypatch.chdir(tmp_path)
