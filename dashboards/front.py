@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,68 @@ from dashboards.points import Point, written
 
 WORDS = frozenset({"criterion", "decomposition", "options", "key"})
 """Columns that are aligned to the left."""
+SHORT_HEADS = {
+    "accuracy %": "acc %",
+    "test accuracy %": "test %",
+    "params left %": "params %",
+    "MACs left %": "MACs %",
+    "bytes left %": "bytes %",
+}
+DISPENSABLE = ("MACs %", "options", "bytes %", "ratio", "test %", "criterion")
+"""What a narrow terminal does without, in this order."""
+KEY_DIGITS = 8
+"""Of a key, where there is little room; every verb takes so much for the whole."""
 
 
-def front_table(info: ParetoInfo) -> str:
-    """Return the front as a plain table, the most accurate network first; one line when there is no front."""
+def front_table(info: ParetoInfo, width: int | None = None) -> str:
+    """Return the front as a plain table, the most accurate network first; one line when there is no front.
+
+    Args:
+        info: what the plot shows.
+        width: of the terminal; heads and keys are shortened, and the least needed columns left out, until the table
+            fits, if it can. None: as wide as it is.
+    """
     if not info.front:
         return info.subtitle
     columns = _columns(info)
-    header = ("rank", *columns, "criterion", "decomposition", "ratio", "options", "key")
+    heads = ("rank", *columns, "criterion", "decomposition", "ratio", "options", "key")
     shown = list(columns.values())
-    rows = [header, *(_row(rank, point, shown) for rank, point in enumerate(reversed(info.front), 1))]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    right = [name not in WORDS for name in header]
-    return "\n".join(_line(row, widths, right) for row in rows)
+    rows = [_row(rank, point, shown) for rank, point in enumerate(reversed(info.front), 1)]
+    table = dict(zip(heads, zip(*rows, strict=True), strict=True))
+    if not any(table["options"]):
+        del table["options"]
+    if width is not None and _width(table) > width:
+        table = {SHORT_HEADS.get(head, head): cells for head, cells in table.items()}
+        table["key"] = _short_keys(table["key"])
+        for head in DISPENSABLE:
+            if head in table and _width(table) > width:
+                del table[head]
+    return "\n".join(_lines(table))
+
+
+def _lines(table: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """The table's lines: heads, rules, rows."""
+    rows = [tuple(table), tuple("-" * _widest(head, cells) for head, cells in table.items())]
+    for row in [*rows, *zip(*table.values(), strict=True)]:
+        cells = zip(row, table.items(), strict=True)
+        yield "  ".join(
+            text.ljust(_widest(head, own)) if head in WORDS else text.rjust(_widest(head, own))
+            for text, (head, own) in cells
+        ).rstrip()
+
+
+def _widest(head: str, cells: Sequence[str]) -> int:
+    return max(len(head), *map(len, cells))
+
+
+def _width(table: Mapping[str, Sequence[str]]) -> int:
+    return sum(_widest(head, cells) + 2 for head, cells in table.items()) - 2
+
+
+def _short_keys(keys: Sequence[str]) -> tuple[str, ...]:
+    """The first digits of keys, as many as tell them apart."""
+    digits = next(n for n in range(KEY_DIGITS, 17) if len({key[:n] for key in keys}) == len(set(keys)))
+    return tuple(key[:digits] for key in keys)
 
 
 def _columns(info: ParetoInfo) -> dict[str, Metric]:
@@ -64,11 +112,6 @@ def _row(rank: int, point: Point, metrics: Sequence[Metric]) -> tuple[str, ...]:
         point.settings,
         point.key,
     )
-
-
-def _line(row: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
-    cells = [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)]
-    return "  ".join(cells).rstrip()
 
 
 def write_front_csv(info: ParetoInfo, path: str | Path) -> Path:

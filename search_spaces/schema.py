@@ -189,21 +189,22 @@ def load_space(name_or_path: str) -> SearchSpace:
         UnknownNameError: no bundled space of that name; the nearest are named.
         UsageError: the file cannot be read, or something in it is refused.
     """
-    bundled = _bundled()
-    if name_or_path in bundled:
-        return _load(bundled[name_or_path], f"{name_or_path}.toml")
+    known = bundled()
+    if name_or_path in known:
+        return _load(known[name_or_path], f"{name_or_path}.toml")
     path = Path(name_or_path).expanduser()
     if path.suffix == ".toml" or "/" in name_or_path or os.sep in name_or_path:
         return _load(path, name_or_path)
-    raise UnknownNameError("search space", name_or_path, bundled)
+    raise UnknownNameError("search space", name_or_path, known)
 
 
 def list_spaces() -> list[SearchSpace]:
     """Return the bundled spaces, sorted by name."""
-    return [load_space(name) for name in sorted(_bundled())]
+    return [load_space(name) for name in sorted(bundled())]
 
 
-def _bundled() -> dict[str, Traversable]:
+def bundled() -> dict[str, Traversable]:
+    """Return the files of the search spaces that come with the package, by name."""
     files = resources.files("search_spaces").iterdir()
     return {file.name.removesuffix(".toml"): file for file in files if file.name.endswith(".toml")}
 

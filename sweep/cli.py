@@ -37,6 +37,7 @@ VERBS = {
     "compress": "compress one network with one configuration",
     "sync": "write a sweep's trials to MLflow once more, e.g. to another server",
     "ui": "the MLflow UI on the results",
+    "completion": "a script that completes command lines in bash, zsh or fish",
 }
 USAGE = """usage: sweep VERB [...]
 
@@ -53,6 +54,10 @@ A first sweep, in under a minute:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; never raises, never shows a traceback."""
+    if "_ARGCOMPLETE" in os.environ and argv is None:  # a shell asks what may come next
+        from sweep.completing import complete
+
+        complete(VERBS)
     arguments = list(sys.argv[1:] if argv is None else argv)
     silence(private=not any(word.split("=")[0] == "--address" for word in arguments))
     try:

@@ -46,7 +46,7 @@ class Filing:
     ) -> None:
         self._store, self._tracker, self._stop = store, tracker, stop
         self._reporter, self._telemetry = reporter, telemetry
-        self._meter = Meter(total)
+        self._meter = Meter(total, since=time.time())
         self._fronts, self._tested = fronts_of(known), set(tested)
         for record in known:
             self._meter.add(record)

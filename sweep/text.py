@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from typing import IO
+
 LOG_LIMIT = 8_000
 """Characters that are kept of what a trial prints."""
 
@@ -21,3 +25,11 @@ def abridged(text: str, limit: int = LOG_LIMIT) -> str:
     if len(text) <= limit:
         return text
     return f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[-limit // 2 :]}"
+
+
+def columns(stream: IO[str]) -> int | None:
+    """How many characters a line of a terminal has; None where ``stream`` is none, and lines are as long as they are.
+
+    ``COLUMNS`` in the environment counts, as for other programs.
+    """
+    return shutil.get_terminal_size().columns if stream.isatty() or "COLUMNS" in os.environ else None

@@ -1,4 +1,4 @@
-"""All sweeps in the results folder, the oldest first, a line each."""
+"""All sweeps in the results folder in the order of their starting, a line each."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 from sweep.arguments import Parser
 
 EXAMPLE = "sweep list"
+DAMAGED = "damaged"
+"""Status of a sweep that cannot be read."""
 COLUMNS = ("name", "status", "trials", "best", "hypervolume", "started", "space")
 
 
@@ -20,22 +22,24 @@ def add_arguments(parser: Parser) -> None:
 
 
 def run(options: Namespace) -> int:
-    """Print the list; a sweep that cannot be read is told and left out."""
+    """Print the list; a sweep that cannot be read is shown as damaged, with the reason below."""
     from core.errors import NeuronMergingError
     from sweep.storage.reader import read_sweep, sweep_names
 
-    rows, unreadable = [], []
+    rows: list[dict[str, Any]] = []
     for name in sweep_names(options.results):
         try:
             rows.append(row(read_sweep(options.results, name)))
         except NeuronMergingError as error:
-            unreadable.append(str(error))
+            rows.append({"name": name, "status": DAMAGED, "message": str(error)})
+    rows.sort(key=lambda row: row.get("started_at", 0.0))
     if options.json:
         print(json.dumps(rows, indent=2))
         return 0
-    if not rows and not unreadable:
+    if not rows:
         print(f"no sweep in {options.results}; start one with 'sweep run digits-quick'")
-    print("\n".join([*(table(rows) if rows else []), *unreadable]))
+        return 0
+    print("\n".join([*table(rows), *(row["message"] for row in rows if row["status"] == DAMAGED)]))
     return 0
 
 
@@ -61,6 +65,9 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
     """The list for people."""
     texts = [dict(zip(COLUMNS, COLUMNS, strict=True))]
     for values in rows:
+        if values["status"] == DAMAGED:
+            texts.append({**dict.fromkeys(COLUMNS, ""), "name": values["name"], "status": DAMAGED})
+            continue
         texts.append(
             {
                 **{name: str(values[name]) for name in ("name", "status", "space")},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from argparse import Namespace
@@ -69,10 +70,12 @@ def watch(options: Namespace) -> int:
     if not options.name:
         raise UsageError("--watch needs the NAME of a sweep; 'sweep list' shows them")
     in_place = sys.stdout.isatty() and not options.json
+    if in_place:
+        print("\033[2J", end="")
     while True:
         sweep = read_sweep(options.results, options.name)
         ended = sweep.info.status != "running"
-        print(picture(sweep, options.json, in_place, ended), flush=True)
+        print(picture(sweep, options.json, in_place, ended), end="" if in_place else "\n", flush=True)
         if ended:
             return 0
         time.sleep(WATCH_SECONDS)
@@ -80,10 +83,18 @@ def watch(options: Namespace) -> int:
 
 def picture(sweep: StoredSweep, as_data: bool, in_place: bool, whole: bool) -> str:
     """One look at a sweep."""
-    from sweep.reporting.status import as_json, as_text, front_text
+    from sweep.reporting.status import as_json, as_text, front_drawn, front_text
 
     if as_data:
         return json.dumps(as_json(sweep))
-    clear = "\033[H\033[2J" if in_place else ""
-    front = front_text(sweep) if (in_place or whole) and sweep.info.state.original else []
-    return clear + "\n".join([*as_text(sweep), *front])
+    known = bool(sweep.info.state.original)
+    drawn = front_drawn(sweep) if in_place and known else []
+    front = front_text(sweep) if (in_place or whole) and known else []
+    text = "\n".join([*as_text(sweep), *drawn, *front])
+    return repainted(text.splitlines()) if in_place else text
+
+
+def repainted(lines: list[str]) -> str:
+    """``lines`` in place of what the terminal shows, as many as fit; written over it, so that nothing flickers."""
+    fitting = lines[: max(1, shutil.get_terminal_size().lines - 1)]
+    return "\033[H" + "".join(f"{line}\033[K\n" for line in fitting) + "\033[J"

@@ -24,7 +24,7 @@ class Progress:
         total: all of them, when the sweep is done.
         rate: trials per second lately; 0 when unknown.
         eta_seconds: expected time to the end; NaN when unknown.
-        best: the most accurate record so far.
+        best: the most accurate record so far, of equally accurate ones the smallest.
     """
 
     finished: int
@@ -42,10 +42,16 @@ class Progress:
 
 
 class Meter:
-    """Counts records as they end; the rate is that of the last `RATE_WINDOW_SECONDS`."""
+    """Counts records as they end; the rate is that of the last `RATE_WINDOW_SECONDS`.
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    Args:
+        total: how many there will be.
+        since: trials that began before (seconds since the epoch) tell nothing of the rate: they are of an earlier
+            session or of another sweep.
+    """
+
+    def __init__(self, total: int, since: float = 0.0) -> None:
+        self.total, self._since = total, since
         self._counts = {"finished": 0, "failed": 0, "stopped": 0}
         self._ends: deque[float] = deque()
         self._started_at = math.inf
@@ -54,9 +60,10 @@ class Meter:
     def add(self, record: TrialRecord) -> None:
         """Count one record."""
         self._counts[record.status] += 1
-        self._started_at = min(self._started_at, record.started_at)
-        bisect.insort(self._ends, record.started_at + record.seconds)
-        if record.status == "finished" and (self._best is None or _accuracy(record) > _accuracy(self._best)):
+        if record.started_at >= self._since:
+            self._started_at = min(self._started_at, record.started_at)
+            bisect.insort(self._ends, record.started_at + record.seconds)
+        if record.status == "finished" and (self._best is None or goodness(record) > goodness(self._best)):
             self._best = record
 
     def progress(self, now: float) -> Progress:
@@ -70,13 +77,14 @@ class Meter:
         return Progress(**self._counts, total=self.total, rate=rate, eta_seconds=eta, best=self._best)
 
 
-def progress_of(records: Iterable[TrialRecord], total: int, now: float) -> Progress:
-    """How far a sweep with these ``records`` is at the time ``now``."""
-    meter = Meter(total)
+def progress_of(records: Iterable[TrialRecord], total: int, now: float, since: float = 0.0) -> Progress:
+    """How far a sweep with these ``records`` is at the time ``now``; see `Meter`."""
+    meter = Meter(total, since)
     for record in records:
         meter.add(record)
     return meter.progress(now)
 
 
-def _accuracy(record: TrialRecord) -> float:
-    return record.metrics.get("accuracy", -math.inf)
+def goodness(record: TrialRecord) -> tuple[float, float]:
+    """By what trials are ranked: the more accurate first, of equally accurate ones the smaller."""
+    return record.metrics.get("accuracy", -math.inf), -record.metrics.get("params_fraction", math.inf)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from core.records import TrialRecord
 from dashboards import ParetoInfo, front_table, get_pareto_info, write_front_csv, write_front_json
 from sweep.storage.layout import TRIALS
 from sweep.storage.reader import StoredSweep
+from sweep.text import columns
 
 FORMATS = ("png", "svg", "html", "csv", "json")
 AT_THE_END = ("png", "html", "csv", "json")
@@ -37,8 +39,8 @@ class Outcome:
 
     @property
     def table(self) -> str:
-        """The front, one line a trial."""
-        return front_table(self.info)
+        """The front, one line a trial, as wide as the terminal."""
+        return front_table(self.info, columns(sys.stdout))
 
     @property
     def front(self) -> tuple[TrialRecord, ...]:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from dataclasses import replace
 from typing import Any
 
 from core.pareto import pareto_front
 from dashboards import front_table
+from dashboards.textplot import front_picture
 from sweep.reporting.meter import Progress, progress_of
 from sweep.reporting.outcome import in_fixed_order, lines, pareto_info, reasons_of
 from sweep.reporting.progress import describe
 from sweep.storage.layout import TRIALS
 from sweep.storage.reader import StoredSweep
+from sweep.text import columns
 
 
 def progress(sweep: StoredSweep) -> Progress:
     """How far it is; a sweep that does not run has no rate."""
-    found = progress_of(sweep.records, sweep.info.state.total, time.time())
+    state = sweep.info.state
+    found = progress_of(sweep.records, state.total, time.time(), max(state.started_at, state.resumed_at))
     return found if sweep.info.status == "running" else replace(found, rate=0.0, eta_seconds=math.nan)
 
 
@@ -78,6 +82,11 @@ def resumable(sweep: StoredSweep) -> bool:
     return sweep.info.status not in ("running", "finished") and len(sweep.records) < sweep.info.state.total
 
 
+def front_drawn(sweep: StoredSweep) -> list[str]:
+    """The front so far as a plot of letters, if there is any."""
+    return ["", *front_picture(pareto_info(sweep), min(columns(sys.stdout) or 80, 100))] if sweep.records else []
+
+
 def front_text(sweep: StoredSweep) -> list[str]:
     """The front so far as a table, if there is any record."""
-    return ["", front_table(pareto_info(sweep))] if sweep.records else []
+    return ["", front_table(pareto_info(sweep), columns(sys.stdout))] if sweep.records else []

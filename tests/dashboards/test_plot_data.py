@@ -16,6 +16,7 @@ from core.pareto import hypervolume, pareto_front
 from dashboards import PLOTS, front_table, get_pareto_info, write_front_csv, write_front_json
 from dashboards.pareto_info import step_line
 from dashboards.style import COLOURS, colours, markers
+from dashboards.textplot import front_picture
 
 RECORDS = [
     finished(88.0, 0.6, ratio=0.4, decomposition="none"),
@@ -141,6 +142,17 @@ def test_table_has_the_size_that_was_compared() -> None:
     header = front_table(get_pareto_info(RECORDS, ORIGINAL, x="latency")).splitlines()[0]
     assert "latency left %" in header
     assert "params left %" in header
+
+
+@pytest.mark.parametrize("width", [50, 72, 100])
+def test_a_front_of_letters(width: int) -> None:
+    info = get_pareto_info(RECORDS, ORIGINAL)
+    lines = front_picture(info, width, 12)
+    assert max(map(len, lines)) <= width
+    plot = "".join(lines[1:13])
+    assert plot.count("*") == 1
+    assert plot.count("o") + plot.count("v") == len(info.front)
+    assert front_picture(get_pareto_info([failed(ratio=0.1)], ORIGINAL)) == []
 
 
 def test_table_without_a_front() -> None:

@@ -87,6 +87,7 @@ CASES = {
     "unknown sweep's logs": (["logs", "nothing"], 2, "unknown sweep 'nothing'; none is known"),
     "unknown sweep to learn from": (["run", "digits-quick", "--warm-start", "nothing"], 2, "unknown sweep 'nothing'"),
     "list takes nothing": (["list", "x"], 2, "unexpected argument 'x'"),
+    "a shell that is none": (["completion", "tcsh"], 2, "invalid choice: 'tcsh'"),
     "watching nothing": (["status", "--watch"], 2, "--watch needs the NAME of a sweep"),
     "odd time": (["run", "digits-quick", "--time-limit", "soon"], 2, "--time-limit soon: give a time above 0"),
     "no time": (["run", "digits-quick", "--trial-timeout", "0"], 2, "--trial-timeout 0: give a time above 0"),

@@ -1,0 +1,162 @@
+"""What the terminal shows and takes: lists, tables that fit, a front of letters, copied spaces, completed lines."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from search_spaces import load_space
+from search_spaces.schema import bundled
+from sweep.cli import VERBS, main
+from sweep.reporting.meter import progress_of
+from sweep.storage.layout import INFO
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "results-v1"
+BESIDE = str(Path(sys.executable).parent)
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return Path(shutil.copytree(FIXTURES, tmp_path / "results"))
+
+
+@pytest.mark.parametrize("name", sorted(bundled()))
+def test_a_copied_space_means_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["spaces", "--copy", name, "mine.toml"]) == 0
+    ours, theirs = load_space("mine.toml"), load_space(name)
+    assert ours.name == "mine"
+    assert {**ours.document, "name": name} == theirs.document
+    text = Path("mine.toml").read_text()
+    assert "sweep run mine.toml" in text
+    assert "threshold" in text.partition("\nname = ")[0], "what may vary is listed"
+    assert max(map(len, text.partition("\nname = ")[0].splitlines())) <= 120
+    assert tomllib.loads(text)
+
+
+def test_a_copy_replaces_nothing_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.toml").write_text("mine")
+    assert main(["spaces", "--copy", "digits-quick", "mine.toml"]) == 2
+    assert "mine.toml is there already; take --force" in capsys.readouterr().err
+    assert Path("mine.toml").read_text() == "mine"
+    assert main(["spaces", "--copy", "digits-quick", "mine.toml", "--force"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--copy", "digits-quik", "a.toml"], "did you mean 'digits-quick'"),
+        (["--copy", "digits-quick", "a.json"], "a space is a file such as my-space.toml"),
+        (["--copy", "digits-quick", "gone/../.toml"], "a space is a file such as my-space.toml"),
+        (["--force"], "--force replaces the file of --copy"),
+    ],
+)
+def test_what_cannot_be_copied(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["spaces", *words]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_sweeps_are_listed_as_they_were_started_and_damaged_ones_too(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = {"broken": "damaged", "tpe": "finished", "grid": "finished"}
+    for place, name in enumerate(["tpe", "grid"]):
+        path = old / name / INFO
+        document = json.loads(path.read_text())
+        path.write_text(json.dumps({**document, "started_at": 1000.0 + place}))
+    (old / "broken").mkdir()
+    (old / "broken" / INFO).write_text("{")
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["broken", "damaged"],
+        ["tpe", "finished"],
+        ["grid", "finished"],
+    ]
+    assert "it is no JSON" in lines[4]
+    assert main(["list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {row["name"]: row["status"] for row in rows} == states
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_the_table_fits_the_terminal(
+    old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(["status", "grid"]) == 0
+    text = capsys.readouterr().out
+    table = text[text.index("rank") :].splitlines()
+    assert max(map(len, table)) <= width
+    front = json.loads((FIXTURES / "grid" / "front.json").read_text())["front"]
+    digits = 8 if width <= 100 else 16
+    assert [line.split()[-1] for line in table[2:]] == [p["key"][:digits] for p in front]
+
+
+def test_best_is_rank_1_and_of_equal_ones_the_smallest(make_record) -> None:
+    records = [make_record(ratio, accuracy=90.0) for ratio in (0.1, 0.3, 0.7, 0.5)]
+    for _ in range(5):
+        random.Random(0).shuffle(records)
+        best = progress_of(records, 4, 10.0).best
+        assert best is not None
+        assert best.ratio == 0.7
+
+
+def test_trials_of_an_earlier_session_say_nothing_of_the_rate(make_record) -> None:
+    earlier = [make_record(number / 200, started_at=1000.0) for number in range(100)]
+    now = [make_record(0.6 + number / 100, started_at=5000.0 + number / 10) for number in range(10)]
+    progress = progress_of([*earlier, *now], 210, 5001.1, since=4999.0)
+    assert progress.rate == pytest.approx(10 / 1.1)
+    assert progress.done == 110
+
+
+def completions(line: str, folder: Path) -> set[str]:
+    """What bash offers at the end of ``line``, asked as it asks."""
+    script = f"""
+source <({BESIDE}/sweep completion bash)
+COMP_LINE={line!r} COMP_POINT={len(line)} COMP_TYPE=9 COMP_KEY=9
+read -ra COMP_WORDS <<< "$COMP_LINE"; [[ "$COMP_LINE" == *" " ]] && COMP_WORDS+=("")
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_python_argcomplete sweep
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+    environment = {**os.environ, "PATH": f"{BESIDE}:{os.environ['PATH']}"}
+    words = ["bash", "-c", script]
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=60, check=True)
+    return {word.strip() for word in done.stdout.splitlines()}
+
+
+@pytest.mark.skipif(not (Path(BESIDE) / "sweep").exists(), reason="the command is not installed")
+def test_bash_completes_verbs_options_spaces_sweeps_and_parts(old: Path) -> None:
+    folder = old.parent
+    assert completions("sweep ", folder) == set(VERBS)
+    assert completions("sweep run digits-", folder) == {"digits-quick"}
+    assert completions("sweep status ", folder) >= {"grid", "tpe"}
+    assert completions("sweep export grid --max-", folder) == {"--max-drop"}
+    assert completions("sweep run x --search n", folder) == {"nsga2"}
+    assert completions("sweep compress --criterion ob", folder) == {"obs"}
+    assert completions("sweep status --results s3://nowhere/x ", folder) >= set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_scripts_are_ones_that_the_shells_can_read(
+    shell: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", shell]) == 0
+    script = tmp_path / "script"
+    script.write_text(capsys.readouterr().out)
+    assert "sweep" in script.read_text()
+    if shutil.which(shell):
+        subprocess.run([shell, "-n", script], check=True, timeout=60)
