@@ -8,12 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dashboards.front import front_table, write_front_csv, write_front_json
+from dashboards.front import front_table, write_front_csv, write_front_json, write_trials_csv
 from dashboards.pareto_info import ParetoInfo, get_pareto_info
 
 if TYPE_CHECKING:
     from dashboards.base import PLOTS, Plot
-    from dashboards.render import draw_pareto_html, draw_pareto_png, draw_pareto_svg, save_plot
+    from dashboards.render import draw_pareto_html, draw_pareto_png, draw_pareto_svg, save_fronts, save_plot
 
 __all__ = [
     "PLOTS",
@@ -24,12 +24,14 @@ __all__ = [
     "draw_pareto_svg",
     "front_table",
     "get_pareto_info",
+    "save_fronts",
     "save_plot",
     "write_front_csv",
     "write_front_json",
+    "write_trials_csv",
 ]
 DRAWING = {"PLOTS": "base", "Plot": "base"} | dict.fromkeys(
-    ("draw_pareto_html", "draw_pareto_png", "draw_pareto_svg", "save_plot"), "render"
+    ("draw_pareto_html", "draw_pareto_png", "draw_pareto_svg", "save_fronts", "save_plot"), "render"
 )
 """Name -> the module that is imported for it."""
 

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from core.config import TrialConfig
 from core.files import writing
-from core.metrics import METRICS, Metric, fraction_of, metric_named
+from core.metrics import METRICS, TEST, Metric, fraction_of, metric_named
+from core.records import TrialRecord
 from dashboards.pareto_info import ParetoInfo
 from dashboards.points import Point, written
 
@@ -128,6 +130,38 @@ def write_front_csv(info: ParetoInfo, path: str | Path) -> Path:
     for rank, point in enumerate(points, 1):
         measured = [point.metrics.get(name, "") for name in metrics]
         table.writerow([rank, point.key, *measured, *(_cell(point.config.get(name)) for name in fields)])
+    return _write(path, text.getvalue())
+
+
+TRIAL_COLUMNS = (
+    *("sweep", "rank", "key", "status", "split", "reason", "seconds", "images"),
+    *METRICS,
+    *(f"{TEST}{name}" for name in ("accuracy", "loss")),
+    *TrialConfig.model_fields,
+)
+"""Columns of `write_trials_csv`, whatever the trials are; new ones come at the end of their group."""
+
+
+def write_trials_csv(
+    sweeps: Mapping[str, ParetoInfo], records: Mapping[str, Sequence[TrialRecord]], path: Path
+) -> Path:
+    """Write every trial of some sweeps, in the order of their records, with the columns `TRIAL_COLUMNS`.
+
+    ``rank`` is the place on the sweep's own front from 1, and 0 elsewhere; metrics have the names and units of
+    `core.metrics`; fields that hold several values are JSON; what a trial has not is empty.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    text = io.StringIO()
+    table = csv.DictWriter(text, TRIAL_COLUMNS, lineterminator="\n")
+    table.writeheader()
+    for name, found in records.items():
+        ranks = {point.key: rank for rank, point in enumerate(reversed(sweeps[name].front), 1)}
+        for record in found:
+            own = {field: getattr(record, field) for field in ("key", "status", "split", "reason", "seconds", "images")}
+            values = {**record.config, **record.metrics, **own, "sweep": name, "rank": ranks.get(record.key, 0)}
+            table.writerow({column: _cell(values.get(column)) for column in TRIAL_COLUMNS})
     return _write(path, text.getvalue())
 
 

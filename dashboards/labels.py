@@ -13,7 +13,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 
-from dashboards.style import INK, MUTED, measuring
+from dashboards.style import measuring, theme
 
 Pixels = NDArray[np.float64]
 
@@ -114,11 +114,11 @@ def _write(axes: Axes, text: str, anchor: tuple[float, float]) -> Annotation:
         xytext=(0, 0),
         textcoords="offset points",
         fontsize=8.5,
-        color=INK,
+        color=theme().ink,
         zorder=6,
         parse_math=False,
-        arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
-        path_effects=[effects.withStroke(linewidth=2.5, foreground="white")],
+        arrowprops={"arrowstyle": "-", "color": theme().muted, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
+        path_effects=[effects.withStroke(linewidth=2.5, foreground=theme().paper)],
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,16 @@ from core.errors import UnknownNameError
 from core.files import writing
 from dashboards.base import Plot
 from dashboards.pareto_info import ParetoInfo
+from dashboards.plots.fronts import TITLE as FRONTS
+from dashboards.plots.fronts import draw_fronts, draw_fronts_interactive
 from dashboards.plots.pareto import draw as draw_pareto
 from dashboards.plots.pareto import draw_interactive as draw_pareto_interactive
+from dashboards.style import theme
 
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
-<style>html, body {{ height: 100%; margin: 0; }} body {{ min-height: 480px; }}</style></head>
+<style>html, body {{ height: 100%; margin: 0; background: {paper}; }} body {{ min-height: 480px; }}</style></head>
 <body>
 {figure}
 </body>
@@ -30,10 +34,11 @@ PAGE = """<!DOCTYPE html>
 """
 
 FORMATS = ("png", "svg", "html")
+DPI = 150
 
 
-def save_plot(plot: Plot[Any], info: Any, path: str | Path) -> Path:
-    """Draw ``info`` as the format that the ending of ``path`` names, and write it.
+def save_plot(plot: Plot[Any], info: Any, path: str | Path, dpi: int = DPI) -> Path:
+    """Draw ``info`` as the format that the ending of ``path`` names, and write it; ``dpi`` are a PNG's dots per inch.
 
     Raises:
         UnknownNameError: the ending is none of png, svg, html.
@@ -42,7 +47,7 @@ def save_plot(plot: Plot[Any], info: Any, path: str | Path) -> Path:
     path = Path(path)
     match path.suffix.lower():
         case ".png":
-            return save_png(plot.draw(info), path)
+            return save_png(plot.draw(info), path, dpi)
         case ".svg":
             return save_svg(plot.draw(info), path)
         case ".html":
@@ -50,8 +55,26 @@ def save_plot(plot: Plot[Any], info: Any, path: str | Path) -> Path:
     raise UnknownNameError("picture format", path.suffix.removeprefix("."), FORMATS)
 
 
-def save_png(figure: Figure, path: str | Path) -> Path:
-    """Write a PNG at the figure's own resolution."""
+def save_fronts(infos: Sequence[ParetoInfo], path: Path, dpi: int = DPI) -> Path:
+    """Draw several sweeps' fronts as the format that the ending of ``path`` names; see `save_plot`.
+
+    Raises:
+        UnknownNameError: the ending is none of png, svg, html.
+        UsageError: the file cannot be written.
+    """
+    match path.suffix.lower():
+        case ".png":
+            return save_png(draw_fronts(infos), path, dpi)
+        case ".svg":
+            return save_svg(draw_fronts(infos), path)
+        case ".html":
+            return save_html(draw_fronts_interactive(infos), path, FRONTS)
+    raise UnknownNameError("picture format", path.suffix.removeprefix("."), FORMATS)
+
+
+def save_png(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
+    """Write a PNG with so many dots per inch; the figure is 9.6 by 5.6 inches."""
+    figure.set_dpi(dpi)
     canvas: Any = FigureCanvasAgg(figure)
     with writing(Path(path)) as temporary:
         canvas.print_png(temporary)
@@ -76,7 +99,7 @@ def save_html(figure: go.Figure, path: str | Path, title: str) -> Path:
         config={"displaylogo": False, "responsive": True},
     )
     with writing(Path(path)) as temporary:
-        temporary.write_text(PAGE.format(title=escape(title), figure=body), encoding="utf-8")
+        temporary.write_text(PAGE.format(title=escape(title), figure=body, paper=theme().paper), encoding="utf-8")
     return Path(path)
 
 

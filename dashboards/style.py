@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -15,10 +17,54 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 
 from core.criteria import CRITERIA
-from dashboards.palette import BASELINE, COLOURS, assign, colours
+from dashboards.palette import BASELINE, COLOURS, ON_DARK, assign
+from dashboards.palette import colours as of_decompositions
 
-__all__ = ["BASELINE", "COLOURS", "GRID", "INK", "MARKERS", "MUTED", "Marker", "colours", "markers"]
-INK, MUTED, GRID = "#1a1a1a", "#5c5c5c", "#e3e3e3"
+__all__ = ["BASELINE", "DARK", "LIGHT", "MARKERS", "Marker", "Theme", "colours", "drawn_in", "markers", "theme"]
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a picture that mean nothing by themselves, and those that do.
+
+    Attributes:
+        paper: behind everything.
+        ink: of lines and texts.
+        muted: of what matters less.
+        grid: of the lines behind the data.
+        palette: of the data, in the order of names.
+    """
+
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    palette: tuple[str, ...]
+
+
+LIGHT = Theme("#ffffff", "#1a1a1a", "#5c5c5c", "#e3e3e3", COLOURS)
+DARK = Theme("#16181d", "#ececec", "#a8adb5", "#33373f", ON_DARK)
+_THEME: ContextVar[Theme] = ContextVar("theme", default=LIGHT)
+
+
+def theme() -> Theme:
+    """What is drawn in now."""
+    return _THEME.get()
+
+
+@contextlib.contextmanager
+def drawn_in(chosen: Theme) -> Iterator[None]:
+    """Draw in another theme within the block."""
+    token = _THEME.set(chosen)
+    try:
+        yield
+    finally:
+        _THEME.reset(token)
+
+
+def colours(present: Iterable[str]) -> dict[str, str]:
+    """Give each decomposition ``present`` its colour, the same one in every picture of a theme."""
+    return of_decompositions(present, theme().palette)
 
 
 @dataclass(frozen=True)
@@ -53,15 +99,15 @@ def markers(present: Iterable[str]) -> dict[str, Marker]:
 
 def page(title: str, subtitle: str) -> tuple[Figure, Axes]:
     """Return a figure with its headings, and axes that leave the right-hand side to the legends."""
-    figure = Figure(figsize=(9.6, 5.6), dpi=150, facecolor="white")
-    axes = figure.add_axes((0.075, 0.11, 0.695, 0.735))
-    figure.text(0.075, 0.945, title, fontsize=13, fontweight="bold", color=INK, parse_math=False)
-    figure.text(0.075, 0.893, subtitle, fontsize=9.5, color=MUTED, parse_math=False)
-    axes.grid(color=GRID, linewidth=0.8)
+    figure = Figure(figsize=(9.6, 5.6), dpi=150, facecolor=theme().paper)
+    axes = figure.add_axes((0.075, 0.11, 0.695, 0.735), facecolor=theme().paper)
+    figure.text(0.075, 0.945, title, fontsize=13, fontweight="bold", color=theme().ink, parse_math=False)
+    figure.text(0.075, 0.893, subtitle, fontsize=9.5, color=theme().muted, parse_math=False)
+    axes.grid(color=theme().grid, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(MUTED)
-    axes.tick_params(colors=MUTED, labelsize=9)
+    axes.spines[["left", "bottom"]].set_color(theme().muted)
+    axes.tick_params(colors=theme().muted, labelsize=9)
     return figure, axes
 
 
@@ -95,23 +141,27 @@ def _side_legend(axes: Axes, handles: Sequence[Artist], title: str, top: float) 
         fontsize=9,
         title_fontsize=9,
         alignment="left",
-        labelcolor=INK,
+        labelcolor=theme().ink,
         borderaxespad=0.0,
     )
+    legend.get_title().set_color(theme().ink)
     axes.add_artist(legend)
     return legend
 
 
 def layout(title: str, subtitle: str) -> dict[str, Any]:
     """Return the layout that interactive pictures share."""
-    heading = f"<b>{escape(title)}</b><br><span style='font-size:13px;color:{MUTED}'>{escape(subtitle)}</span>"
-    axis = {"gridcolor": GRID, "linecolor": MUTED, "zeroline": False, "ticks": "outside", "tickcolor": GRID}
+    heading = f"<b>{escape(title)}</b><br><span style='font-size:13px;color:{theme().muted}'>{escape(subtitle)}</span>"
+    grid = theme().grid
+    axis = {"gridcolor": grid, "linecolor": theme().muted, "zeroline": False, "ticks": "outside", "tickcolor": grid}
     return {
         "template": "none",
+        "paper_bgcolor": theme().paper,
+        "plot_bgcolor": theme().paper,
         "title": {"text": heading, "x": 0.0, "xref": "paper", "xanchor": "left", "y": 0.95, "yanchor": "top"},
-        "font": {"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        "font": {"family": "system-ui, sans-serif", "size": 13, "color": theme().ink},
         "margin": {"l": 70, "r": 30, "t": 95, "b": 60},
-        "hoverlabel": {"align": "left", "bgcolor": "white", "font": {"size": 12}},
+        "hoverlabel": {"align": "left", "bgcolor": theme().paper, "font": {"size": 12}},
         "hovermode": "closest",
         "xaxis": axis,
         "yaxis": axis,

@@ -16,7 +16,7 @@ from core.metrics import Metric, axis_named
 from core.records import TrialRecord
 from dashboards.base import Plot, register
 from dashboards.points import Point, make_points
-from dashboards.style import INK, MARKERS, Marker, colours, layout, legend_at, page, side_legends
+from dashboards.style import MARKERS, Marker, colours, layout, legend_at, page, side_legends, theme
 
 MOST_RATIOS = 25
 """With more different ratios than this, they are put into bins of `BIN`."""
@@ -114,10 +114,11 @@ def _looks(info: AccuracyByRatioInfo) -> Iterator[tuple[Series, str, Marker]]:
 def draw(info: AccuracyByRatioInfo) -> Figure:
     """Draw the plot for paper."""
     figure, axes = page(info.title, info.subtitle)
-    axes.set_xlabel(info.x_label, color=INK)
-    axes.set_ylabel(info.y_metric.title, color=INK)
+    axes.set_xlabel(info.x_label, color=theme().ink)
+    axes.set_ylabel(info.y_metric.title, color=theme().ink)
     scale = info.y_metric.scale
-    original = axes.axhline(scale * info.original, color=INK, linewidth=1, linestyle="--", label="original network")
+    original = axes.axhline(scale * info.original, color=theme().ink, linewidth=1, linestyle="--")
+    original.set_label("original network")
     lines = list(_draw_series(axes, info))
     axes.margins(y=0.08)
     side_legends(axes, ("decomposition", [*lines, original]))
@@ -132,7 +133,7 @@ def _draw_series(axes: Axes, info: AccuracyByRatioInfo) -> Iterator[Line2D]:
             color=colour,
             marker=marker.static,
             markersize=6,
-            markeredgecolor="white",
+            markeredgecolor=theme().paper,
             linewidth=2,
             label=series.decomposition,
         )
@@ -162,7 +163,7 @@ def draw_interactive(info: AccuracyByRatioInfo) -> go.Figure:
         mode="lines",
         name="original network",
         hoverinfo="name+y",
-        line={"color": INK, "dash": "dash", "width": 1.2},
+        line={"color": theme().ink, "dash": "dash", "width": 1.2},
     )
     return figure
 

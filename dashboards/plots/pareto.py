@@ -14,14 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from core.metrics import TEST
 from dashboards.base import Plot, register
 from dashboards.labels import place_labels
 from dashboards.pareto_info import ParetoInfo, get_pareto_info, step_line
 from dashboards.points import Point
-from dashboards.style import INK, MUTED, Marker, colours, layout, legend_at, markers, page, side_legends
+from dashboards.style import Marker, colours, layout, legend_at, markers, page, side_legends, theme
 
 CROWD = 60
 """More points than this are drawn smaller and fainter."""
+
+USEFUL, FEW = 15.0, 10
+"""Points of accuracy that people may give away; fewer trials than these are all shown."""
 
 LEAST_SPAN = 2.0
 """Points of accuracy that the y axis covers at least, so that noise does not look like a trend."""
@@ -30,17 +34,18 @@ LEAST_SPAN = 2.0
 def draw(info: ParetoInfo) -> Figure:
     """Draw the plot for paper."""
     figure, axes = page(info.title, info.subtitle)
-    axes.set_xlabel(info.x_label, color=INK)
-    axes.set_ylabel(info.y_label, color=INK)
+    axes.set_xlabel(info.x_label, color=theme().ink)
+    axes.set_ylabel(info.y_label, color=theme().ink)
     _draw_points(axes, info)
     corners, original = step_line(info), info.original_place
     if corners:
-        axes.plot(*zip(*corners, strict=True), color=INK, linewidth=1.3, zorder=4)
-    axes.plot(*original, "*", color=INK, markersize=14, markeredgecolor="white", zorder=7)
-    x_range, y_range = _limits(info)
+        axes.plot(*zip(*corners, strict=True), color=theme().ink, linewidth=1.3, zorder=4)
+    axes.plot(*original, "*", color=theme().ink, markersize=14, markeredgecolor=theme().paper, zorder=7)
+    x_range, y_range = limits(info)
     axes.set(xlim=x_range, ylim=y_range)
     anchors = [*_originals(info), *(info.place(p.x, p.y) for p, _ in info.labelled)]
     texts = [_original_text(info)] * len(_originals(info)) + [text for _, text in info.labelled]
+    _draw_below(axes, info)
     place_labels(axes, anchors, texts, list(_along(corners)), [info.place(p.x, p.y) for p in info.points])
     _draw_legends(axes, info)
     return figure
@@ -60,7 +65,7 @@ def _draw_points(axes: Axes, info: ParetoInfo) -> None:
     faint, size = (0.5, 16) if len(info.points) > CROWD else (0.6, 26)
     layers: tuple[tuple[Sequence[Point], dict[str, Any]], ...] = (
         (info.points, {"alpha": faint, "s": size, "linewidths": 0, "zorder": 2}),
-        (info.front, {"s": 46, "linewidths": 0.8, "edgecolors": INK, "zorder": 5}),
+        (info.front, {"s": 46, "linewidths": 0.8, "edgecolors": theme().ink, "zorder": 5}),
     )
     for points, style in layers:
         for criterion, shape in marker.items():
@@ -75,11 +80,13 @@ def _looks(info: ParetoInfo) -> tuple[dict[str, str], dict[str, Marker]]:
     return colours(p.decomposition for p in info.points), markers(p.criterion for p in info.points)
 
 
-def _limits(info: ParetoInfo) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Return the ranges of x and y that show every point and leave room for labels."""
+def limits(info: ParetoInfo) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the ranges of x and y: all of x, and of y what people choose from, with room for labels."""
     places = [*_originals(info), *(info.place(p.x, p.y) for p in info.points)] or [(0.0, 0.0)]
     xs, ys = zip(*places, strict=True)
     low, high = min(ys), max(ys)
+    if (floor := useful_from(info)) is not None:
+        low = max(low, floor)
     if info.y_metric.unit == "%":
         low = min(low, high - LEAST_SPAN)
     span = (high - low) or abs(high) or 1.0
@@ -87,6 +94,39 @@ def _limits(info: ParetoInfo) -> tuple[tuple[float, float], tuple[float, float]]
     right = max([100.0, *xs]) if info.x_metric.scale == 100 else max(xs)
     left = min(0.0, *xs) if info.x_metric.relative or info.x_metric.scale == 100 else min(xs) - 0.05 * (right - min(xs))
     return (left, right + 0.05 * ((right - left) or 1.0)), (low - bottom * span, high + top * span)
+
+
+def useful_from(info: ParetoInfo) -> float | None:
+    """Where the y axis begins so that people see what they choose from, in its units; None: at the lowest point.
+
+    A little below the last of the front that has not lost more than `USEFUL` points against the original network.
+    """
+    if info.y_metric.name.removeprefix(TEST) != "accuracy" or len(info.points) < FEW:
+        return None
+    original = info.original_place[1]
+    useful = [p.y for p in info.front if p.y >= original - USEFUL]
+    if not useful:
+        return None
+    top = max(original, max(useful))
+    floor = min(useful) - max(0.25 * (top - min(useful)), LEAST_SPAN)
+    lowest = min(p.y for p in info.points)
+    return floor if floor - lowest > 0.25 * (top - floor) else None
+
+
+def _below(info: ParetoInfo, low: float) -> list[Point]:
+    return [p for p in info.points if info.place(p.x, p.y)[1] < low]
+
+
+def _draw_below(axes: Axes, info: ParetoInfo) -> None:
+    """What lies below the axes: a tick for each trial on their border, and how many they are."""
+    low = axes.get_ylim()[0]
+    hidden = _below(info, low)
+    if not hidden:
+        return
+    xs = [info.place(p.x, p.y)[0] for p in hidden]
+    axes.plot(xs, [low] * len(xs), "|", color=theme().muted, markersize=8, alpha=0.6, clip_on=False, zorder=1)
+    text = f"{len(hidden)} of {len(info.points)} trials are below"
+    axes.text(0.995, 0.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=8.5, color=theme().muted)
 
 
 def _along(corners: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
@@ -99,11 +139,11 @@ def _draw_legends(axes: Axes, info: ParetoInfo) -> None:
     colour, marker = _looks(info)
     dots = [Line2D([], [], marker="o", linestyle="", color=c, label=name) for name, c in colour.items()]
     shapes = [
-        Line2D([], [], marker=m.static, linestyle="", color=MUTED, markerfacecolor="white", label=name)
+        Line2D([], [], marker=m.static, linestyle="", color=theme().muted, markerfacecolor=theme().paper, label=name)
         for name, m in marker.items()
     ]
-    line = Line2D([], [], color=INK, linewidth=1.3, label="Pareto front")
-    star = Line2D([], [], color=INK, marker="*", markersize=11, linestyle="", label="original network")
+    line = Line2D([], [], color=theme().ink, linewidth=1.3, label="Pareto front")
+    star = Line2D([], [], color=theme().ink, marker="*", markersize=11, linestyle="", label="original network")
     if not info.points:
         side_legends(axes, ("", [star]))
         return
@@ -112,7 +152,7 @@ def _draw_legends(axes: Axes, info: ParetoInfo) -> None:
 
 def draw_interactive(info: ParetoInfo) -> go.Figure:
     """Draw the plot for a browser: hovering shows a trial's full configuration, a click in the legend hides some."""
-    (x_low, x_high), (y_low, y_high) = _limits(info)
+    (x_low, x_high), (y_low, y_high) = limits(info)
     figure = go.Figure(layout=layout(info.title, info.subtitle))
     figure.update_xaxes(title=info.x_label, range=[x_low, x_high])
     figure.update_yaxes(title=info.y_label, range=[y_low, y_high])
@@ -125,7 +165,7 @@ def draw_interactive(info: ParetoInfo) -> go.Figure:
     look = _looks(info)
     figure.add_traces([*_legend_traces(*look), *_trial_traces(info, others, *look, {"size": 8, "opacity": 0.5})])
     figure.add_traces(list(_front_traces(info)))
-    outlined = {"size": 11, "line": {"color": INK, "width": 1}}
+    outlined = {"size": 11, "line": {"color": theme().ink, "width": 1}}
     figure.add_traces(list(_trial_traces(info, info.front, *look, outlined)))
     return figure
 
@@ -136,7 +176,8 @@ def _legend_traces(colour: Mapping[str, str], marker: Mapping[str, Marker]) -> I
         dot = {"color": tint, "size": 10}
         yield go.Scatter(x=[None], y=[None], mode="markers", name=name, legendgroup=name, marker=dot)
     for name, shape in marker.items():
-        look = {"symbol": shape.interactive, "color": "white", "size": 9, "line": {"color": MUTED, "width": 1.5}}
+        line = {"color": theme().muted, "width": 1.5}
+        look = {"symbol": shape.interactive, "color": theme().paper, "size": 9, "line": line}
         yield go.Scatter(x=[None], y=[None], mode="markers", name=name, legend="legend2", marker=look)
 
 
@@ -170,8 +211,9 @@ def _front_traces(info: ParetoInfo) -> Iterator[go.Scatter]:
     common = {"legend": "legend2", "hoverinfo": "skip"}
     if corners:
         x, y = zip(*corners, strict=True)
-        yield go.Scatter(x=x, y=y, mode="lines", name="Pareto front", line={"color": INK, "width": 1.6}, **common)
-    star = {"symbol": "star", "size": 15, "color": INK}
+        line = {"color": theme().ink, "width": 1.6}
+        yield go.Scatter(x=x, y=y, mode="lines", name="Pareto front", line=line, **common)
+    star = {"symbol": "star", "size": 15, "color": theme().ink}
     yield go.Scatter(
         x=[x for x, _ in _originals(info)],
         y=[y for _, y in _originals(info)],

@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import UsageError
 from core.records import TrialRecord
 from dashboards import ParetoInfo, front_table, get_pareto_info, write_front_csv, write_front_json
-from sweep.storage.layout import TRIALS
+from sweep.storage.layout import FRONTS, TRIALS
 from sweep.storage.reader import StoredSweep
 from sweep.text import columns
 
@@ -73,6 +73,7 @@ def make_outcome(
     x: str = "params",
     y: str = "accuracy",
     plot: str = PARETO,
+    dpi: int = 150,
 ) -> Outcome:
     """Find the front of ``sweep`` and write it.
 
@@ -83,6 +84,7 @@ def make_outcome(
         x: what is compared: params, macs, bytes, latency or any metric.
         y: with what.
         plot: which of `dashboards.PLOTS`.
+        dpi: dots per inch of a PNG.
 
     Raises:
         UsageError: the sweep has no original network yet (it is still being trained), or a name is not known.
@@ -92,8 +94,32 @@ def make_outcome(
     folder = folder or sweep.folder
     axes = [name for name, usual in ((x, "params"), (y, "accuracy")) if name != usual]
     suffix = "".join(f"-{name}" for name in axes)
-    files = tuple(_write(sweep, info, folder, form, suffix, plot) for form in formats)
+    files = tuple(_write(sweep, info, folder, form, suffix, plot, dpi) for form in formats)
     return Outcome(sweep, info, files, reasons_of(sweep))
+
+
+def write_fronts(
+    sweeps: Sequence[StoredSweep], formats: Sequence[str], folder: Path, x: str, y: str, dpi: int = 150
+) -> tuple[Path, ...]:
+    """Write the fronts of several sweeps as one picture, and all their trials as one table.
+
+    Raises:
+        UsageError: a sweep has no original network yet, a name is not known, or csv and json are wanted of one front.
+        NeuronMergingError: a file cannot be written.
+    """
+    from dashboards import save_fronts, write_trials_csv
+
+    infos = {sweep.info.name: pareto_info(sweep, x, y) for sweep in sweeps}
+    files = []
+    for form in formats:
+        path = folder / f"{FRONTS}.{form}"
+        if form == "csv":
+            files.append(write_trials_csv(infos, {s.info.name: s.records for s in sweeps}, path))
+        elif form == "json":
+            raise UsageError("--format json is of one sweep; several are written as png, svg, html or csv")
+        else:
+            files.append(save_fronts(list(infos.values()), path, dpi))
+    return tuple(files)
 
 
 def pareto_info(sweep: StoredSweep, x: str = "params", y: str = "accuracy") -> ParetoInfo:
@@ -116,7 +142,7 @@ def in_fixed_order(records: Sequence[TrialRecord]) -> list[TrialRecord]:
     return sorted(records, key=lambda record: record.key)
 
 
-def _write(sweep: StoredSweep, info: ParetoInfo, folder: Path, form: str, suffix: str, plot: str) -> Path:
+def _write(sweep: StoredSweep, info: ParetoInfo, folder: Path, form: str, suffix: str, plot: str, dpi: int) -> Path:
     if form == "csv":
         return write_front_csv(info, folder / f"front{suffix}.csv")
     if form == "json":
@@ -125,7 +151,7 @@ def _write(sweep: StoredSweep, info: ParetoInfo, folder: Path, form: str, suffix
 
     chosen = PLOTS.get(plot)
     shown = info if plot == PARETO else _info_of(chosen, sweep, info)
-    return save_plot(chosen, shown, folder / f"{plot}{suffix}.{form}")
+    return save_plot(chosen, shown, folder / f"{plot}{suffix}.{form}", dpi)
 
 
 def _info_of(plot: Any, sweep: StoredSweep, info: ParetoInfo) -> Any:

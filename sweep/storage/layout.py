@@ -4,6 +4,7 @@
 
     results/.baselines/           trained original networks, shared by all sweeps
     results/mlflow.db             MLflow's own store, with mlartifacts/ beside it
+    results/compare.html          several sweeps side by side, with compare.png; fronts.png and others: their fronts
     results/.mirror.json          only in the local copy of a results folder in object storage
     results/NAME/sweep.json       what the sweep is and how it goes (`SweepInfo`), replaced atomically
     results/NAME/trials.jsonl     one record a line, only ever appended to
@@ -27,12 +28,14 @@ from core.files import NAME
 INFO, TRIALS, LOCK, RESERVE, STOP, LIVE = "sweep.json", "trials.jsonl", "lock", "reserve", "stop", "live.json"
 BASELINES = ".baselines"
 STATISTICS, MODELS, EXPORT = "statistics", "models", "export"
-REPORT, COMPARISON = "report.html", "compare.html"
+REPORT, TRIALS_CSV = "report.html", "trials.csv"
+COMPARISON, FRONTS = "compare.html", "fronts"
 MIRRORED = ".mirror.json"
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"
 LONGEST = 100
 """Characters of a sweep's name."""
-RESERVED = {ARTIFACTS, COMPARISON, INFO, TRIALS, LOCK, RESERVE, STOP, LIVE}
+PICTURES = {f"{name}.{form}" for name in (FRONTS, "compare") for form in ("png", "svg", "html", "csv")}
+RESERVED = {ARTIFACTS, *PICTURES, INFO, TRIALS, LOCK, RESERVE, STOP, LIVE}
 """MLflow's files, and names that a results folder in object storage does not copy."""
 
 

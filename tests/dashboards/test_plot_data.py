@@ -14,8 +14,9 @@ from core.config import TrialConfig
 from core.errors import UnknownNameError, UsageError
 from core.pareto import hypervolume, pareto_front
 from dashboards import PLOTS, front_table, get_pareto_info, write_front_csv, write_front_json
+from dashboards.palette import COLOURS
 from dashboards.pareto_info import step_line
-from dashboards.style import COLOURS, colours, markers
+from dashboards.style import colours, markers
 from dashboards.textplot import front_picture
 
 RECORDS = [
