@@ -24,7 +24,7 @@ from dashboards.style import Marker, colours, layout, legend_at, markers, page, 
 CROWD = 60
 """More points than this are drawn smaller and fainter."""
 
-USEFUL, FEW = 15.0, 10
+USEFUL, FEW = 20.0, 10
 """Points of accuracy that people may give away; fewer trials than these are all shown."""
 
 LEAST_SPAN = 2.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from dataclasses import FrozenInstanceError
 from pathlib import Path
 
@@ -13,12 +14,13 @@ from plot_records import ORIGINAL, failed, finished, stopped, sweep
 from core.config import TrialConfig
 from core.errors import UnknownNameError, UsageError
 from core.pareto import hypervolume, pareto_front
-from dashboards import PLOTS, front_table, get_pareto_info, write_front_csv, write_front_json
+from dashboards import PLOTS, front_table, get_pareto_info, write_front_csv, write_front_json, write_trials_csv
 from dashboards.palette import COLOURS
 from dashboards.pareto_info import step_line
 from dashboards.style import colours, markers
 from dashboards.textplot import front_picture
 
+ROOT = Path(__file__).parents[2]
 RECORDS = [
     finished(88.0, 0.6, ratio=0.4, decomposition="none"),
     finished(89.5, 0.5, ratio=0.5, decomposition="most-similar", options={"threshold": 0.3}),
@@ -154,6 +156,23 @@ def test_a_front_of_letters(width: int) -> None:
     assert plot.count("*") == 1
     assert plot.count("o") + plot.count("v") == len(info.front)
     assert front_picture(get_pareto_info([failed(ratio=0.1)], ORIGINAL)) == []
+
+
+def test_every_trial_as_csv_with_columns_that_stay(tmp_path: Path) -> None:
+    """Those of docs/results.md, whatever the trials have; new ones are added there too."""
+    infos = {"one": get_pareto_info(RECORDS, ORIGINAL), "two": get_pareto_info(RECORDS[:1], ORIGINAL)}
+    path = write_trials_csv(infos, {"one": RECORDS, "two": RECORDS[:1]}, tmp_path / "trials.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(RECORDS) + 1
+    documented = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs" / "results.md").read_text(), re.MULTILINE)
+    assert list(rows[0]) == documented
+    assert [row["key"] for row in rows if row["rank"] != "0" and row["sweep"] == "one"] == [
+        record.key for record in RECORDS if record.key in {point.key for point in infos["one"].front}
+    ]
+    best = next(row for row in rows if row["rank"] == "1")
+    assert float(best["accuracy"]) == max(p.accuracy for p in infos["one"].points)
+    assert json.loads(best["options"])["threshold"] == 0.3
 
 
 def test_table_without_a_front() -> None:

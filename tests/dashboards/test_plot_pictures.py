@@ -23,8 +23,18 @@ from plot_records import ORIGINAL, finished, sweep
 
 from core.errors import DiskFullError, UnknownNameError, UsageError
 from core.records import TrialRecord
-from dashboards import PLOTS, draw_pareto_html, draw_pareto_png, draw_pareto_svg, get_pareto_info, save_plot
+from dashboards import (
+    PLOTS,
+    draw_pareto_html,
+    draw_pareto_png,
+    draw_pareto_svg,
+    get_pareto_info,
+    save_fronts,
+    save_plot,
+)
 from dashboards.labels import extent, place_labels
+from dashboards.plots.fronts import draw_fronts
+from dashboards.style import DARK, drawn_in
 
 TITLE = "lenet-fashion-mnist: lenet-300-100 on fashion-mnist"
 PNG, SIDE = b"\x89PNG\r\n", (1440, 840)
@@ -116,7 +126,8 @@ def test_every_trial_is_drawn_once_and_the_front_again_on_top() -> None:
     strong = sum(len(o) for o, cloud in zip(offsets, clouds, strict=True) if not cloud.get_alpha())
     assert (faint, strong) == (100, len(info.front))
     low, high = figure.axes[0].get_ylim()
-    assert all(low < point.accuracy < high for point in info.points)
+    assert all(point.accuracy < high for point in info.points)
+    assert all(low < point.accuracy for point in info.front if point.accuracy > info.original_accuracy - 20)
 
 
 @pytest.mark.parametrize("name", PLOTS.names())
@@ -244,3 +255,56 @@ def test_unwritable_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"file/a\.png cannot be written: .*; choose another place"):
         draw_pareto_png(get_pareto_info([], ORIGINAL), tmp_path / "file" / "a.png")
+
+
+def test_the_y_axis_begins_where_people_choose(tmp_path: Path) -> None:
+    """What is far below is counted on the border; its own front is all there."""
+    good = [finished(90 - 2 * n, 0.9 - 0.1 * n, ratio=0.1 + n / 100) for n in range(6)]
+    poor = [finished(12.0 + n, 0.2 + n / 100, ratio=0.6 + n / 100, decomposition="none") for n in range(20)]
+    info, figure, _ = drawn("pareto", [*good, *poor])
+    low, high = figure.axes[0].get_ylim()
+    assert 60 < low < 80 < 90 < high
+    assert "20 of 26 trials are below" in [text.get_text() for text in figure.axes[0].texts]
+    assert len(info.points) == 26
+    few, figure, _ = drawn("pareto", [good[0], poor[0]])
+    low, _ = figure.axes[0].get_ylim()
+    assert all(low < point.accuracy for point in few.points), "a few trials are all shown"
+
+
+@pytest.mark.parametrize("name", [*PLOTS.names(), "fronts"])
+def test_dark_is_dark_and_readable(name: str, tmp_path: Path) -> None:
+    records, theme = sweep(30), DARK
+    path = tmp_path / "plot.png"
+    with drawn_in(theme):
+        if name == "fronts":
+            save_fronts([get_pareto_info(records, ORIGINAL, title=t) for t in ("a", "b")], path)
+        else:
+            save_plot(PLOTS.get(name), PLOTS.get(name).get_info(records, ORIGINAL), path)
+        page = save_fronts([get_pareto_info(records, ORIGINAL)], tmp_path / "plot.html").read_text()
+    assert f"background: {theme.paper}" in page
+    pixels = matplotlib.image.imread(path)[..., :3]
+    paper = np.array([int(theme.paper[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    assert np.mean(np.abs(pixels - paper).max(axis=-1) < 0.02) > 0.7
+    assert pixels.max() > 0.85, "something light is on it"
+    dark_ink = np.abs(pixels - np.array([0x1A, 0x1A, 0x1A]) / 255).max(axis=-1) < 0.01
+    assert dark_ink.mean() < 0.01, "no ink of the light theme is left"
+
+
+@pytest.mark.parametrize("dpi", [100, 300])
+def test_a_png_has_the_dots_that_were_asked_for(dpi: int, tmp_path: Path) -> None:
+    plot = PLOTS.get("pareto")
+    path = save_plot(plot, plot.get_info(sweep(5), ORIGINAL), tmp_path / "plot.png", dpi)
+    assert matplotlib.image.imread(path).shape[:2] == (round(5.6 * dpi), round(9.6 * dpi))
+
+
+def test_several_fronts_have_a_line_and_a_place_in_the_legend_each(tmp_path: Path) -> None:
+    infos = [get_pareto_info(sweep(20, seed), ORIGINAL, title=f"sweep-{seed}") for seed in range(3)]
+    figure = draw_fronts(infos)
+    (legend,) = [child for child in figure.axes[0].get_children() if isinstance(child, Legend)]
+    entries = [text.get_text() for text in legend.get_texts()]
+    assert entries[:3] == [f"{info.title}  {info.hypervolume:.2f}" for info in infos]
+    lines = {line.get_color() for line in figure.axes[0].lines if len(line.get_xdata()) > 1}
+    assert len(lines) == 3
+    assert "<svg" in save_fronts(infos, tmp_path / "fronts.svg").read_text()
+    with pytest.raises(UnknownNameError, match="picture format"):
+        save_fronts(infos, tmp_path / "fronts.pdf")
