@@ -38,9 +38,11 @@ function makeFront(host) {
     return { x: sizeDomain([...trials.metrics[state.x], 1]), y: spread };
   }
 
+  let drawn = [0, 0];
   function draw() {
     const width = host.clientWidth;
     const height = host.clientHeight;
+    drawn = [width, height];
     const box = { left: 46, right: width - 14, top: 14, bottom: height - 42 };
     const domain = domains();
     const x = logarithmic(domain.x, [box.left + 6, box.right - 8]);
@@ -138,6 +140,7 @@ function makeFront(host) {
     event.preventDefault();
   });
   onChange((values) => { if ("selected" in values && Object.keys(values).every((n) => n === "selected" || n === "focusing")) mark(); else draw(); });
+  new ResizeObserver(() => { if (host.clientWidth !== drawn[0] || host.clientHeight !== drawn[1]) draw(); }).observe(host);
   return draw;
 }
 

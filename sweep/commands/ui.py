@@ -119,7 +119,7 @@ def wait_until_up(server: subprocess.Popen[bytes], port: int) -> None:
 
 def opening(port: int) -> str:
     """Where the experiment that was written to last is shown; the server's root where it has none."""
-    from sweep.tracking.summary import VIEW_TAG, view_address
+    from sweep.tracking.summary import VIEW, VIEW_TAG, view_address
 
     home = f"http://{HOST}:{port}"
     wanted = json.dumps({"max_results": 1, "order_by": ["last_update_time DESC"]}).encode()
@@ -129,8 +129,8 @@ def opening(port: int) -> str:
     try:
         with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
             (found,) = json.load(answer)["experiments"]
-            saved = any(tag.get("key") == VIEW_TAG for tag in found.get("tags", ()))
-            return f"{home}/{view_address(str(int(found['experiment_id'])), saved=saved)}"
+            saved = any(tag.get("key") == VIEW_TAG.format(view=VIEW) for tag in found.get("tags", ()))
+            return f"{home}/{view_address(str(int(found['experiment_id'])), VIEW if saved else '')}"
     except (OSError, ValueError, KeyError, TypeError):
         return home
 

@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from sweep.storage.info import SweepInfo
 from sweep.storage.locks import hold
 from sweep.tracking.sinks import Sink, children_of, dataset_input, make_sink
-from sweep.tracking.summary import FRONT, ON_FRONT, RANK, VIEW_TAG, Ending, Front, description, saved_view
+from sweep.tracking.summary import FRONT, ON_FRONT, RANK, Ending, Front, description, saved_views
 from sweep.tracking.view import (
     NOTE,
     PARENT,
@@ -101,7 +101,8 @@ class SweepRuns:
         ids = self._mark(ending.front)
         text = description(ending.info or self._info, ending.front, names, self.experiment_id, self.run_id, ids)
         self._client.set_tag(self.run_id, NOTE, text)
-        self._client.set_experiment_tag(self.experiment_id, VIEW_TAG, saved_view(self._info))
+        for tag, view in saved_views(self._info).items():
+            self._client.set_experiment_tag(self.experiment_id, tag, view)
         self._client.set_terminated(self.run_id, ending.status)
 
     def _mark(self, front: Front) -> dict[str, str]:

@@ -16,9 +16,9 @@ from sweep.tracking.view import Names
 FRONT, RANK = "sweep.front", "sweep.rank"
 ON_FRONT = f"tags.`{FRONT}` = 'true'"
 """Finds the front's runs in MLflow's search box."""
-VIEW = "sweep"
-"""The saved view of an experiment, as its address names it."""
-VIEW_TAG = f"mlflow.sharedViewState.{VIEW}"
+VIEW, FRONT_VIEW = "sweep", "front"
+"""The saved views of an experiment, of all runs and of those on fronts, as their addresses name them."""
+VIEW_TAG = "mlflow.sharedViewState.{view}"
 TRAINING = "workflowType=machine_learning"
 """Part of every address: without it MLflow 3 opens its mode for language models, which shows no runs."""
 PICTURE = "pareto.png"
@@ -99,10 +99,10 @@ def run_address(experiment: str, run: str) -> str:
     return f"#/experiments/{experiment}/runs/{run}?{TRAINING}"
 
 
-def view_address(experiment: str, *, saved: bool = True) -> str:
-    """Where an experiment's saved view is within the server, or the plain list of its runs."""
+def view_address(experiment: str, view: str = VIEW) -> str:
+    """Where a saved view of an experiment is within the server; without ``view`` the plain list of its runs."""
     runs = f"#/experiments/{experiment}/runs?{TRAINING}"
-    return f"{runs}&viewStateShareKey={VIEW}" if saved else runs
+    return f"{runs}&viewStateShareKey={view}" if view else runs
 
 
 def description(info: SweepInfo, front: Front, names: Names, experiment: str, run: str, ids: Mapping[str, str]) -> str:
@@ -130,7 +130,8 @@ def description(info: SweepInfo, front: Front, names: Names, experiment: str, ru
             lines.append(f"| {rank} | {link} | {' | '.join(numbers)} |")
         if len(front.records) > MOST_ROWS:
             lines.append(f"\nand {len(front.records) - MOST_ROWS} more")
-        lines += ["", f"The front's runs alone: search for `{ON_FRONT}`."]
+        alone = f"{view_address(experiment, FRONT_VIEW)}&compareRunsMode=CHART"
+        lines += ["", f"[The fronts' runs alone, as charts]({alone}); in the search box: `{ON_FRONT}`."]
         lines += ["", f"![the front](get-artifact?path={PICTURE}&run_uuid={run})"]
     if front.commands:
         lines += ["", "```bash", *front.commands, "```"]
@@ -142,16 +143,26 @@ def _plain(text: str) -> str:
     return "".join(f"\\{char}" if char in "\\`*_{}[]<>#|!" else char for char in " ".join(text.split()))
 
 
-def saved_view(info: SweepInfo) -> str:
-    """An experiment's page, in the form of MLflow's shared views: sorted by accuracy, accuracy by size as a chart."""
+def saved_views(info: SweepInfo) -> dict[str, str]:
+    """An experiment's pages, tag -> MLflow's form of a shared view: sorted by accuracy, accuracy by size as a chart.
+
+    MLflow's charts show the first hundred runs, which the second view chooses well.
+    """
+    return {
+        VIEW_TAG.format(view=VIEW): json.dumps(_view(info, "")),
+        VIEW_TAG.format(view=FRONT_VIEW): json.dumps(_view(info, ON_FRONT)),
+    }
+
+
+def _view(info: SweepInfo, search: str) -> dict[str, Any]:
     accuracy, size = "accuracy", fraction_of("params")
     axes, everywhere = varying(info), always_varying(info)
     columns = ["attributes.`Models`", *(f"metrics.`{n}`" for n in SHOWN), *(f"params.`{n}`" for n in axes[:8])]
     section = {"uuid": "sweep", "name": "Sweep", "display": True, "isReordered": False, "deleted": False}
     scatter = _chart("scatter", "SCATTER", xaxis=_metric(size), yaxis=_metric(accuracy), displayName="accuracy by size")
     parallel = _chart("parallel", "PARALLEL", selectedParams=list(everywhere[:8]), selectedMetrics=[size, accuracy])
-    state = {
-        "searchFilter": "",
+    return {
+        "searchFilter": search,
         "orderByKey": f"metrics.`{accuracy}`",
         "orderByAsc": False,
         "startTime": "ALL",
@@ -165,7 +176,6 @@ def saved_view(info: SweepInfo) -> str:
         "isAccordionReordered": True,
         "hideEmptyCharts": True,
     }
-    return json.dumps(state)
 
 
 def _metric(name: str) -> dict[str, str]:

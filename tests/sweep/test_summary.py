@@ -13,7 +13,7 @@ from sweep_records import record_of
 
 from core.config import TrialConfig
 from sweep.storage.info import SweepInfo, SweepRequest, SweepState
-from sweep.tracking.summary import Front, description, saved_view
+from sweep.tracking.summary import ON_FRONT, Front, description, saved_views
 from sweep.tracking.view import NAME_LIMIT, Names, rounded
 
 AXES = {
@@ -71,7 +71,8 @@ def test_nothing_that_failed_is_markup() -> None:
 
 
 def test_the_saved_view_compares_what_every_trial_has() -> None:
-    view = json.loads(saved_view(info()))
+    view, front = map(json.loads, saved_views(info()).values())
+    assert front == {**view, "searchFilter": ON_FRONT}
     assert view["orderByKey"] == "metrics.`accuracy`"
     scatter, parallel = view["compareRunCharts"]
     assert (scatter["xaxis"]["key"], scatter["yaxis"]["key"]) == ("params_fraction", "accuracy")
