@@ -26,7 +26,7 @@ from search_spaces.algorithms import GRID
 from search_spaces.axis import Choices, SuggestingTrial, Value, label
 from search_spaces.build import resolve, resolve_baseline
 from search_spaces.conditions import PER_SITE_ALLOCATION
-from search_spaces.describe import SpaceInfo, axis_info
+from search_spaces.describe import SpaceInfo, axis_info, baseline_info
 from search_spaces.document import DEFAULT_SAMPLES, MOST_TRIALS, EvaluationTable, SearchDefaults, SpaceTable, read_toml
 from search_spaces.names import PER_SITE, default, is_option, knowers
 from search_spaces.override import overridden
@@ -120,7 +120,7 @@ class SearchSpace(Axes):
         return SpaceInfo(
             name=self.name,
             description=self.description,
-            baseline=self.baseline.model_dump(mode="json", exclude_none=True),
+            baseline=baseline_info(self.baseline),
             algorithm=self.search.algorithm,
             split=self.evaluation.split,
             objectives={str(metric): str(way) for metric, way in self.search.objectives.items()},

@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from core.errors import UsageError
 from core.identity import KEY_VERSION
+from core.parts import is_pretrained
 from search_spaces import SearchSpace, parse_space
 from sweep.backend.cluster import check_request
 from sweep.backend.stopping import Stopped
@@ -152,13 +154,21 @@ def left_in_order(store: Store) -> Iterator[None]:
         store.close()
 
 
+def settled(space: SearchSpace) -> dict[str, Any]:
+    """The space's tables, with what another release might take for granted otherwise (see `resampled`)."""
+    document = {**space.document, "evaluation": {"split": space.evaluation.split}}
+    if is_pretrained(space.baseline.model):
+        document["baseline"] = {"preprocessing": "weights", **document["baseline"]}
+    return document
+
+
 def first_info(request: RunRequest, name: str, tracking_uri: str) -> SweepInfo:
     """What is known of a new sweep before anything has happened; its address is kept without its password."""
     space = request.space
     asked = SweepRequest(
         name=name,
         space=space.name,
-        resolved={**space.document, "evaluation": {"split": space.evaluation.split}},
+        resolved=settled(space),
         search=space.search.algorithm,
         samples=space.search.samples,
         seed=request.seed,

@@ -361,7 +361,7 @@ class TestNames:
 
     @pytest.mark.parametrize("size", [0, -3, 10_000])
     def test_impossible_size(self, size: int) -> None:
-        with pytest.raises(UsageError, match=f"size = {size}: must be between 1 and 512"):
+        with pytest.raises(UsageError, match=f"size = {size}: must be between 1 and 1024"):
             load_dataset("digits", size=size)
 
 
