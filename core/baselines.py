@@ -18,14 +18,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from core.checkpoint import load_checkpoint
+from core.checkpoint import is_compressed, load_checkpoint, require_size
 from core.config import BaselineConfig
 from core.datasets import ImageDataset, load_dataset
 from core.doubts import doubts_about, require_expected
 from core.errors import CheckpointError, ModelError, first_line
+from core.export import load, made_of
 from core.files import read_bytes, writing
 from core.measure import accuracy_and_loss
-from core.models import is_pretrained, load_model
+from core.models import is_pretrained, load_model, remember_origin
+from core.models import origin as origin_of
 from core.training import StepProgress, train
 
 EVALUATION_BATCH = 250
@@ -90,7 +92,7 @@ def prepare_baseline(
         config.dataset, **config.loading(config.model, config.dataset), progress=lambda text: tell(0, 1, text)
     )
     data = config.scaled(config.model, config.dataset, own)
-    model = _build(config, data, device, pretrained=False)
+    model = _unfilled(config, data, device)
     require_fit(config.model, model, data, device)
     key = config.key
     path = cache_path(config, key, cache_dir)
@@ -121,12 +123,37 @@ def _trains(config: BaselineConfig) -> bool:
 def _filled(config: BaselineConfig, model: nn.Module, data: ImageDataset, device: str, tell: StepProgress) -> nn.Module:
     """The network with its weights: from its checkpoint, torchvision, or a training."""
     if config.checkpoint is not None:
-        load_checkpoint(model, config.checkpoint)
+        if not is_compressed(config.checkpoint.expanduser()):
+            load_checkpoint(model, config.checkpoint)
     elif is_pretrained(config.model):
         return _build(config, data, device, pretrained=True)
     else:
         train(model, data, config.recipe, seed=config.seed, device=device, progress=tell)
     return model
+
+
+def _unfilled(config: BaselineConfig, data: ImageDataset, device: str) -> nn.Module:
+    """The network before its weights; one of our own compressed files has its narrower layers already, and filled.
+
+    Raises:
+        CheckpointError: the file is of another network, or far too large for one.
+    """
+    model = _build(config, data, device, pretrained=False)
+    if config.checkpoint is None:
+        return model
+    path = config.checkpoint.expanduser()
+    require_size(path, model)
+    if not is_compressed(path):
+        return model
+    if (name := made_of(path)) not in ("", config.model):
+        raise CheckpointError(
+            f"checkpoint {path} was compressed from {name!r}, not from {config.model!r}: name that model"
+        )
+    arguments = origin_of(model)
+    smaller = load(path, factory=lambda: model)
+    if arguments is not None:
+        remember_origin(smaller, arguments)
+    return smaller
 
 
 def _build(config: BaselineConfig, data: ImageDataset, device: str, *, pretrained: bool) -> nn.Module:

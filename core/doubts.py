@@ -65,6 +65,12 @@ def usual_ways(data: ImageDataset, own: ImageDataset) -> Iterator[Way]:
             yield way
 
 
+def little(data: ImageDataset) -> float:
+    """What is little better than chance, percent: twice of it, but no more than half of the way to all right."""
+    chance = 100 / len(data.classes)
+    return min(2 * chance, (100 + chance) / 2)
+
+
 def better_way(model: nn.Module, data: ImageDataset, own: ImageDataset, device: str) -> str:
     """The way that ``model`` is clearly better with, in a sentence; "" where there is none."""
     chosen = torch.linspace(0, len(data.test) - 1, min(PROBED, len(data.test))).long()
@@ -78,7 +84,7 @@ def better_way(model: nn.Module, data: ImageDataset, own: ImageDataset, device: 
     if given > 100 - RISE:
         return ""
     best, way = max(((reached(way.mean, way.std), way) for way in usual_ways(data, own)), key=lambda found: found[0])
-    if best <= given + RISE:
+    if best <= given + RISE or best < little(data):
         return ""
     return (
         f"{given:.1f} % as given (mean {numbers(data.mean)}, std {numbers(data.std)}), {best:.1f} % with {way.words},"
@@ -90,10 +96,10 @@ def doubts_about(model: nn.Module, accuracy: float, data: ImageDataset, own: Ima
     """What speaks against it that ``model``, of this accuracy on the test split, is evaluated as its author meant."""
     if better := better_way(model, data, own, device):
         return [better]
-    chance = 100 / len(data.classes)
-    if accuracy < min(2 * chance, (100 + chance) / 2):
+    if accuracy < little(data):
+        chance = f"{100 / len(data.classes):.3g} %"
         return [
-            f"{accuracy:.2f} % on {len(data.test)} test images is little better than chance ({chance:.3g} %): are the"
+            f"{accuracy:.2f} % on {len(data.test)} test images is little better than chance ({chance}): are the"
             f" checkpoint, the preprocessing ({described(data)}) and the order of the classes those of its training?"
         ]
     return []

@@ -127,7 +127,7 @@ def read_toml(path: Traversable, source: str) -> dict[str, Any]:
         UsageError: it cannot be read or parsed; the message names ``source`` and the line.
     """
     try:
-        return parse_toml(path.read_text(encoding="utf-8"), f"{source}: ")
+        return parse_toml(path.read_text(encoding="utf-8-sig"), f"{source}: ")
     except FileNotFoundError:
         raise UsageError(f"{source}: there is no such file; give the path of a .toml file or a bundled name") from None
     except (OSError, UnicodeDecodeError) as error:

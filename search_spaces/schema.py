@@ -194,4 +194,22 @@ def _bundled() -> dict[str, Traversable]:
 
 
 def _load(file: Traversable, source: str) -> SearchSpace:
-    return parse_space({"name": Path(file.name).stem, **read_toml(file, source)}, source)
+    document = {"name": Path(file.name).stem, **read_toml(file, source)}
+    return parse_space(beside(file, document) if isinstance(file, Path) else document, source)
+
+
+def beside(file: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """The tables with a checkpoint that lies beside ``file``; one that does not is looked for where we are."""
+    baseline = document.get("baseline")
+    checkpoint = baseline.get("checkpoint") if isinstance(baseline, dict) else None
+    if not isinstance(checkpoint, str) or not checkpoint or checkpoint.startswith("~"):
+        return document
+    found = file.parent / checkpoint
+    return {**document, "baseline": {**baseline, "checkpoint": str(found)}} if _is_file(found) else document
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name of a file
+        return False

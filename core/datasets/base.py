@@ -37,6 +37,13 @@ class Split:
         if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
             shapes = f"{tuple(self.images.shape)} and {tuple(self.labels.shape)}"
             raise DataError(f"images and labels have shapes {shapes}; expected (N, C, H, W) and (N,)")
+        kind = str(self.labels.dtype).removeprefix("torch.")
+        if self.labels.dtype == torch.bool or self.labels.is_floating_point() or self.labels.is_complex():
+            raise DataError(
+                f"labels are {kind}; expected whole numbers from 0, one class each: labels.long() makes them"
+            )
+        if self.labels.dtype != torch.int64:
+            object.__setattr__(self, "labels", self.labels.long())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,6 +76,16 @@ class ImageDataset:
     mirror: bool = False
     note: str = ""
     framing: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            labels, count = getattr(self, name).labels, len(self.classes)
+            low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+            if len(labels) and not 0 <= low <= high < count:
+                raise DataError(
+                    f"dataset {self.name!r}: {name} has labels from {low} to {high}, and there are {count} classes:"
+                    " number them from 0"
+                )
 
     @property
     def shape(self) -> tuple[int, int, int]:

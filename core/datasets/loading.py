@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.datasets import image_folder
 from core.datasets.base import ImageDataset, Loader, Place, Progress
-from core.errors import DataError, UsageError
+from core.errors import DataError, NeuronMergingError, UsageError
 from core.parts import DATASETS
 from core.plugins import import_callable
 
@@ -79,6 +79,8 @@ def _user_dataset(name: str, size: int | None, interpolation: str | None) -> Ima
     function = import_callable(name, "dataset")
     try:
         dataset = function()
+    except NeuronMergingError as error:
+        raise DataError(f"dataset {name!r}: {error}") from error
     except Exception as error:
         raise DataError(f"dataset {name!r}: the function failed: {type(error).__name__}: {error}") from error
     if not isinstance(dataset, ImageDataset):
