@@ -28,6 +28,7 @@ from core.files import read_bytes, writing
 from core.measure import accuracy_and_loss
 from core.models import is_pretrained, load_model, remember_origin
 from core.models import origin as origin_of
+from core.prepared import prepare
 from core.training import StepProgress, train
 
 EVALUATION_BATCH = 250
@@ -82,7 +83,7 @@ def prepare_baseline(
 
     Raises:
         CheckpointError: it would have to be trained, and that was refused; or see `load_model`.
-        ModelError: it is worse than its configuration expects, or does not fit the data.
+        ModelError: it cannot be traced, does not fit the data, or is worse than its configuration expects.
         DataError, UsageError: see `load_dataset`, `train`.
     """
     tell = progress or _silent
@@ -103,6 +104,7 @@ def prepare_baseline(
             raise CheckpointError(
                 f"{path} is gone, damaged or of other data, and another training gives other weights; bring it back"
             )
+        prepare(model, data.normalise(data.test.images[:1]).to(device))  # what cannot be followed says so here
         model = _filled(config, model, data, device, tell)
         origin = "training" if _trains(config) else "checkpoint"
         kept = _Kept(accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0], None)

@@ -200,8 +200,9 @@ def _load(file: Traversable, source: str) -> SearchSpace:
 
 def beside(file: Path, document: dict[str, Any]) -> dict[str, Any]:
     """The tables with a checkpoint that lies beside ``file``; one that does not is looked for where we are."""
-    baseline = document.get("baseline")
-    checkpoint = baseline.get("checkpoint") if isinstance(baseline, dict) else None
+    table = document.get("baseline")
+    baseline: dict[str, Any] = table if isinstance(table, dict) else {}
+    checkpoint = baseline.get("checkpoint")
     if not isinstance(checkpoint, str) or not checkpoint or checkpoint.startswith("~"):
         return document
     found = file.parent / checkpoint

@@ -351,3 +351,21 @@ def test_whatever_a_network_says_to_an_image_is_a_sentence(digits: ImageDataset)
 
     with pytest.raises(ModelError, match=r"'odd' does not take images \(1, 28, 28\) of 'digits' \('mask'\)"):
         baselines.require_fit("odd", Odd(), digits)
+
+
+def test_a_network_that_cannot_be_followed_says_so_before_it_is_trained(
+    digits: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(baselines, "train", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        "from torch import nn\nclass Turns(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.a = nn.Linear(784, 10)\n"
+        "    def forward(self, x):\n        x = self.a(x.flatten(1))\n        return -x if x.sum() > 0 else x\n"
+    )
+    (tmp_path / "my_turning_net.py").write_text(text)
+    config = BaselineConfig(model="my_turning_net:Turns", dataset="digits")
+    with pytest.raises(ModelError, match=r"Turns cannot be traced. torch.fx: .*`return -x if x.sum\(\) > 0 else x`"):
+        prepare_baseline(config, tmp_path / "cache", dataset=digits)
+    assert capfd.readouterr() == ("", "")
