@@ -13,7 +13,7 @@ CONSTRAINTS ?=
 PYTEST_ARGS ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help env constraints sweep test lint format types bench methods-table faults fuzz clean
+.PHONY: help env constraints sweep test lint format types bench methods-table keys-table faults fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -53,6 +53,9 @@ bench: $(STAMP)  ## run the benchmarks; each prints ratios against its own refer
 
 methods-table: $(STAMP)  ## measure every method on two networks, and write the tables of docs/methods.md (half an hour)
 	@$(BIN)/python -m benchmarks._methods_table --write
+
+keys-table: $(STAMP)  ## write the table of every key of a search space into docs/own-network.md
+	@$(BIN)/python -m search_spaces.table --write
 
 faults: $(STAMP)  ## kill workers, nodes, drivers and servers of real sweeps, and count what is left (an hour or two)
 	@$(BIN)/python -m benchmarks.faults --write docs/reliability.md $(FAULTS)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from core.complaints import show
+from core.recipes import Recipe
 from sweep.arguments import Parser, network_changes, pairs
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def run(options: Namespace) -> int:
 
 def lines(info: SpaceInfo) -> list[str]:
     """The space in words, a line each."""
-    baseline = ", ".join(f"{key} {show(value)}" for key, value in info.baseline.items())
+    unread = {field.name for field in fields(Recipe)} | {"seed"} if "checkpoint" in info.baseline else set()
+    baseline = ", ".join(f"{key} {show(value)}" for key, value in info.baseline.items() if key not in unread)
     ways = {"max": "up", "min": "down"}
     goals = ", ".join(f"{metric} {ways[way]}" for metric, way in info.objectives.items())
     size = "endlessly many" if info.size is None else str(info.size)
