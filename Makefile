@@ -13,7 +13,7 @@ CONSTRAINTS ?=
 PYTEST_ARGS ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help env constraints sweep test lint format types bench methods-table gallery faults fuzz clean
+.PHONY: help env constraints sweep test lint format types bench methods-table gallery keys-table faults fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -56,6 +56,9 @@ methods-table: $(STAMP)  ## measure every method on two networks, and write the 
 
 gallery: $(STAMP)  ## take the pictures of README and docs/ from a real sweep (needs Chromium)
 	$(PYTHON) -m benchmarks.gallery
+
+keys-table: $(STAMP)  ## write the table of every key of a search space into docs/own-network.md
+	@$(BIN)/python -m search_spaces.table --write
 
 faults: $(STAMP)  ## kill workers, nodes, drivers and servers of real sweeps, and count what is left (an hour or two)
 	@$(BIN)/python -m benchmarks.faults --write docs/reliability.md $(FAULTS)

@@ -6,6 +6,8 @@ accuracy and the fingerprint of the data. Weights made from other data, or that 
 
 from __future__ import annotations
 
+import inspect
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +18,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from core.checkpoint import load_checkpoint
+from core.checkpoint import is_compressed, load_checkpoint, require_size
 from core.config import BaselineConfig
 from core.datasets import ImageDataset, load_dataset
-from core.errors import CheckpointError, ModelError
-from core.files import writing
+from core.doubts import doubts_about, require_expected
+from core.errors import CheckpointError, ModelError, first_line
+from core.export import load, made_of
+from core.files import read_bytes, writing
 from core.measure import accuracy_and_loss
-from core.models import is_pretrained, load_model
+from core.models import is_pretrained, load_model, remember_origin
+from core.models import origin as origin_of
+from core.prepared import prepare
 from core.training import StepProgress, train
 
 EVALUATION_BATCH = 250
@@ -39,6 +45,7 @@ class Baseline:
         config: what it was asked for.
         dataset: what it was trained and measured on.
         origin: where the weights came from this time.
+        doubts: what speaks against it that a network from elsewhere is evaluated as its author meant, in sentences.
     """
 
     model: nn.Module
@@ -47,6 +54,12 @@ class Baseline:
     config: BaselineConfig
     dataset: ImageDataset
     origin: Literal["checkpoint", "cache", "training"]
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def trained_here(self) -> bool:
+        """Whether the weights are of our own training, now or before."""
+        return _trains(self.config)
 
 
 def prepare_baseline(
@@ -70,32 +83,79 @@ def prepare_baseline(
 
     Raises:
         CheckpointError: it would have to be trained, and that was refused; or see `load_model`.
-        DataError, ModelError, UsageError: see `load_dataset`, `train`.
+        ModelError: it cannot be traced, does not fit the data, or is worse than its configuration expects.
+        DataError, UsageError: see `load_dataset`, `train`.
     """
     tell = progress or _silent
-    key = config.key
-    data = dataset or load_dataset(config.dataset, size=config.size, progress=lambda text: tell(0, 1, text))
-    model = _build(config, data, device, pretrained=False)
-    require_fit(config.model, model, data, device)
-    path = cache_path(config, key, cache_dir)
-    accuracy = _load_cached(model, path, data)
-    if accuracy is not None:
-        return Baseline(model, key, accuracy, config, data, "cache")
-    origin: Literal["checkpoint", "training"] = "checkpoint"
     if config.checkpoint is not None:
-        load_checkpoint(model, config.checkpoint)
+        read_bytes(config.checkpoint.expanduser(), 1)  # before minutes are spent on data
+    own = dataset or load_dataset(
+        config.dataset, **config.loading(config.model, config.dataset), progress=lambda text: tell(0, 1, text)
+    )
+    data = config.scaled(config.model, config.dataset, own)
+    model = _unfilled(config, data, device)
+    require_fit(config.model, model, data, device)
+    key = config.key
+    path = cache_path(config, key, cache_dir)
+    kept = _load_cached(model, path, data)
+    origin: Literal["checkpoint", "cache", "training"] = "cache"
+    if kept is None:
+        if not may_train and _trains(config):
+            raise CheckpointError(
+                f"{path} is gone, damaged or of other data, and another training gives other weights; bring it back"
+            )
+        prepare(model, data.normalise(data.test.images[:1]).to(device))  # what cannot be followed says so here
+        model = _filled(config, model, data, device, tell)
+        origin = "training" if _trains(config) else "checkpoint"
+        kept = _Kept(accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0], None)
+    require_expected(config, model, kept.accuracy, data, own, device)
+    looks = kept.doubts is None and not _trains(config) and config.expected_accuracy is None
+    if looks:
+        kept = _Kept(kept.accuracy, tuple(doubts_about(model, kept.accuracy, data, own, device)))
+    if looks or origin != "cache":
+        _store(model, path, config, data, kept)
+    doubts = () if kept.doubts is None or config.expected_accuracy is not None else kept.doubts
+    return Baseline(model, key, kept.accuracy, config, data, origin, doubts)
+
+
+def _trains(config: BaselineConfig) -> bool:
+    return config.checkpoint is None and not is_pretrained(config.model)
+
+
+def _filled(config: BaselineConfig, model: nn.Module, data: ImageDataset, device: str, tell: StepProgress) -> nn.Module:
+    """The network with its weights: from its checkpoint, torchvision, or a training."""
+    if config.checkpoint is not None:
+        if not is_compressed(config.checkpoint.expanduser()):
+            load_checkpoint(model, config.checkpoint)
     elif is_pretrained(config.model):
-        model = _build(config, data, device, pretrained=True)
-    elif not may_train:
-        raise CheckpointError(
-            f"{path} is gone, damaged or of other data, and another training gives other weights; bring it back"
-        )
+        return _build(config, data, device, pretrained=True)
     else:
-        origin = "training"
         train(model, data, config.recipe, seed=config.seed, device=device, progress=tell)
-    accuracy, _ = accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)
-    _store(model, path, {"config": config.model_dump_json(), "accuracy": repr(accuracy), "data": data.fingerprint})
-    return Baseline(model, key, accuracy, config, data, origin)
+    return model
+
+
+def _unfilled(config: BaselineConfig, data: ImageDataset, device: str) -> nn.Module:
+    """The network before its weights; one of our own compressed files has its narrower layers already, and filled.
+
+    Raises:
+        CheckpointError: the file is of another network, or far too large for one.
+    """
+    model = _build(config, data, device, pretrained=False)
+    if config.checkpoint is None:
+        return model
+    path = config.checkpoint.expanduser()
+    require_size(path, model)
+    if not is_compressed(path):
+        return model
+    if (name := made_of(path)) not in ("", config.model):
+        raise CheckpointError(
+            f"checkpoint {path} was compressed from {name!r}, not from {config.model!r}: name that model"
+        )
+    arguments = origin_of(model)
+    smaller = load(path, factory=lambda: model)
+    if arguments is not None:
+        remember_origin(smaller, arguments)
+    return smaller
 
 
 def _build(config: BaselineConfig, data: ImageDataset, device: str, *, pretrained: bool) -> nn.Module:
@@ -108,15 +168,21 @@ def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str 
     """Run one image through ``model``.
 
     Raises:
-        ModelError: it does not take the dataset's images, gives no output for each class, or comes with weights for
-            another number of classes.
+        ModelError: it does not take the dataset's images alone, gives no output for each class, or comes with weights
+            for another number of classes.
     """
     shape, classes = dataset.shape, len(dataset.classes)
+    taken = [p.name for p in inspect.signature(model.forward).parameters.values() if _is_needed(p)]
+    if len(taken) > 1:
+        raise ModelError(
+            f"model {name!r} takes {len(taken)} inputs ({', '.join(taken)}), and a dataset has images alone: wrap it in"
+            " a module whose forward takes the images, or call core.compress with a tuple of calibration inputs"
+        )
     try:
         with torch.no_grad():
             output = model(dataset.normalise(dataset.test.images[:1]).to(device))
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # whatever a network says to what it does not take
+        reason = first_line(error)
         raise ModelError(
             f"model {name!r} does not take images {shape} of {dataset.name!r} ({reason}): choose another size"
         ) from None
@@ -130,33 +196,78 @@ def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str 
         )
 
 
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return parameter.kind in positional and parameter.default is inspect.Parameter.empty
+
+
 def cache_path(config: BaselineConfig, key: str, cache_dir: str | Path) -> Path:
     """Where the network of this configuration is kept."""
     name = re.sub(r"[^\w.-]+", "_", f"{config.model}-{config.dataset}-{key}")
     return Path(cache_dir) / f"{name}.safetensors"
 
 
-def _load_cached(model: nn.Module, path: Path, dataset: ImageDataset) -> float | None:
-    """Fill ``model`` from the cache and return its accuracy; None if it is not there or no longer fits."""
+@dataclass(frozen=True)
+class _Kept:
+    """What is known of a network beside its weights.
+
+    Attributes:
+        accuracy: on the test split, percent.
+        doubts: see `Baseline`; None: nobody has looked.
+    """
+
+    accuracy: float
+    doubts: tuple[str, ...] | None
+
+
+def _load_cached(model: nn.Module, path: Path, dataset: ImageDataset) -> _Kept | None:
+    """Fill ``model`` from the cache; None if it is not there or no longer fits."""
     if not path.is_file():
         return None
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
-        if metadata.get("data") != dataset.fingerprint:
+        scale = _scale(dataset)
+        if metadata.get("data") != dataset.fingerprint or metadata.get("scale", scale) != scale:
             return None
-        accuracy = float(metadata["accuracy"])
+        kept = _Kept(float(metadata["accuracy"]), _texts(metadata.get("doubts")))
         load_checkpoint(model, path)
-        return accuracy
+        return kept
     except (SafetensorError, CheckpointError, OSError, KeyError, ValueError):
         return None
 
 
-def _store(model: nn.Module, path: Path, metadata: dict[str, str]) -> None:
+def _store(model: nn.Module, path: Path, config: BaselineConfig, dataset: ImageDataset, kept: _Kept) -> None:
     """Write the cache file at once or not at all."""
     weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
+    metadata = {
+        "config": config.model_dump_json(),
+        "accuracy": repr(kept.accuracy),
+        "data": dataset.fingerprint,
+        "scale": _scale(dataset),
+    }
+    if kept.doubts is not None:
+        metadata["doubts"] = json.dumps(kept.doubts)
     with writing(path) as temporary:
         save_file(weights, temporary, metadata)
+
+
+def _scale(dataset: ImageDataset) -> str:
+    return json.dumps([dataset.mean, dataset.std])
+
+
+def _texts(text: str | None) -> tuple[str, ...] | None:
+    """Sentences from the JSON of a cache file; None: there are none in it.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if text is None:
+        return None
+    found = json.loads(text)
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise ValueError(text)
+    return tuple(found)
 
 
 def _silent(*_: object) -> None:

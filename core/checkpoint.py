@@ -1,4 +1,4 @@
-"""Weights from a file into a network: safetensors, a torch state dict, or ``{"state_dict": …}``; never runs code."""
+"""Weights from a file into a network: safetensors, a torch state dict, or one in a table; never runs code."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -21,8 +22,18 @@ from core.weights import COUNTER, quoted, require_finite, require_kind, require_
 
 MAGIC = {b"PK": "a torch file", b"\x80": "a torch file of the format before 1.6"}
 SAVE = "save model.state_dict() with torch.save once more"
+TABLES = ("state_dict", "model_state_dict")
+"""Where a table of what a training needs to go on keeps the weights."""
+PREFIXES = ("module.", "model.", "_orig_mod.")
+"""What DataParallel, Lightning and torch.compile put before every name."""
+SPARE_BYTES, MOST_TIMES = 2**30, 16
+"""A file may have so many bytes, and so many times the weights', more: an optimiser's state and the like."""
+COMPRESSED = "neuron-merging-sweep/1"
+"""What a file of `core.export` calls itself."""
 BUFFERS = ("builtins bytearray", "__builtin__ bytearray")
 """What a pickle may ask for by its size alone, without having the bytes."""
+ALIKE = 0.8
+"""Names of weights end alike, so only those are taken for one another that differ in a letter or two."""
 LEGACY_PICKLES = 5
 """A torch file of the format before 1.6 begins with so many pickles; the numbers follow."""
 
@@ -30,14 +41,18 @@ LEGACY_PICKLES = 5
 def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     """Fill ``model`` with the weights in ``path``; either all of them or, on an error, none.
 
-    A leading ``module.`` on every key (left by DataParallel) is dropped; batch-norm counters may be missing.
+    A leading ``module.`` on every key (left by DataParallel), or ``model.`` or ``_orig_mod.``, is dropped; batch-norm
+    counters may be missing.
 
     Raises:
         CheckpointError: the file is missing or unreadable, is not plain weights, or does not fit: keys, shapes,
             number formats, NaN or infinite values.
     """
     path = Path(path).expanduser()
-    weights = _strip_module(read_weights(path), model)
+    if is_compressed(path):
+        raise CheckpointError(f"checkpoint {path} holds a compressed network; core.export.load brings it back")
+    require_size(path, model)
+    weights = _strip_prefix(read_weights(path), model)
     wanted = model.state_dict()
     for key in wanted:
         if key.endswith(COUNTER):
@@ -46,6 +61,30 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> None:
     for key, tensor in weights.items():
         _require_fit(path, key, tensor, wanted[key])
     model.load_state_dict(weights)
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether a file is one of `core.export`: a network that may be smaller than the one that builds it."""
+    if read_bytes(path, 9)[8:] != b"{":
+        return False
+    try:
+        with safe_open(path, "pt") as file:
+            return (file.metadata() or {}).get("format") == COMPRESSED
+    except Exception:  # damaged, as its reader will say
+        return False
+
+
+def require_size(path: Path, model: nn.Module) -> None:
+    """Refuse a file that is far too large for the weights of ``model``, before any of it is read.
+
+    Raises:
+        CheckpointError: it is, or there is none.
+    """
+    read_bytes(path, 1)
+    there, own = path.stat().st_size, sum(value.nbytes for value in model.state_dict().values())
+    if there > SPARE_BYTES + MOST_TIMES * own:
+        sizes = f"{there / 2**30:,.1f} GB, and the network's weights take {own / 2**20:,.1f} MB"
+        raise CheckpointError(f"checkpoint {path} is of another network or holds much else: it has {sizes}; {SAVE}")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -102,6 +141,11 @@ def _require_modest(path: Path) -> None:
             return
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            if not any(entry.filename.endswith("data.pkl") for entry in entries):
+                what = "an exported program (.pt2)" if any("/models/" in e.filename for e in entries) else "an archive"
+                raise CheckpointError(
+                    f"checkpoint {path} is {what} and no weights; {SAVE}, or name a .safetensors file"
+                )
             declared, there = sum(entry.file_size for entry in entries), path.stat().st_size
             if declared > there:
                 sizes = f"{declared / 2**20:,.0f} MB from {there / 2**20:,.1f} MB"
@@ -137,12 +181,11 @@ def _require_no_buffers(path: Path, pickled: IO[bytes]) -> None:
 
 
 def _plain(path: Path, loaded: Any) -> dict[str, Tensor]:
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    if isinstance(loaded, Mapping):
+        loaded = next((loaded[name] for name in TABLES if isinstance(loaded.get(name), Mapping)), loaded)
+    expected = 'expected a state dict, {"state_dict": …} or {"model_state_dict": …}'
     if not isinstance(loaded, Mapping):
-        found = type(loaded).__name__
-        raise CheckpointError(f'checkpoint {path} holds a {found}; expected a state dict or {{"state_dict": …}}')
-    expected = 'expected a state dict or {"state_dict": …}'
+        raise CheckpointError(f"checkpoint {path} holds a {type(loaded).__name__}; {expected}")
     for key, value in loaded.items():
         if not isinstance(key, str):
             raise CheckpointError(f"checkpoint {path} has a key of type {type(key).__name__}; {expected}")
@@ -152,12 +195,12 @@ def _plain(path: Path, loaded: Any) -> dict[str, Tensor]:
     return dict(loaded)
 
 
-def _strip_module(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    prefix = "module."
-    own = all(key.startswith(prefix) for key in model.state_dict())
-    if own or not all(key.startswith(prefix) for key in weights):
-        return weights
-    return {key.removeprefix(prefix): value for key, value in weights.items()}
+def _strip_prefix(weights: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        own = all(key.startswith(prefix) for key in model.state_dict())
+        if weights and not own and all(key.startswith(prefix) for key in weights):
+            return _strip_prefix({key.removeprefix(prefix): value for key, value in weights.items()}, model)
+    return weights
 
 
 def _require_keys(path: Path, weights: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
@@ -166,7 +209,9 @@ def _require_keys(path: Path, weights: dict[str, Tensor], wanted: dict[str, Tens
         return
     parts = [f"it lacks {_some(missing)}"] if missing else []
     if unexpected:
-        parts.append(f"it has {_some(unexpected)}, which the model does not know ({nearest(unexpected[0], wanted)})")
+        parts.append(
+            f"it has {_some(unexpected)}, which the model does not know ({nearest(unexpected[0], wanted, ALIKE)})"
+        )
     raise CheckpointError(f"checkpoint {path} does not fit the model: {'; '.join(parts)}")
 
 

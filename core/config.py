@@ -7,7 +7,6 @@ Both are validated once, frozen, and plain JSON inside, so they travel through R
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Collection, Mapping
 from functools import cache
 from pathlib import Path
@@ -22,8 +21,9 @@ from core.complaints import explain
 from core.criteria import CRITERIA
 from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError
-from core.files import read_bytes
+from core.files import file_digest
 from core.parts import DATASETS, MODELS, is_pretrained
+from core.preprocessing import Preprocessing
 from core.recipes import Recipe, recipe_for
 from core.recovery.base import RECOVERIES
 from core.target import Target
@@ -177,36 +177,24 @@ def _field_defaults() -> Mapping[str, Any]:
     return TrialConfig().as_json()
 
 
-class BaselineConfig(BaseModel):
-    """Which network on which data, and where its weights come from; the training fields default to its recipe.
+class BaselineConfig(Preprocessing):
+    """Which network on which data, and where its weights come from; the training fields default to its recipe."""
 
-    Attributes:
-        model: see `core.models.load_model`.
-        dataset: see `core.datasets.load_dataset`.
-        checkpoint: file with the weights; None trains, unless the model's name brings weights along.
-        size: side of the images in pixels; None: the dataset's own.
-        epochs: passes over the training split.
-        batch_size: images per step.
-        lr: peak learning rate.
-        weight_decay: L2 penalty.
-        momentum: of SGD.
-        augment: train on shifted (and, where the dataset allows it, mirrored) images.
-        seed: of weights, order and augmentation.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    dataset: str
-    checkpoint: Path | None = None
-    size: int | None = Field(None, ge=1)
-    epochs: int = Field(Recipe.epochs, ge=1)
-    batch_size: int = Field(Recipe.batch_size, ge=2)
-    lr: float = Field(Recipe.lr, gt=0, allow_inf_nan=False)
-    weight_decay: float = Field(Recipe.weight_decay, ge=0, allow_inf_nan=False)
-    momentum: float = Field(Recipe.momentum, ge=0, lt=1)
-    augment: bool = Recipe.augment
-    seed: int = Field(0, ge=0)
+    model: str = Field(description="a registered network, `torchvision:NAME`, or `module:factory` of your own")
+    dataset: str = Field(description="a registered dataset, `image-folder:PATH`, or `module:function` of your own")
+    checkpoint: Path | None = Field(None, description="file with the weights; left out: they are trained here")
+    expected_accuracy: float | None = Field(
+        None, ge=0, le=100, description="top-1 on the test split in percent: a network a point below it is refused"
+    )
+    epochs: int = Field(Recipe.epochs, ge=1, description="training: passes over the training split")
+    batch_size: int = Field(Recipe.batch_size, ge=2, description="training: images per step")
+    lr: float = Field(Recipe.lr, gt=0, allow_inf_nan=False, description="training: peak learning rate")
+    weight_decay: float = Field(Recipe.weight_decay, ge=0, allow_inf_nan=False, description="training: L2 penalty")
+    momentum: float = Field(Recipe.momentum, ge=0, lt=1, description="training: of SGD")
+    augment: bool = Field(
+        Recipe.augment, description="training: shifted (and, where the dataset allows it, mirrored) images"
+    )
+    seed: int = Field(0, ge=0, description="training: of weights, order and augmentation")
 
     @model_validator(mode="before")
     @classmethod
@@ -245,12 +233,12 @@ class BaselineConfig(BaseModel):
         Raises:
             CheckpointError: the checkpoint cannot be read.
         """
-        values = self.model_dump(mode="json")
+        values = self.model_dump(mode="json", exclude=set(identity.UNCOUNTED))
         defaults = {name: field.default for name, field in type(self).model_fields.items()}
         used = identity.canonical(values, defaults, identity.BASELINE)
         if self.checkpoint is None and not is_pretrained(self.model):
             return identity.digest({"training": TRAINING_VERSION, **used})
-        content = None if self.checkpoint is None else hashlib.sha256(read_bytes(self.checkpoint)).hexdigest()
+        content = None if self.checkpoint is None else file_digest(self.checkpoint.expanduser())
         untrained = {n: v for n, v in used.items() if n not in identity.BASELINE or n == "size"}
         return identity.digest({**untrained, "checkpoint": content})
 

@@ -16,10 +16,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 LISTED = 40
 """So many known names are listed where none is near."""
+ALIKE, SHORT = 0.6, 3
+"""So alike, of 1, are names that one may be mistaken for the other; those of so few letters half as much."""
 
 
 class NeuronMergingError(Exception):
@@ -75,11 +78,20 @@ def first_line(error: BaseException, most: int = 200) -> str:
     return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Say which known names are closest to ``name``: the tail of an unknown-name message."""
+def nearest(name: str, known: Iterable[str], alike: float = ALIKE) -> str:
+    """Say which known names are closest to ``name``: the tail of an unknown-name message.
+
+    A name counts as close if it begins with ``name``, holds it as one of its words, or is ``alike``; where none is, all
+    are listed, so that nobody is led astray.
+    """
     names = sorted(known)
-    begun = [known_name for known_name in names if name and known_name.startswith(name)]
-    close = list(dict.fromkeys([*begun, *difflib.get_close_matches(name, names, n=3, cutoff=0.5)]))[:3]
+    words = {known_name: known_name.lstrip("-") for known_name in names}
+    word = name.lstrip("-")
+    begun = [known_name for known_name in names if word and words[known_name].startswith(word)]
+    held = [known_name for known_name in names if word in re.split(r"[-_.:]", words[known_name])]
+    found = difflib.get_close_matches(word, words.values(), n=3, cutoff=0.5 if len(word) <= SHORT else alike)
+    near = [known_name for one in found for known_name in names if words[known_name] == one]
+    close = list(dict.fromkeys([*begun, *held, *near]))[:3]
     if close:
         return f"did you mean {' or '.join(repr(c) for c in close)}?"
     if not names:

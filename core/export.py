@@ -83,6 +83,16 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
     return _read(Path(path), weights=False)[0].metadata
 
 
+def made_of(path: str | Path) -> str:
+    """The name that `load_model` built the original network by; "" where the file does not say.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or of another kind.
+    """
+    found = _read(Path(path), weights=False)[0].origin
+    return "" if found is None else str(found["name"])
+
+
 def _tensors(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Every tensor once, and for those that modules share, the name of the one that is kept."""
     tensors: dict[str, Tensor] = {}

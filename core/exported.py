@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.checkpoint import COMPRESSED
 from core.errors import CheckpointError, NeuronMergingError, first_line
 from core.models import is_pretrained, load_model
 from core.weights import kind, named, quoted, require_finite, require_plain
 
-FORMAT = "neuron-merging-sweep/1"
+FORMAT = COMPRESSED
 AGAIN = "the file is damaged, save the network once more"
 SIDES = (28, 32, 64, 224, 299)
 """Images of these sizes are tried until the original network takes one."""

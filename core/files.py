@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 from core.errors import CheckpointError, DiskFullError, UsageError
@@ -50,12 +52,29 @@ def read_bytes(path: Path, count: int = -1) -> bytes:
     Raises:
         CheckpointError: it is missing, a folder, or unreadable.
     """
+    with _opened(path) as file:
+        return file.read(count)
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a checkpoint, read piece by piece.
+
+    Raises:
+        CheckpointError: it is missing, a folder, or unreadable.
+    """
+    with _opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BufferedReader]:
     try:
         if not path.exists():
-            raise CheckpointError(f"checkpoint {path} does not exist")
+            where = "" if path.is_absolute() else "; it is looked for beside the space's file, then in this folder"
+            raise CheckpointError(f"checkpoint {path} does not exist{where}")
         if not path.is_file():
             raise CheckpointError(f"checkpoint {path} is not a file; name the file with the weights in it")
         with path.open("rb") as file:
-            return file.read(count)
+            yield file
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror}") from None

@@ -48,6 +48,9 @@ BASELINE: Mapping[str, Any] = {
     "augment": True,
     "seed": 0,
 }
+UNCOUNTED = ("expected_accuracy", "preprocessing")
+"""Fields of a baseline that make no other network: what it is held against, and whose way images are read in, which
+the fingerprint of the data tells."""
 
 
 def canonical(values: Mapping[str, Any], defaults: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,8 @@ DATASETS: Registry[Callable[..., Any]] = Registry("dataset", "core.datasets")
 
 TORCHVISION = "torchvision:"
 """Begins the name of a network of torchvision."""
+IMAGE_FOLDER = "image-folder:"
+"""Begins the name of a folder of photographs."""
 
 
 def is_pretrained(model: str) -> bool:

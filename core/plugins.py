@@ -10,6 +10,10 @@ from typing import Any
 
 from core.errors import ModelError, UnknownNameError, UsageError
 
+OURS = ("core", "search_spaces", "sweep", "dashboards")
+"""Names that an import finds here, whatever else is called so."""
+ROOT = Path(__file__).resolve().parents[1]
+
 
 def import_callable(spec: str, kind: str) -> Callable[..., Any]:
     """Import ``package.module:attribute``; the current directory counts as a place to find it.
@@ -46,9 +50,25 @@ def _import(name: str, spec: str, kind: str) -> Any:
         importlib.invalidate_caches()
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
+        if hiding := _hidden(error.name or ""):
+            raise UsageError(f"{kind} {spec!r}: importing {name!r} failed: {hiding}") from error
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             where = "installed packages and the current directory"
             raise UsageError(f"{kind} {spec!r}: there is no module {error.name!r} in {where}") from None
         raise ModelError(f"{kind} {spec!r}: importing {name!r} failed: {error}") from error
     except Exception as error:
+        if isinstance(error, ImportError) and (hiding := _hidden(error.name or "")):
+            raise UsageError(f"{kind} {spec!r}: importing {name!r} failed: {hiding}") from error
         raise ModelError(f"{kind} {spec!r}: importing {name!r} failed: {type(error).__name__}: {error}") from error
+
+
+def _hidden(name: str) -> str:
+    """Why a module of the current directory cannot be had, where one of our packages has its name; else ""."""
+    top = name.partition(".")[0]
+    own = next((path for path in (Path(top), Path(f"{top}.py")) if top in OURS and path.exists()), None)
+    if own is None or own.resolve() in (ROOT / top, ROOT / f"{top}.py"):
+        return ""
+    return (
+        f"{name!r} is looked for in the package {top!r} of neuron-merging-sweep, which hides {own} of this folder:"
+        f" rename yours ({', '.join(OURS)} are taken), or put the network into a module that needs none of it"
+    )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.complaints import show
+from core.config import BaselineConfig
 from search_spaces.axis import Axis
 from search_spaces.conditions import Condition
 
@@ -60,3 +61,9 @@ def axis_info(name: str, axis: Axis, condition: Condition) -> AxisInfo:
     """Put one axis into words."""
     when = " and ".join(f"{parent} = {' or '.join(map(show, values))}" for parent, values in condition.items())
     return AxisInfo(name, axis.describe(), axis.count, when)
+
+
+def baseline_info(config: BaselineConfig) -> dict[str, Any]:
+    """The fields of an original network that are set, the network first."""
+    fields = config.model_dump(mode="json", exclude_none=True)
+    return {"model": config.model, "dataset": config.dataset, **fields}

@@ -58,48 +58,33 @@ class EvaluationTable(_Table):
 
 
 class AxisTable(_Table):
-    """One ``[axes.NAME]`` table: either ``values`` or a range, and the condition under which it counts.
+    """One ``[axes.NAME]`` table: either ``values`` or a range, and the condition under which it counts."""
 
-    Attributes:
-        values: what is tried.
-        low: where the range begins.
-        high: where it ends.
-        step: between two of its numbers.
-        log: whether small numbers are drawn as often as large ones, per factor.
-        when: name of another axis -> its values under which this one counts.
-    """
-
-    values: tuple[Any, ...] | None = None
-    low: Any = None
-    high: Any = None
-    step: Any = None
-    log: StrictBool = False
-    when: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    values: tuple[Any, ...] | None = Field(None, description="what is tried")
+    low: Any = Field(None, description="where a range begins")
+    high: Any = Field(None, description="where it ends")
+    step: Any = Field(None, description="between two of its numbers; left out: any number (and then no grid)")
+    log: StrictBool = Field(False, description="draw small numbers as often as large ones, per factor")
+    when: dict[str, tuple[Any, ...]] = Field(
+        default_factory=dict, description="name of another axis -> its values under which this one counts"
+    )
 
 
 class SpaceTable(_Table):
-    """The whole file.
+    """The whole file."""
 
-    Attributes:
-        name: of the space.
-        description: one line.
-        baseline: the original network, a `BaselineConfig`.
-        search: how the space is searched.
-        evaluation: what trials are evaluated on.
-        fixed: name -> the value that every configuration has.
-        axes: name -> what varies.
-        defaults: decomposition -> its options where neither ``fixed`` nor ``axes`` say them. A sweep writes down those
-            it begins with, so that it goes on with them when later releases have others.
-    """
-
-    name: StrictStr = Field(pattern=f"^{NAME}$", max_length=200)
-    description: StrictStr = ""
-    baseline: dict[str, Any]
-    search: SearchDefaults = SearchDefaults()
-    evaluation: EvaluationTable = EvaluationTable()
-    fixed: dict[str, Any] = Field(default_factory=dict)
-    axes: dict[str, AxisTable] = Field(default_factory=dict)
-    defaults: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    name: StrictStr = Field(pattern=f"^{NAME}$", max_length=200, description="of the space; left out: the file's")
+    description: StrictStr = Field("", description="one line")
+    baseline: dict[str, Any] = Field(description="the original network and its data")
+    search: SearchDefaults = Field(SearchDefaults(), description="how the space is searched")
+    evaluation: EvaluationTable = Field(EvaluationTable(), description="what trials are evaluated on")
+    fixed: dict[str, Any] = Field(default_factory=dict, description="name -> the value that every configuration has")
+    axes: dict[str, AxisTable] = Field(default_factory=dict, description="name -> what varies")
+    defaults: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="decomposition -> its options where neither fixed nor axes say them; a sweep writes down those it"
+        " begins with, and goes on with them when later releases have others",
+    )
 
     @classmethod
     def parse(cls, document: dict[str, Any], source: str) -> SpaceTable:
@@ -130,7 +115,7 @@ def read_toml(path: Traversable, source: str) -> dict[str, Any]:
         UsageError: it cannot be read or parsed; the message names ``source`` and the line.
     """
     try:
-        return parse_toml(path.read_text(encoding="utf-8"), f"{source}: ")
+        return parse_toml(path.read_text(encoding="utf-8-sig"), f"{source}: ")
     except FileNotFoundError:
         raise UsageError(f"{source}: there is no such file; give the path of a .toml file or a bundled name") from None
     except (OSError, UnicodeDecodeError) as error:

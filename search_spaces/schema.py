@@ -21,12 +21,13 @@ from typing import Any
 from core.complaints import show
 from core.config import BaselineConfig, TrialConfig, make_options
 from core.errors import UnknownNameError, UsageError, shortened
+from core.parts import is_pretrained
 from search_spaces import sampling
 from search_spaces.algorithms import GRID
 from search_spaces.axis import Choices, SuggestingTrial, Value, label
 from search_spaces.build import resolve, resolve_baseline, resolve_defaults
 from search_spaces.conditions import PER_SITE_ALLOCATION
-from search_spaces.describe import SpaceInfo, axis_info
+from search_spaces.describe import SpaceInfo, axis_info, baseline_info
 from search_spaces.document import DEFAULT_SAMPLES, MOST_TRIALS, EvaluationTable, SearchDefaults, SpaceTable, read_toml
 from search_spaces.names import PER_SITE, default, is_option, knowers
 from search_spaces.override import overridden
@@ -109,7 +110,10 @@ class SearchSpace(Axes):
             str(name): make_options(str(name), dict(self.defaults.get(str(name), {}))).model_dump(mode="json")
             for name in used
         }
-        return {**self.document, "evaluation": {"split": self.evaluation.split}, "defaults": options}
+        document = {**self.document, "evaluation": {"split": self.evaluation.split}, "defaults": options}
+        if is_pretrained(self.baseline.model):
+            document["baseline"] = {"preprocessing": "weights", **document["baseline"]}
+        return document
 
     def labels(self, assignment: Assignment) -> dict[str, bool | int | float | str]:
         """Return ``assignment`` as an Optuna trial stores it (see `suggest`)."""
@@ -134,7 +138,7 @@ class SearchSpace(Axes):
         return SpaceInfo(
             name=self.name,
             description=self.description,
-            baseline=self.baseline.model_dump(mode="json", exclude_none=True),
+            baseline=baseline_info(self.baseline),
             algorithm=self.search.algorithm,
             split=self.evaluation.split,
             objectives={str(metric): str(way) for metric, way in self.search.objectives.items()},
@@ -210,4 +214,23 @@ def bundled() -> dict[str, Traversable]:
 
 
 def _load(file: Traversable, source: str) -> SearchSpace:
-    return parse_space({"name": Path(file.name).stem, **read_toml(file, source)}, source)
+    document = {"name": Path(file.name).stem, **read_toml(file, source)}
+    return parse_space(beside(file, document) if isinstance(file, Path) else document, source)
+
+
+def beside(file: Path, document: dict[str, Any]) -> dict[str, Any]:
+    """The tables with a checkpoint that lies beside ``file``; one that does not is looked for where we are."""
+    table = document.get("baseline")
+    baseline: dict[str, Any] = table if isinstance(table, dict) else {}
+    checkpoint = baseline.get("checkpoint")
+    if not isinstance(checkpoint, str) or not checkpoint or checkpoint.startswith("~"):
+        return document
+    found = file.parent / checkpoint
+    return {**document, "baseline": {**baseline, "checkpoint": str(found)}} if _is_file(found) else document
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name of a file
+        return False

@@ -16,17 +16,26 @@ if TYPE_CHECKING:
     from sweep.storage.info import ClusterRequest, Limits
 
 RESULTS = Path("results")
+NETWORK = ("mean", "std", "size", "resize", "interpolation", "expected_accuracy")
+"""Options that say how the original network is to be read, by the names of `core.config.BaselineConfig`."""
 
 
 class HelpShown(Exception):  # noqa: N818  no error: the way out of argparse after --help
     """``--help`` was printed; nothing else is to be done."""
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Long options have their help on the same line, so that a verb's help is one screen."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=26)
+
+
 class Parser(argparse.ArgumentParser):
     """An argparse parser that raises `UsageError` where argparse would print its usage and exit."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **settings)
 
     def error(self, message: str) -> NoReturn:
         """Refuse the command line.
@@ -53,14 +62,14 @@ class Parser(argparse.ArgumentParser):
 
     def results(self) -> None:
         """Add ``--results``: a folder, or an address in object storage, which is fetched into a folder."""
-        text = "folder of all sweeps, or s3://BUCKET/PATH (results)"
+        text = "folder of all sweeps, or s3://BUCKET/DIR (results)"
         self.add_argument("--results", type=located, default=RESULTS, metavar="DIR", help=text)
 
     def limits(self) -> None:
         """Add what ends a sweep or a trial early."""
         add = self.add_argument
         add("--time-limit", metavar="T", help="end after this long, e.g. 90s, 30m, 2h (none)")
-        add("--plateau", type=int, metavar="N", help="end after N trials that brought no better front (none)")
+        add("--plateau", type=int, metavar="N", help="end after N trials without a better front (none)")
         add("--trial-timeout", metavar="T", help="a trial that takes longer has failed (none)")
 
     def cluster(self) -> None:
@@ -70,6 +79,21 @@ class Parser(argparse.ArgumentParser):
         add("--address", metavar="HOST:PORT", help="of a Ray cluster's head, or 'auto' (a private Ray on this machine)")
         add("--gpus-per-trial", type=float, metavar="F", help="GPUs, or a fraction of one, per trial (0)")
         add("--tracking-uri", metavar="URI", help="of an MLflow server (a SQLite file in the results folder)")
+
+    def network(self) -> None:
+        """Add how the original network is to be read: its preprocessing, and what it should reach."""
+        add = self.add_argument
+        add("--mean", metavar="X[,X,X]", help="subtracted from pixels in [0, 1] (the data's)")
+        add("--std", metavar="X[,X,X]", help="what they are then divided by (the data's)")
+        add("--size", type=int, metavar="PX", help="side of the images (the data's)")
+        add("--resize", type=int, metavar="PX", help="of a photograph's shorter side, before it is cut")
+        add("--interpolation", metavar="HOW", help="scale them: nearest, bilinear, bicubic (pad them)")
+        add(
+            "--expected-accuracy",
+            type=float,
+            metavar="P",
+            help="on the test split; one a point worse is refused",
+        )
 
     def json(self) -> None:
         """Add ``--json``."""
@@ -139,6 +163,31 @@ def chosen_cluster(options: argparse.Namespace, before: ClusterRequest) -> Clust
     """``before`` with what the options change of it."""
     given = {"workers": options.workers, "gpus_per_trial": options.gpus_per_trial, "address": options.address}
     return replace(before, **{name: value for name, value in given.items() if value is not None})
+
+
+def chosen_network(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of a `BaselineConfig` that the options of `Parser.network` set.
+
+    Raises:
+        UsageError: a mean or a standard deviation is no list of numbers.
+    """
+    found: dict[str, Any] = {name: getattr(options, name) for name in NETWORK if getattr(options, name) is not None}
+    for name in ("mean", "std"):
+        if name in found:
+            try:
+                found[name] = [float(word) for word in found[name].split(",")]
+            except ValueError:
+                raise UsageError(
+                    f"--{name} {found[name]}: give a number, or one per channel: 0.485,0.456,0.406"
+                ) from None
+    return found
+
+
+def network_changes(options: argparse.Namespace) -> dict[str, str]:
+    """The same as changes of a search space, ``baseline.KEY`` -> a TOML value."""
+    return {
+        f"baseline.{name}": f'"{v}"' if isinstance(v, str) else str(v) for name, v in chosen_network(options).items()
+    }
 
 
 def pairs(texts: Sequence[str], option: str) -> dict[str, str]:

@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 
-from core.baselines import Baseline
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
+from core.preprocessing import described
 from core.records import EvalSplit, TrialRecord
 from core.shelf import FolderShelf
 from core.workbench import Workbench
@@ -26,7 +26,7 @@ from sweep.backend.shared import SharedBench, share
 from sweep.backend.shelf import place_shelf
 from sweep.backend.start import budget_hints
 from sweep.backend.stopping import FAILED, StopRequest, breaking_off, listening
-from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured, one_thread
+from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured, one_thread, remarks
 from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
@@ -96,13 +96,15 @@ class Session:
             self._reporter.line(line)
         sources = self._space.sources()
         bench, trial_seconds = measured(make_bench(baseline, split, hardest=self._request.race, sources=sources))
-        key = baseline.key
+        key, how = baseline.key, "" if baseline.trained_here else f" ({described(baseline.dataset)})"
         del baseline  # the driver needs no copy of the data while trials run
         original = {**bench.original, **self._store.state.original}
         hints = self._first_tries(bench)
         self._shared = share(replace(bench, original=original))
         self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
-        self._reporter.line(f"{self._space.baseline.model} on {card.name}: {original['accuracy']:.2f} % on {split}")
+        self._reporter.line(
+            f"{self._space.baseline.model} on {card.name}: {original['accuracy']:.2f} % on {split}{how}"
+        )
         if warm:
             taken, more = self._take_over(warm, key, split)
             known, hints = known + taken, more + hints
@@ -267,15 +269,6 @@ class Session:
 def left_out(sweep: StoredSweep) -> list[str]:
     """What of ``trials.jsonl`` is not used, in sentences."""
     return [f"{line}; their trials run again" if "damaged" in line else line for line in unread(sweep)]
-
-
-def remarks(baseline: Baseline, split: EvalSplit) -> list[str]:
-    """What a reader of the figures must know of the data."""
-    dataset = baseline.dataset
-    note = [dataset.note] if dataset.note else []
-    if split == "validation" and not dataset.has_own_test:
-        note.append(f"{dataset.name} has no test split of its own: the front gets no test accuracy")
-    return note
 
 
 def versions() -> dict[str, str]:

@@ -37,6 +37,7 @@ PLACES = {
 ROOMS = {
     "errors": 0,
     "text": 0,
+    "pinned": 0,
     "storage": 1,
     "search": 2,
     "tracking": 3,

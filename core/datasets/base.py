@@ -37,6 +37,13 @@ class Split:
         if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
             shapes = f"{tuple(self.images.shape)} and {tuple(self.labels.shape)}"
             raise DataError(f"images and labels have shapes {shapes}; expected (N, C, H, W) and (N,)")
+        kind = str(self.labels.dtype).removeprefix("torch.")
+        if self.labels.dtype == torch.bool or self.labels.is_floating_point() or self.labels.is_complex():
+            raise DataError(
+                f"labels are {kind}; expected whole numbers from 0, one class each: labels.long() makes them"
+            )
+        if self.labels.dtype != torch.int64:
+            object.__setattr__(self, "labels", self.labels.long())
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -56,6 +63,7 @@ class ImageDataset:
         classes: the classes' names, in the order of the labels.
         mirror: whether a mirror image keeps its label.
         note: what a reader of its figures must know, such as that it has no test split of its own.
+        framing: how images came to their size, in words; "" where nobody said.
     """
 
     name: str
@@ -67,6 +75,17 @@ class ImageDataset:
     classes: tuple[str, ...]
     mirror: bool = False
     note: str = ""
+    framing: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation", "test"):
+            labels, count = getattr(self, name).labels, len(self.classes)
+            low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
+            if len(labels) and not 0 <= low <= high < count:
+                raise DataError(
+                    f"dataset {self.name!r}: {name} has labels from {low} to {high}, and there are {count} classes:"
+                    " number them from 0"
+                )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -122,11 +141,13 @@ class Place:
         roots: folders named by the user, the first one first; only read.
         cache: the folder that downloads are unpacked into, and that is looked into after ``roots``.
         progress: called with a line of text.
+        interpolation: how images are scaled to another size; None: as the dataset does it.
     """
 
     roots: tuple[Path, ...]
     cache: Path
     progress: Progress
+    interpolation: str | None = None
 
 
 Loader = Callable[[Place, int | None], ImageDataset]
@@ -146,6 +167,18 @@ def hold_out(images: Tensor, labels: Tensor, seed: int = 0) -> tuple[Split, Spli
     return Split(images[rest], labels[rest]), Split(images[held], labels[held])
 
 
+def fitted(images: Tensor, size: int | None, interpolation: str | None = None) -> Tensor:
+    """Images (N, C, H, W) at another size: scaled where an interpolation is named, else padded; None: as they are."""
+    height, width = images.shape[-2:]
+    if interpolation is None or size is None or (height, width) == (size, size):
+        return pad_to(images, size)
+    from torchvision.transforms import functional as vision
+
+    way = vision.InterpolationMode(interpolation)
+    scaled: Tensor = vision.resize(images, [size, size], way, antialias=interpolation != "nearest")
+    return scaled if images.dtype == torch.uint8 else scaled.clamp_(0, 1)
+
+
 def pad_to(images: Tensor, size: int | None) -> Tensor:
     """Put images (N, C, H, W) in the middle of black ones of ``size``; None leaves them alone.
 
@@ -156,6 +189,9 @@ def pad_to(images: Tensor, size: int | None) -> Tensor:
     if size is None or (height, width) == (size, size):
         return images
     if size < max(height, width):
-        raise UsageError(f"size = {size}: the images are {height}x{width}, and can only be padded to a larger size")
+        raise UsageError(
+            f"size = {size}: the images are {height}x{width}, and can only be padded to a larger size; name an"
+            " interpolation to have them scaled"
+        )
     top, left = (size - height) // 2, (size - width) // 2
     return F.pad(images, (left, size - width - left, top, size - height - top))

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from core.datasets.base import ImageDataset, Place, Split, hold_out, pad_to, register
+from core.datasets.base import ImageDataset, Place, Split, fitted, hold_out, register
 from core.datasets.download import UnavailableError, quietly, staging
 from core.errors import DataError
 
@@ -43,14 +43,14 @@ def _load(name: str, kind: str, place: Place, size: int | None) -> ImageDataset:
         raise DataError(
             f"{folder} is incomplete or damaged ({error}): delete it, so that it is fetched again"
         ) from None
-    train, validation = hold_out(*_tensors(parts[0], size))
-    test = Split(*_tensors(parts[1], size))
+    train, validation = hold_out(*_tensors(parts[0], size, place))
+    test = Split(*_tensors(parts[1], size, place))
     return ImageDataset(name, train, validation, test, MEAN, STD, tuple(parts[0].classes), mirror=True)
 
 
-def _tensors(part: Any, size: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+def _tensors(part: Any, size: int | None, place: Place) -> tuple[torch.Tensor, torch.Tensor]:
     images = torch.from_numpy(part.data).permute(0, 3, 1, 2).contiguous()
-    return pad_to(images, size), torch.tensor(part.targets)
+    return fitted(images, size, place.interpolation), torch.tensor(part.targets)
 
 
 def _find(reader: Any, place: Place) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from core.datasets.base import ImageDataset, Place, Split, register
+from core.datasets.base import ImageDataset, Place, Split, fitted, register
 from core.errors import UsageError
 
 NATIVE, DEFAULT_SIZE = 8, 28
@@ -13,8 +13,8 @@ SEED = 0
 
 
 @register("digits")
-def digits(_: Place, size: int | None) -> ImageDataset:
-    """Load the digits, scaled bilinearly to 28×28 (or ``size``); 60/10/30 % for train/validation/test, stratified.
+def digits(place: Place, size: int | None) -> ImageDataset:
+    """Load the digits, scaled to 28×28 (or ``size``); 60/10/30 % for train/validation/test, stratified.
 
     Raises:
         UsageError: ``size`` is smaller than the digits are.
@@ -27,7 +27,9 @@ def digits(_: Place, size: int | None) -> ImageDataset:
         raise UsageError(f"size = {size}: the digits are {NATIVE}x{NATIVE}, and can only be scaled to a larger size")
     raw = load_digits()
     images = torch.from_numpy(raw.images).float().unsqueeze(1) / 16
-    images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+    if place.interpolation in (None, "bilinear"):
+        images = F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+    images = fitted(images, size, place.interpolation)
     labels = torch.from_numpy(raw.target).long()
     everything = range(len(labels))
     fitting, test = train_test_split(everything, test_size=0.3, stratify=labels, random_state=SEED)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.datasets.base import ImageDataset, Place, Split, hold_out, pad_to, register
+from core.datasets.base import ImageDataset, Place, Split, fitted, hold_out, register
 from core.datasets.download import UnavailableError, debian_package, quietly, staging
 from core.datasets.idx import read_idx
 from core.errors import DataError
@@ -49,8 +49,8 @@ def fashion_mnist(place: Place, size: int | None) -> ImageDataset:
     for labels, path in ((train_labels, paths[1]), (test_labels, paths[3])):
         if int(labels.max()) >= len(CLASSES):
             raise DataError(f"{path} has a label {int(labels.max())}: this is not FashionMNIST, or it is damaged")
-    train, validation = hold_out(pad_to(train_images.unsqueeze(1), size), train_labels.long())
-    test = Split(pad_to(test_images.unsqueeze(1), size), test_labels.long())
+    train, validation = hold_out(fitted(train_images.unsqueeze(1), size, place.interpolation), train_labels.long())
+    test = Split(fitted(test_images.unsqueeze(1), size, place.interpolation), test_labels.long())
     return ImageDataset("fashion-mnist", train, validation, test, (0.5,), (0.5,), CLASSES, mirror=True)
 
 

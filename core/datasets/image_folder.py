@@ -3,7 +3,8 @@
 The classes are the folders of ``train``, sorted. ``val`` (or ``test``) is what accuracies are reported on; where both
 are there, ``test`` is, and ``val`` is the validation split, which is otherwise a tenth of the training images.
 Each image is resized so that its shorter side is 256/224 of ``size`` (224), cropped to the middle ``size`` × ``size``,
-and normalised with ImageNet's mean and standard deviation: the usual evaluation of torchvision's weights.
+and normalised with ImageNet's mean and standard deviation: the usual evaluation of torchvision's weights. Those that
+want another one, bicubic or of another shorter side, bring it along (see `core.preprocessing`).
 
 Memory: images are kept decoded, 3·size² bytes each (151 kB at 224), and an evaluation holds its split as float32
 besides (602 kB an image): 50,000 test images take 38 GB. More than ``memory`` GB (16) is refused before anything is
@@ -27,8 +28,9 @@ from torch import Tensor
 
 from core.datasets.base import ImageDataset, Progress, Split, hold_out
 from core.errors import DataError, UnknownNameError, UsageError
+from core.parts import IMAGE_FOLDER
 
-PREFIX = "image-folder:"
+PREFIX = IMAGE_FOLDER
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SIZE, RESIZED = 224, 256 / 224
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
@@ -54,6 +56,26 @@ class Amounts:
 
 
 @dataclass(frozen=True)
+class Frame:
+    """What is seen of a photograph.
+
+    Attributes:
+        side: of the square in its middle, in pixels.
+        shorter: its shorter side, before that is cut out.
+        interpolation: how it is brought there.
+    """
+
+    side: int
+    shorter: int
+    interpolation: str
+
+    @property
+    def words(self) -> str:
+        """For cards."""
+        return f"the shorter side scaled to {self.shorter} ({self.interpolation}), the middle {self.side}x{self.side}"
+
+
+@dataclass(frozen=True)
 class Files:
     """The files of one split.
 
@@ -66,22 +88,30 @@ class Files:
     labels: tuple[int, ...]
 
 
-def image_folder(name: str, size: int | None, progress: Progress) -> ImageDataset:
+def image_folder(
+    name: str, size: int | None, progress: Progress, *, resize: int | None = None, interpolation: str | None = None
+) -> ImageDataset:
     """Load the photographs that ``image-folder:PATH`` names.
 
     Args:
         name: ``image-folder:PATH`` or ``image-folder:PATH?train=…&val=…&test=…&memory=…``.
         size: side of the images in pixels; None: 224.
         progress: called with a line of text while images are read.
+        resize: the shorter side before the middle is cut out; None: 256/224 of ``size``.
+        interpolation: how that is done; None: bilinearly.
 
     Raises:
-        UsageError: no path, or something unknown behind the ``?``.
+        UsageError: no path, something unknown behind the ``?``, or less than ``size`` would be left to cut from.
         DataError: a folder is missing or empty, an image is damaged, or there are more images than memory allows.
     """
     path, _, query = name.removeprefix(PREFIX).partition("?")
     if not path or not name.startswith(PREFIX):
         raise UsageError(f"dataset {name!r}: write image-folder:PATH; {LAYOUT}")
     amounts, root, side = _amounts(name, query), Path(path).expanduser(), size or SIZE
+    shorter = resize or round(side * RESIZED)
+    if shorter < side:
+        raise UsageError(f"resize = {shorter} is below size = {side}: nothing of that size can be cut out")
+    frame = Frame(side, shorter, interpolation or "bilinear")
     classes = _folders(_split_folder(root, "train"))
     held = [split for split in ("test", "val") if (root / split).is_dir()]
     if not held:
@@ -90,7 +120,7 @@ def image_folder(name: str, size: int | None, progress: Progress) -> ImageDatase
     _require_memory(root, found, held[0], side, amounts.memory)
 
     def read(split: str) -> tuple[Tensor, Tensor]:
-        return _read(found[split], side, lambda done, total: progress(f"{root / split}: {done} of {total} images"))
+        return _read(found[split], frame, lambda done, total: progress(f"{root / split}: {done} of {total} images"))
 
     train = read("train")
     fitting, validation = (Split(*train), Split(*read("val"))) if len(held) == 2 else hold_out(*train)
@@ -98,7 +128,9 @@ def image_folder(name: str, size: int | None, progress: Progress) -> ImageDatase
     title = PREFIX + root.resolve().name
     alone = "'val' is its test split, and a tenth of 'train' its validation split" if held == ["val"] else ""
     note = f"{title} has no folder 'test': {alone}" if alone else ""
-    return ImageDataset(title, fitting, validation, test, MEAN, STD, tuple(classes), mirror=True, note=note)
+    return ImageDataset(
+        title, fitting, validation, test, MEAN, STD, tuple(classes), mirror=True, note=note, framing=frame.words
+    )
 
 
 def _amounts(name: str, query: str) -> Amounts:
@@ -165,24 +197,26 @@ def _require_memory(root: Path, found: dict[str, Files], evaluated: str, side: i
         )
 
 
-def _read(files: Files, side: int, tell: Callable[[int, int], None]) -> tuple[Tensor, Tensor]:
+def _read(files: Files, frame: Frame, tell: Callable[[int, int], None]) -> tuple[Tensor, Tensor]:
     """Images uint8 (N, 3, side, side), decoded by as many threads as there are cores, and labels (N,)."""
     total = len(files.paths)
-    images = torch.empty(total, 3, side, side, dtype=torch.uint8)
+    images = torch.empty(total, 3, frame.side, frame.side, dtype=torch.uint8)
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on metadata
         for start in range(0, total, CHUNK):
             paths = files.paths[start : start + CHUNK]
-            for offset, image in enumerate(pool.map(lambda path: _decode(path, side), paths)):
+            for offset, image in enumerate(pool.map(lambda path: _decode(path, frame), paths)):
                 images[start + offset] = image
             tell(start + len(paths), total)
     return images, torch.tensor(files.labels)
 
 
-def _decode(path: Path, side: int) -> Tensor:
+def _decode(path: Path, frame: Frame) -> Tensor:
     from torchvision.transforms import functional as vision
 
-    picture = vision.center_crop(vision.resize(read_picture(path, "RGB"), [round(side * RESIZED)]), [side, side])
+    way = vision.InterpolationMode(frame.interpolation)
+    picture = vision.resize(read_picture(path, "RGB"), [frame.shorter], way)
+    picture = vision.center_crop(picture, [frame.side, frame.side])
     pixels: Tensor = vision.pil_to_tensor(picture)
     return pixels
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from core.datasets import image_folder
 from core.datasets.base import ImageDataset, Loader, Place, Progress
-from core.errors import DataError, UsageError
+from core.errors import DataError, NeuronMergingError, UsageError
 from core.parts import DATASETS
 from core.plugins import import_callable
 
 VARIABLE = "SWEEP_DATA_DIR"
 CACHE = Path("data")
-LARGEST = 512
+LARGEST = 1024
 
 
 def load_dataset(
@@ -21,6 +21,8 @@ def load_dataset(
     data_dir: str | Path | None = None,
     *,
     size: int | None = None,
+    resize: int | None = None,
+    interpolation: str | None = None,
     cache_dir: str | Path = CACHE,
     progress: Progress | None = None,
 ) -> ImageDataset:
@@ -33,22 +35,28 @@ def load_dataset(
         data_dir: folder with the files; the environment variable ``SWEEP_DATA_DIR`` names another one.
         size: side of the images in pixels: smaller ones are padded with black (the digits and photographs are scaled);
             None keeps them (photographs: 224).
+        resize: of photographs, the shorter side before the middle is cut out; None: 256/224 of ``size``.
+        interpolation: nearest, bilinear or bicubic; where it is named, small images are scaled and not padded.
         cache_dir: folder that downloads are unpacked into.
         progress: called with a line of text when something takes long.
 
     Raises:
         UnknownNameError: no such dataset; the nearest names are given.
-        UsageError: a named folder does not exist, or ``size`` is too small.
+        UsageError: a named folder does not exist, ``size`` is too small, or the images are scaled by somebody else.
         DataError: files are missing and cannot be downloaded, or are damaged; the message names them.
     """
     if size is not None and not 1 <= size <= LARGEST:
         raise UsageError(f"size = {size}: must be between 1 and {LARGEST} pixels")
     if name == "image-folder" or name.startswith(image_folder.PREFIX):
-        return image_folder.image_folder(name, size, progress or _silent)
+        return image_folder.image_folder(name, size, progress or _silent, resize=resize, interpolation=interpolation)
+    if resize is not None:
+        raise UsageError(
+            f"resize = {resize}: only photographs (image-folder:PATH) are cut out of larger ones; leave it out"
+        )
     if ":" in name:
-        return _user_dataset(name, size)
+        return _user_dataset(name, size, interpolation)
     loader: Loader = DATASETS.get(name)
-    place = Place(_roots(data_dir), Path(cache_dir), progress or _silent)
+    place = Place(_roots(data_dir), Path(cache_dir), progress or _silent, interpolation)
     return loader(place, size)
 
 
@@ -64,12 +72,15 @@ def _roots(data_dir: str | Path | None) -> tuple[Path, ...]:
     return tuple(roots)
 
 
-def _user_dataset(name: str, size: int | None) -> ImageDataset:
-    if size is not None:
-        raise UsageError(f"size = {size}: dataset {name!r} decides on its own size; leave it out")
+def _user_dataset(name: str, size: int | None, interpolation: str | None) -> ImageDataset:
+    for what, given in (("size", size), ("interpolation", interpolation)):
+        if given is not None:
+            raise UsageError(f"{what} = {given}: dataset {name!r} decides on its own size; leave it out")
     function = import_callable(name, "dataset")
     try:
         dataset = function()
+    except NeuronMergingError as error:
+        raise DataError(f"dataset {name!r}: {error}") from error
     except Exception as error:
         raise DataError(f"dataset {name!r}: the function failed: {type(error).__name__}: {error}") from error
     if not isinstance(dataset, ImageDataset):

@@ -63,6 +63,19 @@ def _weights(kind: str, wanted: str) -> Any:
     return found[wanted]
 
 
+def preprocessing_of(name: str) -> dict[str, Any]:
+    """How the images were read that published weights were evaluated with: size, resize, interpolation, mean, std."""
+    kind, _, wanted = name.removeprefix(TORCHVISION).partition("@")
+    way = _weights(kind, wanted).transforms()
+    return {
+        "size": way.crop_size[0],
+        "resize": way.resize_size[0],
+        "interpolation": way.interpolation.value,
+        "mean": tuple(way.mean),
+        "std": tuple(way.std),
+    }
+
+
 def licence_of(name: str) -> str:
     """Where the licence of a model's published weights is, or which it is; "" where that is not known."""
     if not is_pretrained(name):

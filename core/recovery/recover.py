@@ -123,6 +123,10 @@ def _check(method: str, images: Tensor, steps: int, labels: Tensor | None, *, wa
     """
     if steps < 1:
         raise UsageError(f"recovery with {steps} steps does nothing: ask for at least 1, or for no recovery")
+    if not isinstance(images, torch.Tensor):
+        raise UsageError(
+            f"{method} trains networks of one input: pass a tensor of images (N, …), or leave the recovery out"
+        )
     if len(images) < 2:
         raise UsageError(f"{method} learns from calibration images: pass at least 2, better 256")
     if wanted and (labels is None or len(labels) != len(images)):

@@ -20,6 +20,7 @@ from core.errors import UsageError
 from sweep.backend.nodes import alive_nodes, describe_mismatch, require_usable, room
 from sweep.backend.shipping import pack_code
 from sweep.errors import ClusterError, first_line
+from sweep.pinned import workers_pinned
 from sweep.storage.info import ClusterRequest
 from sweep.storage.locks import hold
 
@@ -94,7 +95,8 @@ def connected(
     try:
         with _heard(tell):
             if request.address is None:
-                _start_private(request, folder, shared_bytes)
+                with workers_pinned(folder):
+                    _start_private(request, folder, shared_bytes)
             else:
                 _join(request.address, pack_code(folder / "code", code, tell))
                 require_usable(alive_nodes())

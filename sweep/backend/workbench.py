@@ -41,6 +41,16 @@ def load_baseline(config: BaselineConfig, results: Path, reporter: Reporter, *, 
         raise StoreError(unwritable(results / BASELINES, error)) from error
 
 
+def remarks(baseline: Baseline, split: EvalSplit = "test") -> list[str]:
+    """What a reader of the figures must know of the original network and its data."""
+    dataset = baseline.dataset
+    notes = [f"warning: {doubt}" for doubt in baseline.doubts]
+    notes += [dataset.note] if dataset.note else []
+    if split == "validation" and not dataset.has_own_test:
+        notes.append(f"{dataset.name} has no test split of its own: the front gets no test accuracy")
+    return notes
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch compute on one thread, as workers do, so that times can be compared."""

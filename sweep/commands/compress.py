@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from core.errors import UnknownNameError, UsageError
 from core.metrics import METRICS
 from core.records import EvalSplit
-from sweep.arguments import Parser, pairs
+from sweep.arguments import NETWORK, Parser, chosen_network, pairs
 
 if TYPE_CHECKING:
     from core.config import TrialConfig
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 DESCRIBING = (
     *("model", "checkpoint", "dataset", "ratio", "target", "criterion", "decomposition", "option", "allocation", "of"),
     *("sharpness", "min_channels", "multiple", "calibration", "calibration_images", "calibration_copies", "recovery"),
-    *("recovery_steps", "seed", "sites", "split"),
+    *("recovery_steps", "seed", "sites", "split", *NETWORK),
 )
 """Options that say what a trial says."""
 FORMS = ("safetensors", "pt2", "onnx")
@@ -40,27 +40,28 @@ def add_arguments(parser: Parser) -> None:
     parser.usage = "sweep compress (--model M --dataset D (--ratio R | --target T) | --trial NAME/KEY) [options]"
     add = parser.add_argument
     add("--trial", metavar="NAME/KEY", help="do what a trial of a sweep did")
-    add("--model", metavar="M", help="e.g. lenet-300-100, torchvision:resnet18, my_nets:make_net")
+    add("--model", metavar="M", help="e.g. lenet-300-100, or your own: my_nets:make_net")
     add("--checkpoint", type=Path, metavar="FILE", help="its weights (else it is trained once and kept)")
     add("--dataset", metavar="D", help="e.g. fashion-mnist, cifar10, digits")
+    parser.network()
     add("--ratio", type=float, metavar="R", help="share of channels removed per set, 0 to below 1")
-    add("--target", metavar="T", help="instead of a ratio: 'drop <= 1' (points of accuracy), 'params <= 0.3'")
+    add("--target", metavar="T", help="instead of a ratio: 'drop <= 1', 'params <= 0.3'")
     add("--criterion", metavar="C", help="which channels stay (l1)")
     add("--decomposition", metavar="X", help="what makes up for the others (most-similar)")
     add("--option", action="append", default=[], metavar="K=V", help="of the decomposition, e.g. threshold=0.45")
     add("--allocation", metavar="A", help="how the ratio is spread over the sets (uniform)")
-    add("--of", metavar="SIZE", help="what a budget is of: params, macs or bytes (params)")
-    add("--sharpness", metavar="S", help="of a budget: 0, all sets alike, to 1, as their errors say (auto)")
+    add("--of", metavar="SIZE", help="what a budget is of: params, macs, bytes (params)")
+    add("--sharpness", metavar="S", help="of a budget: 0, all alike, to 1, by errors (auto)")
     add("--min-channels", type=int, metavar="N", help="so many stay in every set (1)")
     add("--multiple", type=int, metavar="N", help="widths are multiples of it, e.g. 8 (1)")
     add("--calibration", metavar="SRC", help="source of unlabelled images, if it needs any")
     add("--calibration-images", type=int, metavar="N", help="how many of them (256)")
-    add("--calibration-copies", type=int, metavar="N", help="see each so often: mirrored, mixed with others (1)")
-    add("--recovery", metavar="X", help="train afterwards: distill (no labels) or fine-tune (none)")
+    add("--calibration-copies", type=int, metavar="N", help="see each so often, mirrored and mixed (1)")
+    add("--recovery", metavar="X", help="train afterwards: distill or fine-tune (none)")
     add("--recovery-steps", type=int, metavar="N", help="steps of it (400)")
     add("--seed", type=int, metavar="S", help="of every random draw (0)")
-    add("--sites", action="append", metavar="PATTERN", help="only channel sets with such a producer, e.g. 'layer*'")
-    add("--split", metavar="S", help="evaluate on the validation or the test split (test)")
+    add("--sites", action="append", metavar="PATTERN", help="only sets with such a producer, e.g. 'layer*'")
+    add("--split", metavar="S", help="evaluate on validation or test (test)")
     add("--out", type=Path, metavar="FILE", help="save it here, as .safetensors, .pt2 or .onnx")
     parser.results()
     parser.json()
@@ -124,16 +125,22 @@ def given_task(options: Namespace) -> Task:
     if options.model is None or options.dataset is None:
         raise UsageError("give --model and --dataset, or --trial NAME/KEY; see 'sweep compress --help'")
     config, split = chosen_config(options), chosen_split(options.split or "test")
+    network = chosen_network(options)
 
     def bench(reporter: Reporter) -> Workbench:
         from core.config import BaselineConfig
-        from sweep.backend.workbench import load_baseline, make_bench
+        from core.preprocessing import described
+        from sweep.backend.workbench import load_baseline, make_bench, remarks
 
-        given = {"model": options.model, "dataset": options.dataset, "checkpoint": options.checkpoint}
+        given = {"model": options.model, "dataset": options.dataset, "checkpoint": options.checkpoint, **network}
         baseline_config = BaselineConfig.parse({k: v for k, v in given.items() if v is not None})
         baseline = load_baseline(baseline_config, options.results, reporter)
-        if baseline.dataset.note:
-            reporter.line(baseline.dataset.note)
+        if not baseline.trained_here:
+            reporter.line(
+                f"{options.model}: {baseline.accuracy:.2f} % on the test split ({described(baseline.dataset)})"
+            )
+        for line in remarks(baseline):
+            reporter.line(line)
         return make_bench(baseline, split)
 
     return Task(config, bench)

@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from sweep.arguments import Parser, chosen_cluster, chosen_limits, pairs
+from sweep.arguments import Parser, chosen_cluster, chosen_limits, network_changes, pairs
 
 if TYPE_CHECKING:
     from search_spaces import SearchSpace
@@ -18,6 +18,7 @@ EXAMPLE = "sweep run lenet-fashion-mnist --search tpe --samples 200 --set criter
 
 def add_arguments(parser: Parser) -> None:
     """Everything about a sweep that is not in its space."""
+    parser.usage = "sweep run SPACE [options]"
     add = parser.add_argument
     add("space", metavar="SPACE", help="a name of 'sweep spaces', or the path of a TOML file")
     add("--samples", type=int, metavar="N", help="how many configurations (the space's own default; grid: all)")
@@ -28,6 +29,7 @@ def add_arguments(parser: Parser) -> None:
     add("--race", action="store_true", help="stop trials that are certainly beaten before all images are evaluated")
     add("--warm-start", action="append", default=[], metavar="NAME", help="an earlier sweep to learn from; repeatable")
     add("--no-models", action="store_true", help="do not write the networks on the front when it ends")
+    parser.network()
     parser.limits()
     parser.cluster()
     parser.results()
@@ -70,7 +72,7 @@ def chosen_space(options: Namespace) -> SearchSpace:
     """The space with every change that the command line makes."""
     from search_spaces import load_space
 
-    changes = pairs(options.set, "--set")
+    changes = {**pairs(options.set, "--set"), **network_changes(options)}
     if options.search is not None:
         changes["search.algorithm"] = options.search
     if options.samples is not None:

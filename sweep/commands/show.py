@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
-from sweep.arguments import Parser, pairs
+from core.complaints import show
+from core.recipes import Recipe
+from sweep.arguments import Parser, network_changes, pairs
 
 if TYPE_CHECKING:
     from search_spaces.describe import SpaceInfo
@@ -19,6 +21,7 @@ def add_arguments(parser: Parser) -> None:
     """The space and its changes."""
     parser.add_argument("space", metavar="SPACE", help="a name of 'sweep spaces', or the path of a TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space")
+    parser.network()
     parser.json()
 
 
@@ -26,14 +29,16 @@ def run(options: Namespace) -> int:
     """Print the space."""
     from search_spaces import load_space
 
-    info = load_space(options.space).override(pairs(options.set, "--set")).describe()
+    changes = {**pairs(options.set, "--set"), **network_changes(options)}
+    info = load_space(options.space).override(changes).describe()
     print(json.dumps(asdict(info), indent=2) if options.json else "\n".join(lines(info)))
     return 0
 
 
 def lines(info: SpaceInfo) -> list[str]:
     """The space in words, a line each."""
-    baseline = ", ".join(f"{key} {value}" for key, value in info.baseline.items())
+    unread = {field.name for field in fields(Recipe)} | {"seed"} if "checkpoint" in info.baseline else set()
+    baseline = ", ".join(f"{key} {show(value)}" for key, value in info.baseline.items() if key not in unread)
     ways = {"max": "up", "min": "down"}
     goals = ", ".join(f"{metric} {ways[way]}" for metric, way in info.objectives.items())
     size = "endlessly many" if info.size is None else str(info.size)

@@ -7,6 +7,7 @@ from typing import Any
 
 from core.config import BaselineConfig, TrialConfig, counting, make_options
 from search_spaces import SearchSpace
+from sweep.arguments import NETWORK
 
 LISTED = {"options", "ratios", "sites"}
 
@@ -17,9 +18,10 @@ def command_of(config: TrialConfig, space: SearchSpace) -> str:
     It has none for a ratio per layer, nor for an original network that was trained otherwise than its recipe says.
     """
     baseline = space.baseline
-    given = {"model": baseline.model, "dataset": baseline.dataset, "checkpoint": baseline.checkpoint}
+    given = {name: getattr(baseline, name) for name in ("model", "dataset", "checkpoint", *NETWORK)}
     named = {name: value for name, value in given.items() if value is not None}
-    if config.ratios or BaselineConfig.parse(named) != baseline:
+    own = {} if baseline.preprocessing != "weights" else {"preprocessing": "weights"}
+    if config.ratios or BaselineConfig.parse({**named, **own}) != baseline:
         return ""
     values, usual = counting(config.as_json()), TrialConfig().as_json()
     for name, value in values.items():
@@ -34,9 +36,13 @@ def command_of(config: TrialConfig, space: SearchSpace) -> str:
     return shlex.join(["sweep", "compress", *words])
 
 
-def _option(name: str, value: Any) -> tuple[str, str]:
-    return f"--{name.replace('_', '-')}", _written(value)
+def _option(name: str, value: Any) -> list[str]:
+    """An option and its value, as one word where the value would be taken for an option."""
+    option, written = f"--{name.replace('_', '-')}", _written(value)
+    return [f"{option}={written}"] if written.startswith("-") else [option, written]
 
 
 def _written(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -48,7 +48,13 @@ def config_of(rebuilt: Rebuilt, rebuilder: Rebuilder) -> dict[str, Any]:
         "metrics": record.metrics,
         "original_metrics": sweep.info.state.original,
         "latency_ms": {"original": original, "compressed": compressed, "threads": 1},
-        "images": {"shape": data.shape, "mean": data.mean, "std": data.std, "pixels": "0 to 1 before (x - mean) / std"},
+        "images": {
+            "shape": data.shape,
+            "mean": data.mean,
+            "std": data.std,
+            "pixels": "0 to 1 before (x - mean) / std",
+            **({"framing": data.framing} if data.framing else {}),
+        },
         "id2label": {str(number): name for number, name in enumerate(data.classes)},
         "notes": rebuilt.made.notes,
         "versions": dict(sweep.info.state.versions),
@@ -86,13 +92,14 @@ def card_of(rebuilt: Rebuilt, rebuilder: Rebuilder, *files: str) -> str:
             *(line for file in files for line in (*_code(file, model, data.shape), "")),
             f"Images have the shape {data.shape}; pixels from 0 to 1 are normalised as (x - mean) / std, with mean"
             f" {_numbers(data.mean)} and std {_numbers(data.std)}. Classes, in order: {', '.join(data.classes[:20])}"
-            + (f" and {len(data.classes) - 20} more (config.json)." if len(data.classes) > 20 else "."),
+            + (f" and {len(data.classes) - 20} more (config.json)." if len(data.classes) > 20 else ".")
+            + (f" Of a photograph is seen: {data.framing}." if data.framing else ""),
             "",
             "| channels of | kept | of |",
             "|---|---|---|",
             *(f"| `{site.name}` | {len(site.kept)} | {site.size} |" for site in rebuilt.made.result.sites),
             "",
-            *(f"- {note}" for note in rebuilt.made.notes),
+            *(f"- {note}" for note in (*rebuilder.baseline.doubts, *rebuilt.made.notes)),
             f"- trial `{record.key}` of sweep `{name}`; rebuilt from its record and measured again:"
             f" {rebuilt.accuracy:.2f} %",
             f"- licence of the original weights: {licence or 'not known'}",

@@ -18,6 +18,7 @@ from core.complaints import explain
 from core.errors import UsageError, nearest
 from core.files import NAME
 from core.identity import KEY_VERSION, OPTIONS
+from core.parts import is_pretrained
 
 Status = Literal["running", "finished", "stopped", "interrupted", "failed"]
 """``stopped``: ended early by a limit or by ``sweep stop``; ``interrupted``: by a signal or a crash."""
@@ -214,11 +215,15 @@ def require_key_version(info: SweepInfo) -> None:
 def resampled(request: SweepRequest, samples: int | None = None) -> dict[str, Any]:
     """The resolved space of a sweep, with another number of configurations.
 
-    One that was begun before spaces could say on which split they are evaluated goes on with the test split, and one
-    from before they wrote down the defaults of options with those of key version 1.
+    One that was begun before spaces could say on which split they are evaluated goes on with the test split, one from
+    before they wrote down the defaults of options with those of key version 1, and one from before published weights
+    brought their preprocessing with the dataset's.
     """
     document = {"evaluation": {"split": "test"}, "defaults": {name: dict(own) for name, own in OPTIONS.items()}}
     document |= request.resolved
+    baseline = document.get("baseline")
+    if isinstance(baseline, dict) and is_pretrained(str(baseline.get("model", ""))):
+        document["baseline"] = {"preprocessing": "dataset", **baseline}
     search = document.get("search", {})
     if samples is not None and isinstance(search, dict):
         document["search"] = {**search, "samples": samples}

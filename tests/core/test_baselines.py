@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -308,3 +309,63 @@ class TestFit:
     def test_outputs_that_are_no_logits(self, digits: ImageDataset, model: nn.Module, found: str) -> None:
         with pytest.raises(ModelError, match=rf"model 'net' gives {found} for one image; expected logits \(1, 10\)"):
             baselines.require_fit("net", model, digits)
+
+
+class Pair(nn.Module):
+    """Takes two images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(784, 8), nn.Linear(784, 8), nn.Linear(16, 10)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return self.c(torch.cat([self.a(left.flatten(1)), self.b(right.flatten(1))], 1))  # type: ignore[no-any-return]
+
+
+class TestTwoInputs:
+    def test_a_dataset_has_only_one(self, digits: ImageDataset) -> None:
+        with pytest.raises(
+            ModelError, match=r"takes 2 inputs \(left, right\), and a dataset has images alone: wrap it"
+        ):
+            baselines.require_fit("pair", Pair(), digits)
+
+    def test_calibration_is_a_tuple_and_a_recovery_refuses_one(self) -> None:
+        from core.compress import compress
+        from core.recovery import recover
+
+        inputs = (torch.randn(32, 1, 28, 28), torch.randn(32, 1, 28, 28))
+        model = Pair().eval()
+        for how in ({"decomposition": "least-squares"}, {"criterion": "obs"}, {"allocation": "budget"}):
+            given: Any = {"decomposition": "least-squares", **how}
+            assert compress(model, inputs, ratio=0.5, calibration=inputs, **given).model(*inputs).shape == (32, 10)
+        with pytest.raises(UsageError, match="calibration must be a tuple of 2 tensors"):
+            compress(model, inputs, ratio=0.5, calibration=inputs[0], decomposition="least-squares")
+        with pytest.raises(UsageError, match="distill trains networks of one input: pass a tensor of images"):
+            recover(model, model, inputs, steps=1)  # type: ignore[arg-type]
+
+
+def test_whatever_a_network_says_to_an_image_is_a_sentence(digits: ImageDataset) -> None:
+    class Odd(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise KeyError("mask")
+
+    with pytest.raises(ModelError, match=r"'odd' does not take images \(1, 28, 28\) of 'digits' \('mask'\)"):
+        baselines.require_fit("odd", Odd(), digits)
+
+
+def test_a_network_that_cannot_be_followed_says_so_before_it_is_trained(
+    digits: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(baselines, "train", lambda *_, **__: pytest.fail("it was trained"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    text = (
+        "from torch import nn\nclass Turns(nn.Module):\n"
+        "    def __init__(self):\n        super().__init__()\n        self.a = nn.Linear(784, 10)\n"
+        "    def forward(self, x):\n        x = self.a(x.flatten(1))\n        return -x if x.sum() > 0 else x\n"
+    )
+    (tmp_path / "my_turning_net.py").write_text(text)
+    config = BaselineConfig(model="my_turning_net:Turns", dataset="digits")
+    with pytest.raises(ModelError, match=r"Turns cannot be traced. torch.fx: .*`return -x if x.sum\(\) > 0 else x`"):
+        prepare_baseline(config, tmp_path / "cache", dataset=digits)
+    assert capfd.readouterr() == ("", "")

@@ -15,8 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from core.baselines import prepare_baseline
 from core.checkpoint import load_checkpoint
+from core.compress import compress
+from core.config import BaselineConfig
 from core.errors import CheckpointError
+from core.export import load, save
 from core.measure import accuracy_and_loss
 from core.models import load_model
 
@@ -321,3 +325,84 @@ def test_an_archive_whose_stream_is_damaged(tmp_path: Path) -> None:
         (tmp_path / "w.pt").write_bytes(bytes(content[:offset]) + b"\x05" + bytes(content[offset + 1 :]))
         with pytest.raises(CheckpointError, match=r"checkpoint .*w\.pt "):
             load_checkpoint(net(), tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("table", ["state_dict", "model_state_dict"])
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module._orig_mod."])
+def test_what_trainings_save_is_loaded(table: str, prefix: str, tmp_path: Path) -> None:
+    source, model = load_model("lenet-300-100", seed=1), load_model("lenet-300-100")
+    optimiser = torch.optim.Adam(source.parameters())
+    weights = {f"{prefix}{name}": value for name, value in source.state_dict().items()}
+    torch.save({"epoch": 3, table: weights, "optimizer_state_dict": optimiser.state_dict()}, tmp_path / "net.pt")
+    load_checkpoint(model, tmp_path / "net.pt")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), source.parameters(), strict=True))
+
+
+def test_a_table_of_no_weights_says_what_is_expected(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "weights": {}}, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"'epoch' is of type int, .*or \{\"model_state_dict\": …\}"):
+        load_checkpoint(load_model("lenet-300-100"), tmp_path / "net.pt")
+    torch.save({}, tmp_path / "empty.pt")
+    with pytest.raises(CheckpointError, match="it lacks"):
+        load_checkpoint(load_model("lenet-300-100"), tmp_path / "empty.pt")
+
+
+def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten gigabytes of nothing behind a header: neither a hash nor a reader gets to see them."""
+    path = tmp_path / "net.pt"
+    torch.save(load_model("lenet-300-100").state_dict(), path)
+    with path.open("r+b") as file:
+        file.truncate(10 * 2**30)
+    monkeypatch.setattr("core.checkpoint.read_weights", lambda _: pytest.fail("it was read"))
+    monkeypatch.setattr("core.config.file_digest", lambda _: pytest.fail("it was hashed"))
+    sentence = r"has 10.0 GB, and the network's weights take 1.0 MB; save model.state_dict\(\) with torch.save"
+    with pytest.raises(CheckpointError, match=sentence):
+        load_checkpoint(load_model("lenet-300-100"), path)
+    config = BaselineConfig(model="lenet-300-100", dataset="digits", checkpoint=path)
+    with pytest.raises(CheckpointError, match=sentence):
+        prepare_baseline(config, tmp_path / "cache")
+
+
+def test_an_exported_program_is_no_checkpoint(tmp_path: Path) -> None:
+    model = load_model("lenet-300-100")
+    torch.export.save(torch.export.export(model, (torch.zeros(2, 1, 28, 28),)), tmp_path / "net.pt2")
+    with pytest.raises(CheckpointError, match=r"net.pt2 is an exported program \(.pt2\) and no weights"):
+        load_checkpoint(model, tmp_path / "net.pt2")
+
+
+class TestCompressed:
+    """A file of `core.export` is the network that it holds, to be compressed further."""
+
+    @pytest.fixture
+    def small(self, tmp_path: Path) -> Path:
+        images = torch.zeros(2, 1, 28, 28)
+        return save(compress(load_model("lenet-300-100"), images, ratio=0.5).model, tmp_path / "small.safetensors")
+
+    def test_it_is_the_original_of_a_further_compression(self, small: Path, tmp_path: Path) -> None:
+        config = BaselineConfig(model="lenet-300-100", dataset="digits", checkpoint=small)
+        first, again = (prepare_baseline(config, tmp_path / "cache") for _ in range(2))
+        assert (first.origin, again.origin) == ("checkpoint", "cache")
+        wanted = load(small).state_dict()
+        for found in (first.model, again.model):
+            assert all(torch.equal(value, wanted[name]) for name, value in found.state_dict().items())
+        smaller = compress(again.model, torch.zeros(2, 1, 28, 28), ratio=0.5).model
+        back = load(save(smaller, tmp_path / "smaller.safetensors"))
+        assert back.state_dict()["ip1.weight"].shape == (75, 784)
+
+    def test_another_model_is_named(self, small: Path, tmp_path: Path) -> None:
+        config = BaselineConfig(model="vgg-small", dataset="digits", checkpoint=small)
+        with pytest.raises(CheckpointError, match="was compressed from 'lenet-300-100', not from 'vgg-small'"):
+            prepare_baseline(config, tmp_path / "cache")
+
+    def test_it_does_not_fill_a_whole_network(self, small: Path) -> None:
+        with pytest.raises(CheckpointError, match=r"holds a compressed network; core.export.load brings it back"):
+            load_checkpoint(load_model("lenet-300-100"), small)
+
+
+def test_no_near_name_is_made_up(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(1), "ip1.weigth": torch.zeros(1)}, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"which the model does not know \(known: ip1.bias, ip1.weight"):
+        load_checkpoint(load_model("lenet-300-100"), tmp_path / "net.pt")
+    torch.save({"ip1.weigth": torch.zeros(1)}, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError, match=r"\(did you mean 'ip1.weight'"):
+        load_checkpoint(load_model("lenet-300-100"), tmp_path / "net.pt")

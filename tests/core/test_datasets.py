@@ -329,6 +329,9 @@ from core.datasets import ImageDataset, Split
 part = Split(torch.zeros(4, 1, 8, 8), torch.zeros(4, dtype=torch.long))
 def small(): return ImageDataset("small", part, part, part, (0.5,), (0.5,), ("only",))
 def wrong(): return part
+def fractions(): return Split(torch.zeros(4, 1, 8, 8), torch.zeros(4))
+def beyond(): return ImageDataset("small", part, part, Split(part.images, part.labels + 1), (0.5,), (0.5,), ("only",))
+def short(): return ImageDataset("small", part, part, Split(part.images, part.labels.int()), (0.5,), (0.5,), ("only",))
 def failing(): raise OSError("disk is gone")
 """
 
@@ -351,6 +354,13 @@ class TestNames:
             load_dataset("my_test_data:failing")
         with pytest.raises(UsageError, match="decides on its own size; leave it out"):
             load_dataset("my_test_data:small", size=32)
+        with pytest.raises(UsageError, match="interpolation = bilinear: dataset 'my_test_data:small' decides"):
+            load_dataset("my_test_data:small", interpolation="bilinear")
+        with pytest.raises(DataError, match=r"^dataset 'my_test_data:fractions': labels are float32; expected whole"):
+            load_dataset("my_test_data:fractions")
+        with pytest.raises(DataError, match="test has labels from 1 to 1, and there are 1 classes: number them from 0"):
+            load_dataset("my_test_data:beyond")
+        assert load_dataset("my_test_data:short").test.labels.dtype == torch.int64
 
     @pytest.mark.parametrize("source", ["data_dir", "SWEEP_DATA_DIR"])
     def test_named_folder_that_does_not_exist(self, source: str, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,7 +371,7 @@ class TestNames:
 
     @pytest.mark.parametrize("size", [0, -3, 10_000])
     def test_impossible_size(self, size: int) -> None:
-        with pytest.raises(UsageError, match=f"size = {size}: must be between 1 and 512"):
+        with pytest.raises(UsageError, match=f"size = {size}: must be between 1 and 1024"):
             load_dataset("digits", size=size)
 
 

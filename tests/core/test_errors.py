@@ -34,6 +34,10 @@ def test_they_travel_between_processes(kind: type[NeuronMergingError]) -> None:
         ("vgg61", ["vgg16", "lenet"], "did you mean 'vgg16'?"),
         ("zzz", ["b", "a"], "known: a, b"),
         ("zzz", [], "none is known"),
+        ("--mean", ["--help", "--json", "--model", "--seed"], "known: --help, --json, --model, --seed"),
+        ("--seeds", ["--seed", "--set"], "did you mean '--seed'?"),
+        ("mnist", ["cifar10", "fashion-mnist"], "did you mean 'fashion-mnist'?"),
+        ("alone", ["digits", "allocation"], "known: allocation, digits"),
     ],
 )
 def test_nearest(name: str, known: list[str], tail: str) -> None:

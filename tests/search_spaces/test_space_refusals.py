@@ -200,6 +200,27 @@ def test_missing_file() -> None:
         load_space("no/such.toml")
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "s.toml").write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
+    assert load_space(str(tmp_path / "s.toml")).axes
+
+
+def test_a_checkpoint_lies_beside_the_file_or_where_we_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "spaces" / "nets").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    text = GOOD.replace("[baseline]", "[baseline]\ncheckpoint = 'nets/a.pt'")
+    assert text != GOOD
+    Path("spaces/s.toml").write_text(text)
+    found = load_space("spaces/s.toml").baseline.checkpoint
+    assert found == Path("nets/a.pt"), "it is looked for here where it is not there"
+    Path("nets").mkdir()
+    for folder in (".", "spaces"):
+        (Path(folder) / "nets/a.pt").touch()
+        assert load_space("spaces/s.toml").baseline.checkpoint == Path(folder) / "nets/a.pt"
+    changed = load_space("spaces/s.toml").override({"baseline.checkpoint": "b.pt"})
+    assert changed.baseline.checkpoint == Path("b.pt"), "the command line speaks of here"
+
+
 def test_directory(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=re.escape(f"{tmp_path}: cannot be read")):
         load_space(str(tmp_path))

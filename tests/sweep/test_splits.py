@@ -22,11 +22,10 @@ from core.pareto import pareto_front
 from core.records import SplitRecord
 from core.trial import run_test, run_trial
 from search_spaces import list_spaces, load_space
-from sweep.backend.workbench import dataset_card, make_bench
+from sweep.backend.workbench import dataset_card, make_bench, remarks
 from sweep.cli import main
 from sweep.filing import fronts_of, lacking_test
 from sweep.reporting.outcome import reasons_of
-from sweep.session import remarks
 from sweep.storage.reader import read_sweep
 from sweep.storage.writer import create_store
 from tests.core.nets import images, make
@@ -51,7 +50,7 @@ def dataset(**changes: Any) -> ImageDataset:
 
 
 def baseline(data: ImageDataset) -> Any:
-    return SimpleNamespace(model=make("plain")[0], key="b", dataset=data)
+    return SimpleNamespace(model=make("plain")[0], key="b", dataset=data, doubts=())
 
 
 def test_the_bench_has_the_split_that_is_searched_and_the_test_split() -> None:
