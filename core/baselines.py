@@ -172,7 +172,7 @@ def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str 
             for another number of classes.
     """
     shape, classes = dataset.shape, len(dataset.classes)
-    taken = [p.name for p in inspect.signature(model.forward).parameters.values() if _is_needed(p)]
+    taken = _inputs_of(model)
     if len(taken) > 1:
         raise ModelError(
             f"model {name!r} takes {len(taken)} inputs ({', '.join(taken)}), and a dataset has images alone: wrap it in"
@@ -194,6 +194,15 @@ def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str 
             f"the weights of model {name!r} tell {output.shape[1]} classes apart, and {dataset.name!r} has {classes}: "
             "use a dataset with the weights' own classes, in their order"
         )
+
+
+def _inputs_of(model: nn.Module) -> list[str]:
+    """What ``forward`` has to be given; nothing where that cannot be told."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [parameter.name for parameter in parameters if _is_needed(parameter)]
 
 
 def _is_needed(parameter: inspect.Parameter) -> bool:
