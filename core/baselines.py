@@ -108,11 +108,13 @@ def prepare_baseline(
         model = _filled(config, model, data, device, tell)
         origin = "training" if _trains(config) else "checkpoint"
         kept = _Kept(accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0], None)
+    if origin == "training":
+        _store(model, path, config, data, kept)  # it took long, whatever is expected of it
     require_expected(config, model, kept.accuracy, data, own, device)
     looks = kept.doubts is None and not _trains(config) and config.expected_accuracy is None
     if looks:
         kept = _Kept(kept.accuracy, tuple(doubts_about(model, kept.accuracy, data, own, device)))
-    if looks or origin != "cache":
+    if looks or origin == "checkpoint":
         _store(model, path, config, data, kept)
     doubts = () if kept.doubts is None or config.expected_accuracy is not None else kept.doubts
     return Baseline(model, key, kept.accuracy, config, data, origin, doubts)
