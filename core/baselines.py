@@ -108,11 +108,13 @@ def prepare_baseline(
         model = _filled(config, model, data, device, tell)
         origin = "training" if _trains(config) else "checkpoint"
         kept = _Kept(accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0], None)
+    if origin == "training":
+        _store(model, path, config, data, kept)  # it took long, whatever is expected of it
     require_expected(config, model, kept.accuracy, data, own, device)
     looks = kept.doubts is None and not _trains(config) and config.expected_accuracy is None
     if looks:
         kept = _Kept(kept.accuracy, tuple(doubts_about(model, kept.accuracy, data, own, device)))
-    if looks or origin != "cache":
+    if looks or origin == "checkpoint":
         _store(model, path, config, data, kept)
     doubts = () if kept.doubts is None or config.expected_accuracy is not None else kept.doubts
     return Baseline(model, key, kept.accuracy, config, data, origin, doubts)
@@ -172,7 +174,7 @@ def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str 
             for another number of classes.
     """
     shape, classes = dataset.shape, len(dataset.classes)
-    taken = [p.name for p in inspect.signature(model.forward).parameters.values() if _is_needed(p)]
+    taken = _inputs_of(model)
     if len(taken) > 1:
         raise ModelError(
             f"model {name!r} takes {len(taken)} inputs ({', '.join(taken)}), and a dataset has images alone: wrap it in"
@@ -194,6 +196,15 @@ def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str 
             f"the weights of model {name!r} tell {output.shape[1]} classes apart, and {dataset.name!r} has {classes}: "
             "use a dataset with the weights' own classes, in their order"
         )
+
+
+def _inputs_of(model: nn.Module) -> list[str]:
+    """What ``forward`` has to be given; nothing where that cannot be told."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return []
+    return [parameter.name for parameter in parameters if _is_needed(parameter)]
 
 
 def _is_needed(parameter: inspect.Parameter) -> bool:

@@ -88,7 +88,7 @@ def nearest(name: str, known: Iterable[str], alike: float = ALIKE) -> str:
     words = {known_name: known_name.lstrip("-") for known_name in names}
     word = name.lstrip("-")
     begun = [known_name for known_name in names if word and words[known_name].startswith(word)]
-    held = [known_name for known_name in names if word in re.split(r"[-_.:]", words[known_name])]
+    held = [known_name for known_name in names if word and word in re.split(r"[-_.:]", words[known_name])]
     found = difflib.get_close_matches(word, words.values(), n=3, cutoff=0.5 if len(word) <= SHORT else alike)
     near = [known_name for one in found for known_name in names if words[known_name] == one]
     close = list(dict.fromkeys([*begun, *held, *near]))[:3]

@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from core.complaints import show
+from core.preprocessing import Preprocessing
 from dashboards.report import Source, write_page
 from sweep.reporting.outcome import reasons_of
 from sweep.reporting.status import unread
@@ -63,6 +65,10 @@ def facts(sweep: StoredSweep) -> Iterator[tuple[str, str]]:
     data = state.dataset
     yield "original network", " on ".join(str(network[name]) for name in ("model", "dataset") if name in network)
     yield "its key", state.baseline_key
+    yield (
+        "preprocessing",
+        ", ".join(f"{name} {show(network[name])}" for name in Preprocessing.model_fields if name in network),
+    )
     yield (
         "evaluated on",
         ", ".join(

@@ -99,6 +99,13 @@ def test_an_accuracy_that_is_missed_stops_with_what_was_applied(prepare: Any) ->
         prepare(expected_accuracy=100, mean=0, std=1.05)
 
 
+def test_a_training_that_disappoints_is_kept(prepare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelError, match="expected_accuracy is 100"):
+        prepare(checkpoint=None, epochs=1, expected_accuracy=100)
+    monkeypatch.setattr(baselines, "train", lambda *_, **__: pytest.fail("it was trained again"))
+    assert prepare(checkpoint=None, epochs=1).origin == "cache"
+
+
 def test_a_point_is_forgiven_and_nothing_probed(prepare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "doubts_about", lambda *_: pytest.fail("it was probed"))
     accuracy = prepare(expected_accuracy=1).accuracy

@@ -40,6 +40,7 @@ def test_the_page_leads_to_files(place: Path) -> None:
     assert "expected_accuracy 97" in told[0]
     assert "epochs" not in told[0], "a checkpoint is not trained"
     assert "12 of 12 trials" in told[1]
+    assert "mean 0.3, std 0.35" in (place / "results/my-digits/report.html").read_text()
     card = (place / "small/README.md").read_text()
     assert "with mean (0.3) and std (0.35)" in card
     assert "--mean 0.3 --std 0.35 --expected-accuracy 97.0" in card
