@@ -29,9 +29,12 @@ from core.measure import accuracy_and_loss
 from core.models import is_pretrained, load_model, remember_origin
 from core.models import origin as origin_of
 from core.prepared import prepare
+from core.resumable import Continuation
 from core.training import StepProgress, train
 
 EVALUATION_BATCH = 250
+UNDER_WAY = ".training"
+"""Suffix of a training that is under way, beside where the network will be."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def prepare_baseline(
                 f"{path} is gone, damaged or of other data, and another training gives other weights; bring it back"
             )
         prepare(model, data.normalise(data.test.images[:1]).to(device))  # what cannot be followed says so here
-        model = _filled(config, model, data, device, tell)
+        model = _filled(config, model, data, device, tell, path)
         origin = "training" if _trains(config) else "checkpoint"
         kept = _Kept(accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0], None)
     if origin == "training":
@@ -124,15 +127,19 @@ def _trains(config: BaselineConfig) -> bool:
     return config.checkpoint is None and not is_pretrained(config.model)
 
 
-def _filled(config: BaselineConfig, model: nn.Module, data: ImageDataset, device: str, tell: StepProgress) -> nn.Module:
-    """The network with its weights: from its checkpoint, torchvision, or a training."""
+def _filled(
+    config: BaselineConfig, model: nn.Module, data: ImageDataset, device: str, tell: StepProgress, path: Path
+) -> nn.Module:
+    """The network with its weights: from its checkpoint, torchvision, or a training, which is kept beside ``path``."""
     if config.checkpoint is not None:
         if not is_compressed(config.checkpoint.expanduser()):
             load_checkpoint(model, config.checkpoint)
     elif is_pretrained(config.model):
         return _build(config, data, device, pretrained=True)
     else:
-        train(model, data, config.recipe, seed=config.seed, device=device, progress=tell)
+        about = json.dumps([config.key, data.fingerprint, _scale(data)])
+        kept = Continuation(path.with_suffix(UNDER_WAY), about)
+        train(model, data, config.recipe, seed=config.seed, device=device, progress=tell, continuation=kept)
     return model
 
 

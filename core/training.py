@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -18,11 +19,13 @@ from core.datasets import ImageDataset
 from core.errors import ModelError
 from core.measure import fastest_layout
 from core.models import Recipe
+from core.resumable import Continuation, random_state, set_random_state
 
 StepProgress = Callable[[int, int, str], None]
 """(steps done, steps in total, a line of text)."""
 REPORT_EVERY = 20
 WARM_UP = 0.2
+LAYOUTS = {str(layout): layout for layout in (torch.contiguous_format, torch.channels_last)}
 
 
 def train(
@@ -33,6 +36,7 @@ def train(
     seed: int = 0,
     device: str = "cpu",
     progress: StepProgress | None = None,
+    continuation: Continuation | None = None,
 ) -> nn.Module:
     """Train ``model`` in place on the training split and return it in eval mode.
 
@@ -43,6 +47,8 @@ def train(
         seed: of the order, the augmentation and the network's own draws (dropout).
         device: where to train.
         progress: called every few steps.
+        continuation: keeps the training after its epochs, and goes on with one that was broken off; the weights are
+            those of a training in one piece.
 
     Raises:
         ModelError: the loss is no longer finite.
@@ -54,7 +60,9 @@ def train(
         model.to(device).eval()
         layout = _layout(model, dataset, device)
         model.train()
-        _run(model, dataset, recipe, rng, device, layout, progress or _silent)
+        _run(model, dataset, recipe, rng, device, layout, progress or _silent, continuation)
+    if continuation is not None:
+        continuation.done()
     return model.eval()
 
 
@@ -81,22 +89,35 @@ def _run(
     device: str,
     layout: torch.memory_format,
     progress: StepProgress,
+    continuation: Continuation | None,
 ) -> None:
     optimiser = _optimiser(model, recipe)
-    steps = recipe.epochs * len(_starts(dataset, recipe))
+    per_epoch = len(_starts(dataset, recipe))
+    steps = recipe.epochs * per_epoch
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: one_cycle(step, steps))
-    for step, (images, labels) in enumerate(_batches(dataset, recipe, rng), start=1):
-        images = images.to(device, memory_format=layout)
-        loss = F.cross_entropy(model(images), labels.to(device))
-        if not math.isfinite(loss.item()):
-            raise ModelError(f"training diverged at step {step} of {steps}: try a lower lr than {recipe.lr:g}")
-        optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        if step % REPORT_EVERY == 0 or step == steps:
-            epoch = min(recipe.epochs, 1 + step * recipe.epochs // steps)
-            progress(step, steps, f"epoch {epoch}/{recipe.epochs}, loss {loss.item():.3f}")
+    parts: dict[str, Any] = {"model": model, "optimiser": optimiser, "schedule": schedule}
+    step, done = 0, 0
+    if continuation is not None and (kept := continuation.load(parts, device)):
+        done, layout = kept["epochs"], LAYOUTS[kept["layout"]]
+        step = done * per_epoch
+        set_random_state(kept["random"], rng, device)
+        progress(step, steps, f"goes on after epoch {done}/{recipe.epochs}")
+    for epoch in range(done + 1, recipe.epochs + 1):
+        for images, labels in _batches(dataset, recipe, rng):
+            step += 1
+            images = images.to(device, memory_format=layout)
+            loss = F.cross_entropy(model(images), labels.to(device))
+            if not math.isfinite(loss.item()):
+                raise ModelError(f"training diverged at step {step} of {steps}: try a lower lr than {recipe.lr:g}")
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            if step % REPORT_EVERY == 0 or step == steps:
+                progress(step, steps, f"epoch {epoch}/{recipe.epochs}, loss {loss.item():.3f}")
+        if continuation is not None and epoch < recipe.epochs:
+            random = random_state(rng, device)
+            continuation.save(parts, {"epochs": epoch, "layout": str(layout), "random": random})
 
 
 def one_cycle(step: int, steps: int) -> float:
@@ -124,17 +145,17 @@ def mirrored(images: Tensor, rng: torch.Generator) -> Tensor:
 
 
 def _batches(dataset: ImageDataset, recipe: Recipe, rng: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch."""
     split = dataset.train
     most = max(1, round(dataset.shape[-1] / 14))
-    for _ in range(recipe.epochs):
-        order = torch.randperm(len(split), generator=rng)
-        for start in _starts(dataset, recipe):
-            chosen = order[start : start + recipe.batch_size]
-            images = split.images[chosen]
-            if recipe.augment:
-                images = shifted(images, most, rng)
-                images = mirrored(images, rng) if dataset.mirror else images
-            yield dataset.normalise(images), split.labels[chosen]
+    order = torch.randperm(len(split), generator=rng)
+    for start in _starts(dataset, recipe):
+        chosen = order[start : start + recipe.batch_size]
+        images = split.images[chosen]
+        if recipe.augment:
+            images = shifted(images, most, rng)
+            images = mirrored(images, rng) if dataset.mirror else images
+        yield dataset.normalise(images), split.labels[chosen]
 
 
 def _starts(dataset: ImageDataset, recipe: Recipe) -> range:

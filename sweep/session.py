@@ -42,7 +42,7 @@ from sweep.reporting.status import unread
 from sweep.reporting.telemetry import Telemetry
 from sweep.search.base import LAG, Plan, make_planner
 from sweep.search.warmstart import WarmStart
-from sweep.storage.info import SweepRequest
+from sweep.storage.info import TRAINING, SweepRequest
 from sweep.storage.layout import REPORT, STATISTICS
 from sweep.storage.reader import StoredSweep, read_sweep, slim
 from sweep.storage.writer import Store
@@ -88,7 +88,8 @@ class Session:
         self._begin(known)
         for line in left_out(before):
             self._reporter.line(line)
-        baseline = load_baseline(self._space.baseline, self._results, self._reporter)
+        baseline = load_baseline(self._space.baseline, self._results, self._reporter, note=self._training)
+        self._store.save(replace(self._store.state, message=""))
         split = self._space.evaluation.split
         card = dataset_card(baseline, split)
         self._require_same(baseline.key, card)
@@ -138,6 +139,10 @@ class Session:
         changed = [name for name, text in found.items() if again and state.versions.get(name, text) != text]
         if changed:
             self._reporter.line(f"other versions than before: {', '.join(changed)}; results may differ a little")
+
+    def _training(self, text: str) -> None:
+        """Say on disk, for other commands, that the original network is being trained."""
+        self._store.save(replace(self._store.state, message=f"{TRAINING}, {text}"))
 
     def _require_same(self, baseline_key: str, card: DatasetCard) -> None:
         state = self._store.state

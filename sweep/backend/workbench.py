@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,28 +18,79 @@ from core.race import hardest_first
 from core.records import EvalSplit
 from core.workbench import Labelled, Workbench
 from sweep.errors import StoreError
-from sweep.reporting.progress import Reporter
+from sweep.reporting.progress import Pace, Reporter
 from sweep.storage.layout import BASELINES
 from sweep.storage.reader import unwritable
 from sweep.tracking.view import DatasetCard
 
+NOTE_SECONDS = 2.0
 POOL = 10_000
 """Training images at most that calibration draws from."""
 
 
-def load_baseline(config: BaselineConfig, results: Path, reporter: Reporter, *, may_train: bool = True) -> Baseline:
+def load_baseline(
+    config: BaselineConfig,
+    results: Path,
+    reporter: Reporter,
+    *,
+    may_train: bool = True,
+    note: Callable[[str], None] = lambda text: None,
+) -> Baseline:
     """Train, load or fetch from the cache the original network; sweeps with the same ``results`` share the cache.
 
-    ``may_train`` False refuses to train it.
+    Args:
+        config: what is wanted.
+        results: folder of all sweeps.
+        reporter: shows how far it is, and says beforehand what is trained and how to go without.
+        may_train: False refuses to train it.
+        note: hears every few seconds how far a training is.
 
     Raises:
         StoreError: the cache cannot be written.
         NeuronMergingError: see `core.baselines.prepare_baseline`.
     """
     try:
-        return prepare_baseline(config, results / BASELINES, progress=reporter.step, may_train=may_train)
+        training = Training(config, reporter, note)
+        return prepare_baseline(config, results / BASELINES, progress=training.step, may_train=may_train)
     except OSError as error:
         raise StoreError(unwritable(results / BASELINES, error)) from error
+
+
+class Training:
+    """What a person hears while the original network is made: that it is trained, how long that takes, how far it is.
+
+    Args:
+        config: of the network.
+        reporter: shows it.
+        note: hears every few seconds how far it is.
+    """
+
+    def __init__(self, config: BaselineConfig, reporter: Reporter, note: Callable[[str], None]) -> None:
+        self._config, self._reporter, self._note = config, reporter, note
+        self._pace, self._said, self._noted_at = Pace(), 0, -math.inf
+
+    def step(self, done: int, total: int, text: str) -> None:
+        """One report of `core.baselines.prepare_baseline`; those of one step are of the data."""
+        if total > 1:
+            self._announce(self._pace.left(done, total))
+            if time.monotonic() - self._noted_at >= NOTE_SECONDS:
+                self._note(text)
+                self._noted_at = time.monotonic()
+        self._reporter.step(done, total, text)
+
+    def _announce(self, left: str) -> None:
+        config, tell = self._config, self._reporter.line
+        if self._said == 0:
+            tell(
+                f"{config.model} is trained on {config.dataset} first: {config.epochs} epochs, once for all sweeps here"
+                " (--set baseline.checkpoint=FILE takes weights of yours instead)"
+            )
+            self._said = 1
+        if self._said == 1 and left:
+            tell(
+                f"about {left.strip(', ')}; whatever breaks it off, the same command goes on after the last epoch kept"
+            )
+            self._said = 2
 
 
 def remarks(baseline: Baseline, split: EvalSplit = "test") -> list[str]:

@@ -52,6 +52,7 @@ def row(sweep: Any) -> dict[str, Any]:
     return {
         "name": info.name,
         "status": info.status,
+        "message": info.state.message,
         "trials": len(sweep.records),
         "total": info.state.total,
         "best": max((record.metrics["accuracy"] for record in finished), default=None),
@@ -59,6 +60,13 @@ def row(sweep: Any) -> dict[str, Any]:
         "started_at": info.state.started_at,
         "space": info.request.space,
     }
+
+
+def training(values: dict[str, Any]) -> bool:
+    """Whether the sweep is training its original network now."""
+    from sweep.storage.info import TRAINING
+
+    return bool(values["status"] == "running" and values["message"].startswith(TRAINING))
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
@@ -70,7 +78,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             continue
         texts.append(
             {
-                **{name: str(values[name]) for name in ("name", "status", "space")},
+                **{name: str(values[name]) for name in ("name", "space")},
+                "status": "training" if training(values) else values["status"],
                 "trials": f"{values['trials']}/{values['total']}",
                 "best": "" if values["best"] is None else f"{values['best']:.2f} %",
                 "hypervolume": f"{values['hypervolume']:.2f}",

@@ -13,6 +13,8 @@ from sweep.reporting.meter import Progress
 from sweep.text import duration
 
 PLAIN_SECONDS = 5.0
+SURE_SECONDS = 2.0
+"""A pace is told once it has been watched for so long."""
 
 
 class Reporter(Protocol):
@@ -52,12 +54,31 @@ def describe(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+class Pace:
+    """How long a piece of work will still take, from how long it has taken."""
+
+    def __init__(self) -> None:
+        self._began: tuple[float, int] | None = None
+        self._last = (0, 0)
+
+    def left(self, done: int, total: int) -> str:
+        """In words, as an ending of a line; nothing while that is not known."""
+        now = time.monotonic()
+        if self._began is None or total != self._last[1] or done < self._last[0]:
+            self._began = now, done  # another piece of work
+        self._last = done, total
+        elapsed, more = now - self._began[0], done - self._began[1]
+        if elapsed < SURE_SECONDS or more <= 0 or done >= total:
+            return ""
+        return f", {duration(elapsed / more * (total - done))} left"
+
+
 class PlainReporter:
     """A line now and then, for log files and pipes."""
 
     def __init__(self, stream: IO[str], seconds: float = PLAIN_SECONDS) -> None:
         self._stream, self._seconds = stream, seconds
-        self._shown_at = -math.inf
+        self._shown_at, self._pace = -math.inf, Pace()
 
     def __enter__(self) -> Self:
         return self
@@ -71,7 +92,8 @@ class PlainReporter:
 
     def step(self, done: int, total: int, text: str) -> None:
         """Write a line if the last one is some seconds old, or the work is done."""
-        self._now_and_then(f"{100 * done // max(total, 1)} %  {text}", last=done >= total)
+        left = self._pace.left(done, total)
+        self._now_and_then(f"{100 * done // max(total, 1)} %  {text}{left}", last=done >= total)
 
     def trials(self, progress: Progress) -> None:
         """Write a line if the last one is some seconds old, or it is the end."""
@@ -95,7 +117,7 @@ class BarReporter:
         columns = (SpinnerColumn(), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.description}"))
         self._bar = Bar(*columns, console=Console(file=stream), transient=True, refresh_per_second=4)
         self._task: Any = None
-        self._kind = ""
+        self._kind, self._pace = "", Pace()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -110,7 +132,7 @@ class BarReporter:
 
     def step(self, done: int, total: int, text: str) -> None:
         """Move the bar; it goes away when the work is done."""
-        self._move("step", done, total, text)
+        self._move("step", done, total, text + self._pace.left(done, total))
 
     def trials(self, progress: Progress) -> None:
         """Move the bar."""

@@ -22,6 +22,8 @@ from core.parts import is_pretrained
 
 Status = Literal["running", "finished", "stopped", "interrupted", "failed"]
 """``stopped``: ended early by a limit or by ``sweep stop``; ``interrupted``: by a signal or a crash."""
+TRAINING = "training its original network"
+"""With this begins the message of a sweep that does so."""
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Seconds = Annotated[float, Field(ge=0, lt=1e11)]
 """A time span, or a time since the epoch."""

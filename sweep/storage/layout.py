@@ -2,7 +2,7 @@
 
 ::
 
-    results/.baselines/           trained original networks, shared by all sweeps
+    results/.baselines/           trained original networks, shared by all sweeps; *.training: one under way
     results/mlflow.db             MLflow's own store, with mlartifacts/ beside it
     results/compare.html          several sweeps side by side, with compare.png; fronts.png and others: their fronts
     results/.mirror.json          only in the local copy of a results folder in object storage

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import signal
 import sqlite3
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from command_line import call, child_keys, started, wait_for_lines
+from command_line import COMMAND, call, child_keys, environment, started, wait_for, wait_for_lines
 
 from sweep.search.base import TAKEN_FROM
 from sweep.storage.reader import read_sweep
@@ -133,3 +137,27 @@ def test_mlflow_is_rebuilt_from_the_store(folder, whole):
     with sqlite3.connect(folder / "other.db") as database:
         (count,) = database.execute("select count(*) from runs").fetchone()
     assert count == 151
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_training_that_is_broken_off_goes_on_after_its_last_epoch(tmp_path, number):
+    """By the same command; meanwhile other commands say what the sweep is doing."""
+    words = ["run", "digits-quick", "--set", "baseline.epochs=250", "--samples", "2", "--name", "a"]
+    process = started(tmp_path, *words)
+    try:
+        (kept,) = wait_for(lambda: list(tmp_path.glob("results/.baselines/*.training")))
+        assert re.search(r"^a +training ", call(tmp_path, "list"), re.MULTILINE)
+        assert "training its original network, epoch" in call(tmp_path, "status", "a")
+    finally:
+        os.killpg(process.pid, number)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert "lenet-300-100 is trained on digits first: 250 epochs" in told
+    assert re.search(r"about \d+ .*left; whatever breaks it off, the same command goes on", told)
+    assert kept.exists()
+    shutil.rmtree(tmp_path / "results" / "a", ignore_errors=True)  # after kill -9 the name is taken
+    where = {"cwd": tmp_path, "env": environment()}
+    again = subprocess.run([*COMMAND, *words], **where, capture_output=True, text=True, check=True)
+    assert re.search(r"goes on after epoch \d+/250", again.stderr)
+    assert not kept.exists()
+    assert "finished: 2 of 2 trials" in again.stdout
