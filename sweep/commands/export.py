@@ -197,7 +197,9 @@ def chosen_records(options: Namespace, sweep: StoredSweep) -> Sequence[TrialReco
         return [choose.best(sweep, best, options.where or "")]
     found = choose.front(sweep)
     if not found:
-        raise UsageError(f"sweep {sweep.info.name} has no finished trial yet; 'sweep status' shows how far it is")
+        raise UsageError(
+            f"sweep {sweep.info.name} has no finished trial yet; '{choose.status_of(sweep)}' shows how far"
+        )
     return found
 
 

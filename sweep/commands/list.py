@@ -24,6 +24,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Print the list; a sweep that cannot be read is shown as damaged, with the reason below."""
     from core.errors import NeuronMergingError
+    from sweep.storage.address import place
     from sweep.storage.reader import read_sweep, sweep_names
 
     rows: list[dict[str, Any]] = []
@@ -37,7 +38,7 @@ def run(options: Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     if not rows:
-        print(f"no sweep in {options.results}; start one with 'sweep run digits-quick'")
+        print(f"no sweep in {options.results}; start one with 'sweep run digits-quick{place(options.results)}'")
         return 0
     print("\n".join([*table(rows), *(row["message"] for row in rows if row["status"] == DAMAGED)]))
     return 0

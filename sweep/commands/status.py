@@ -34,6 +34,7 @@ def run(options: Namespace) -> int:
         NeuronMergingError: the one sweep that was named cannot be read; of several it is said beside the others.
     """
     from sweep.reporting.status import as_json, as_text, front_text
+    from sweep.storage.address import place
     from sweep.storage.reader import read_sweep, sweep_names
 
     if options.watch:
@@ -51,7 +52,7 @@ def run(options: Namespace) -> int:
         print(json.dumps(states[0] if options.name else states, indent=2))
         return 0
     if not sweeps and not unreadable:
-        print(f"no sweep in {options.results}; start one with 'sweep run digits-quick'")
+        print(f"no sweep in {options.results}; start one with 'sweep run digits-quick{place(options.results)}'")
     for sweep in sweeps:
         print("\n".join([*as_text(sweep), *(front_text(sweep) if options.name else [])]))
     for sentence in unreadable:
@@ -65,10 +66,11 @@ def watch(options: Namespace) -> int:
     Raises:
         UsageError: no sweep was named.
     """
+    from sweep.storage.address import place
     from sweep.storage.reader import read_sweep
 
     if not options.name:
-        raise UsageError("--watch needs the NAME of a sweep; 'sweep list' shows them")
+        raise UsageError(f"--watch needs the NAME of a sweep; 'sweep list{place(options.results)}' shows them")
     in_place = sys.stdout.isatty() and not options.json
     if in_place:
         print("\033[2J", end="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import UsageError
 from core.records import TrialRecord
 from dashboards import ParetoInfo, front_table, get_pareto_info, write_front_csv, write_front_json
-from sweep.storage.layout import FRONTS, TRIALS
+from sweep.storage.layout import FRONTS
 from sweep.storage.reader import StoredSweep
 from sweep.text import columns
 
@@ -164,11 +164,3 @@ def reasons_of(sweep: StoredSweep) -> dict[str, int]:
     failed = [record.reason for record in sweep.records if record.status == "failed"]
     untested = [f"on the test split: {reason}" for reason in sweep.tested.values() if reason]
     return dict(Counter([*failed, *untested]).most_common())
-
-
-def lines(reasons: dict[str, int], most: int = 5) -> Iterable[str]:
-    """The most frequent reasons, a line each."""
-    for reason, count in list(reasons.items())[:most]:
-        yield f"{count} failed: {reason}"
-    if len(reasons) > most:
-        yield f"and {len(reasons) - most} other reasons; see {TRIALS}"
