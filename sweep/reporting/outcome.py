@@ -92,9 +92,7 @@ def make_outcome(
     """
     info = pareto_info(sweep, x, y)
     folder = folder or sweep.folder
-    axes = [name for name, usual in ((x, "params"), (y, "accuracy")) if name != usual]
-    suffix = "".join(f"-{name}" for name in axes)
-    files = tuple(_write(sweep, info, folder, form, suffix, plot, dpi) for form in formats)
+    files = tuple(_write(sweep, info, folder, form, suffix_of(x, y), plot, dpi) for form in formats)
     return Outcome(sweep, info, files, reasons_of(sweep))
 
 
@@ -112,7 +110,7 @@ def write_fronts(
     infos = {sweep.info.name: pareto_info(sweep, x, y) for sweep in sweeps}
     files = []
     for form in formats:
-        path = folder / f"{FRONTS}.{form}"
+        path = folder / f"{FRONTS}{suffix_of(x, y)}.{form}"
         if form == "csv":
             files.append(write_trials_csv(infos, {s.info.name: s.records for s in sweeps}, path))
         elif form == "json":
@@ -120,6 +118,11 @@ def write_fronts(
         else:
             files.append(save_fronts(list(infos.values()), path, dpi))
     return tuple(files)
+
+
+def suffix_of(x: str, y: str) -> str:
+    """What tells the files of unusual axes from the usual ones."""
+    return "".join(f"-{name}" for name, usual in ((x, "params"), (y, "accuracy")) if name != usual)
 
 
 def pareto_info(sweep: StoredSweep, x: str = "params", y: str = "accuracy") -> ParetoInfo:

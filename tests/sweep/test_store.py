@@ -74,7 +74,7 @@ def test_a_taken_name_is_refused_with_the_remedy(results, make_info, make_record
         store.append(make_record())
     with pytest.raises(
         UsageError,
-        match=r"sweep 'a' \(interrupted, 1 trials\) is there already; go on with 'sweep resume a --results .*', give another --name",
+        match=r"sweep 'a' \(interrupted, 1 trials\) is there already; go on with 'sweep resume a --results .*'",
     ):
         create_store(results, "a", make_info)
 
@@ -223,7 +223,10 @@ def test_an_opened_store_goes_on_where_it_was(results, make_info, make_record):
 def test_only_one_runs_a_sweep(results, make_info):
     with create_store(results, "a", make_info) as store:
         store.save(replace(store.state, pid=77, host="here"))
-        sentence = "sweep 'a' is running .process 77 on here.; 'sweep status a --results .*' shows how far it is, 'sweep stop a --results .*' ends it"
+        sentence = (
+            "sweep 'a' is running .process 77 on here.; 'sweep status a --results .*' shows how far it is,"
+            " 'sweep stop a --results .*' ends it"
+        )
         with pytest.raises(UsageError, match=sentence):
             open_store(results, "a")
     open_store(results, "a").close()
