@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import NeuronMergingError, UsageError
 from sweep.arguments import Parser
+from sweep.text import cut
 
 if TYPE_CHECKING:
     from sweep.storage.reader import StoredSweep
@@ -93,10 +94,20 @@ def picture(sweep: StoredSweep, as_data: bool, in_place: bool, whole: bool) -> s
     drawn = front_drawn(sweep) if in_place and known else []
     front = front_text(sweep) if (in_place or whole) and known else []
     text = "\n".join([*as_text(sweep), *drawn, *front])
-    return repainted(text.splitlines()) if in_place else text
+    return repainted(text.splitlines(), whole) if in_place else text
 
 
-def repainted(lines: list[str]) -> str:
-    """``lines`` in place of what the terminal shows, as many as fit; written over it, so that nothing flickers."""
-    fitting = lines[: max(1, shutil.get_terminal_size().lines - 1)]
+def repainted(lines: list[str], whole: bool) -> str:
+    """``lines`` in place of what the terminal shows; written over it, so that nothing flickers.
+
+    Args:
+        lines: of the picture.
+        whole: it is the last one: all of it is shown. Otherwise only so much as fits, since a line that is wrapped, or
+            one too many, would move the next picture away from this one.
+    """
+    size = shutil.get_terminal_size()
+    room = max(1, size.lines - 1)
+    fitting = lines if whole else [cut(line, size.columns) for line in lines[:room]]
+    if len(fitting) < len(lines):
+        fitting[-1] = cut(f"… {len(lines) - room + 1} more lines when it has ended", size.columns)
     return "\033[H" + "".join(f"{line}\033[K\n" for line in fitting) + "\033[J"

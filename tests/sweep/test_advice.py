@@ -20,6 +20,7 @@ from sweep.storage.address import place
 from sweep.storage.layout import INFO, MIRRORED, TRIALS
 from sweep.storage.reader import read_sweep, require_sweep
 from sweep.storage.writer import create_store
+from sweep.tracking import TrackingReport
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "/home/me/a.py", line 3, in f\nValueError: no luck\n'
 OUT_OF_MEMORY = "RuntimeError: tried to allocate {} bytes for 'feature.{}'\n  more of it"
@@ -138,6 +139,24 @@ def test_logs_as_data_of_a_sweep_that_tells_nothing(
 def test_stop_as_data(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stop", "toy", "--results", "my results", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"name": "toy", "status": "stopped", "trials": 4, "total": 9}
+
+
+@pytest.mark.parametrize("problem", ["", "no answer"])
+def test_sync_as_data(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], problem: str
+) -> None:
+    """MLflow itself is left out; what it says of a failure advises the same folder."""
+    monkeypatch.setattr("sweep.tracking.sync.sync", lambda *_: TrackingReport("r1", 4, 0, ""))
+    monkeypatch.setattr("sweep.tracking.sync.target", lambda *_: "sqlite:///x")
+    monkeypatch.setattr("sweep.export.models.log_models", lambda *_: problem)
+    code = main(["sync", "toy", "--results", "my results", "--json"])
+    out, err = capsys.readouterr()
+    if problem:
+        assert (code, out) == (1, "")
+        assert "(no answer); 'sweep sync toy --results 'my results'' tries again" in err
+    else:
+        assert code == 0
+        assert json.loads(out) == {"name": "toy", "run_id": "r1", "logged": 4}
 
 
 def test_a_sweep_of_which_only_the_trials_are_left_is_listed(
