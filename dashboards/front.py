@@ -161,7 +161,7 @@ def write_trials_csv(
         for record in found:
             own = {field: getattr(record, field) for field in ("key", "status", "split", "reason", "seconds", "images")}
             values = {**record.config, **record.metrics, **own, "sweep": name, "rank": ranks.get(record.key, 0)}
-            table.writerow({column: _cell(values.get(column)) for column in TRIAL_COLUMNS})
+            table.writerow({column: _exact(values.get(column)) for column in TRIAL_COLUMNS})
     return _write(path, text.getvalue())
 
 
@@ -169,6 +169,13 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else written(value)
+
+
+def _exact(value: Any) -> str:
+    """A value of a record in one cell, every digit of it; whole numbers without a point."""
+    if isinstance(value, float) and not isinstance(value, bool):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return _cell(value)
 
 
 def write_front_json(info: ParetoInfo, path: str | Path) -> Path:

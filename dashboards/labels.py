@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib.patheffects as effects
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
@@ -20,7 +19,7 @@ Pixels = NDArray[np.float64]
 DIRECTIONS = ((-1, 1), (0, 1), (-1, 0), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1))
 """Up and to the left first: nothing is better than the front, so that side of it is empty."""
 
-DISTANCES = (8.0, 15.0, 25.0, 38.0)
+DISTANCES = (8.0, 15.0, 25.0, 38.0, 55.0)
 """From mark to label, in typographic points."""
 
 CLEARANCE = 3.0
@@ -37,13 +36,11 @@ class _Ground:
     Attributes:
         frame: labels stay inside.
         walls: (n, 2) positions that may not be covered.
-        soft: (n, 2) positions that had better not be covered.
         taken: boxes of the labels so far.
     """
 
     frame: Bbox
     walls: Pixels
-    soft: Pixels
     taken: list[Bbox]
 
     def cost(self, box: Bbox, leader: Pixels) -> float:
@@ -53,7 +50,7 @@ class _Ground:
         collides = any(box.overlaps(other) or _covered(other, leader) for other in self.taken)
         if outside or collides or _covered(near, self.walls):
             return float("inf")
-        return _covered(box, self.soft) + len(leader) / 10
+        return len(leader) / 10
 
     def add(self, box: Bbox, leader: Pixels) -> None:
         """Remember a label that stays."""
@@ -70,21 +67,21 @@ def place_labels(
 ) -> list[Annotation]:
     """Write ``texts`` beside ``anchors``; one that fits nowhere inside the axes is left out.
 
-    The axes' limits must be final. Of the free places, the first that covers the fewest ``marks`` is taken.
+    The axes' limits must be final. Of the free places, the first of the nearest is taken.
 
     Args:
         axes: where to write.
         anchors: (x, y) of each label's point, in data units.
         texts: one per anchor.
-        blocked: positions that no label may cover, in data units.
-        marks: positions that labels had better not cover, in data units.
+        blocked: positions of lines that no label may cover, in data units.
+        marks: positions of points that no label may cover either, in data units.
 
     Returns:
         The labels that were written.
     """
     renderer = measuring(axes)
-    walls, soft = _pixels(axes, [*blocked, *anchors]), _pixels(axes, marks)
-    ground = _Ground(axes.get_window_extent(renderer), walls, soft, [])
+    walls = _pixels(axes, [*blocked, *anchors, *marks])
+    ground = _Ground(axes.get_window_extent(renderer), walls, [])
     written = []
     for anchor, text in zip(anchors, texts, strict=True):
         label = _write(axes, text, anchor)
@@ -118,7 +115,8 @@ def _write(axes: Axes, text: str, anchor: tuple[float, float]) -> Annotation:
         zorder=6,
         parse_math=False,
         arrowprops={"arrowstyle": "-", "color": theme().muted, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 4},
-        path_effects=[effects.withStroke(linewidth=2.5, foreground=theme().paper)],
+        # a patch behind the text, not an outline of its letters, which would turn them into shapes in an SVG
+        bbox={"boxstyle": "square,pad=0.1", "facecolor": theme().paper, "edgecolor": "none", "alpha": 0.85},
     )
 
 

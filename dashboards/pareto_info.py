@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.metrics import Metric, axis_named
 from core.pareto import hypervolume, pareto_front
 from core.records import TrialRecord
+from dashboards.noise import latency_noise, noise_in_words
 from dashboards.points import Point, make_points
 
 DROPS = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -33,6 +35,7 @@ class ParetoInfo:
         failed: number of trials that gave no result.
         stopped: number of trials that a race stopped early; they have no accuracy, and nothing here shows them.
         left_out: number of finished trials without the metrics on the axes.
+        noise: relative standard deviation of a latency on the x axis (see `latency_noise`); NaN where it is not known.
     """
 
     title: str
@@ -49,11 +52,18 @@ class ParetoInfo:
     failed: int
     stopped: int
     left_out: int
+    noise: float = math.nan
 
     @property
     def x_label(self) -> str:
-        """Of the axis, with its unit."""
-        return self.x_metric.title
+        """Of the axis, with its unit, and how noisy a latency is."""
+        noisy = f"; {noise_in_words(self.noise)}" if self.by_latency and self.points else ""
+        return f"{self.x_metric.title}{noisy}"
+
+    @property
+    def by_latency(self) -> bool:
+        """Whether the x axis is a time that was measured."""
+        return self.x_metric.name.startswith("latency")
 
     @property
     def y_label(self) -> str:
@@ -97,13 +107,14 @@ def get_pareto_info(
         y_metric=y_metric,
         points=points,
         front=front,
-        labelled=_labelled(front, x_metric, y_metric, original["accuracy"]),
+        labelled=labelled_of(front, x_metric, y_metric, original["accuracy"]),
         original=(_of_original(x_metric, original), _of_original(y_metric, original)),
         original_accuracy=original["accuracy"],
         hypervolume=volume,
         failed=failed,
         stopped=stopped,
         left_out=left_out,
+        noise=latency_noise(points) if x_metric.name.startswith("latency") else math.nan,
     )
 
 
@@ -132,11 +143,17 @@ def _subtitle(
     return f"{counted}, {front} on the front{area}" if front else f"{counted}: no front"
 
 
-def _labelled(front: Sequence[Point], x: Metric, y: Metric, accuracy: float) -> tuple[tuple[Point, str], ...]:
+def labelled_of(
+    front: Sequence[Point], x: Metric, y: Metric, accuracy: float, drops: Sequence[float] = DROPS
+) -> tuple[tuple[Point, str], ...]:
+    """The smallest network of ``front`` within each of ``drops`` points of ``accuracy``, with its label.
+
+    Where there is none, the best one; on another axis than that of the accuracy the two ends.
+    """
     if y.name != "accuracy":
         chosen = {p.key: p for p in (*front[:1], *front[-1:])}
     else:
-        within = [next((p for p in front if p.y >= accuracy - drop), None) for drop in DROPS]
+        within = [next((p for p in front if p.y >= accuracy - drop), None) for drop in drops]
         chosen = {p.key: p for p in within if p is not None} or {p.key: p for p in front[-1:]}
     return tuple((p, f"{_short(y, p.y)} at {_short(x, p.x)}") for p in chosen.values())
 

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 import plotly.graph_objects as go
 import plotly.io
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -35,6 +36,8 @@ PAGE = """<!DOCTYPE html>
 
 FORMATS = ("png", "svg", "html")
 DPI = 150
+EDITABLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "neuron-merging-sweep"}
+"""Texts of an SVG are texts, and the names of its parts are the same every time."""
 
 
 def save_plot(plot: Plot[Any], info: Any, path: str | Path, dpi: int = DPI) -> Path:
@@ -82,9 +85,9 @@ def save_png(figure: Figure, path: str | Path, dpi: int = DPI) -> Path:
 
 
 def save_svg(figure: Figure, path: str | Path) -> Path:
-    """Write an SVG without a date, so that the same data give the same picture."""
+    """Write an SVG whose texts are texts; without a date, so that the same data give the same picture."""
     canvas: Any = FigureCanvasSVG(figure)
-    with writing(Path(path)) as temporary:
+    with writing(Path(path)) as temporary, mpl.rc_context(EDITABLE):
         canvas.print_svg(temporary, metadata={"Date": None})
     return Path(path)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import UsageError
 from core.records import TrialRecord
 from sweep.quiet import silence
+from sweep.storage.address import place
 from sweep.storage.layout import MODELS, REPORT
 from sweep.storage.reader import StoredSweep, read_sweep
 
@@ -72,7 +73,7 @@ class SweepResult:
         key = trial if isinstance(trial, str) else trial.key
         path = self.folder / MODELS / f"{key}.safetensors"
         if not path.is_file():
-            command = f"sweep export {self.name} --trial {key}"
+            command = f"sweep export {self.name}{place(self.folder.parent)} --trial {key}"
             raise UsageError(f"the network of trial {key} is not in {path.parent}: '{command}' writes it")
         return path
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from core.errors import UsageError, nearest
+from core.errors import UnknownNameError, UsageError, nearest
 
 if TYPE_CHECKING:
     from sweep.storage.info import ClusterRequest, Limits
@@ -188,6 +188,22 @@ def network_changes(options: argparse.Namespace) -> dict[str, str]:
     return {
         f"baseline.{name}": f'"{v}"' if isinstance(v, str) else str(v) for name, v in chosen_network(options).items()
     }
+
+
+def listed(text: str, option: str, known: Collection[str]) -> list[str]:
+    """The formats in ``text``, which commas separate, each once.
+
+    Raises:
+        UnknownNameError: one is not among ``known``.
+        UsageError: there is none.
+    """
+    names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not names:
+        raise UsageError(f"{option}: name at least one of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise UnknownNameError("format", name, known)
+    return names
 
 
 def pairs(texts: Sequence[str], option: str) -> dict[str, str]:

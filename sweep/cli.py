@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import shlex
 import sys
 import tempfile
 import traceback
@@ -66,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NeuronMergingError as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return complain("interrupted; 'sweep list' shows what is kept", 130)
+        return complain(f"interrupted; 'sweep list{given_place(arguments)}' shows what is kept", 130)
     except BrokenPipeError:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -106,6 +107,15 @@ def dispatch(arguments: list[str]) -> int:
     with Mirror.of(options.results) as mirror:
         code = int(command.run(options))
     return complain(mirror.trouble, 1) if mirror.trouble else code
+
+
+def given_place(arguments: Sequence[str]) -> str:
+    """The option ``--results`` as it was given, to be repeated in advice; empty where it was not."""
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, separator, value = word.partition("=")
+        if option == "--results" and (value or after):
+            return f" --results {shlex.quote(value if separator else after)}"
+    return ""
 
 
 def complain(text: str, code: int) -> int:

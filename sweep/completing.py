@@ -11,6 +11,7 @@ from typing import Any
 import argcomplete
 from argcomplete.completers import FilesCompleter
 
+from core.registry import Registry
 from sweep.arguments import RESULTS, Parser
 
 
@@ -69,6 +70,7 @@ COMPLETERS: Mapping[str, Callable[..., Iterable[str]]] = {
     "decomposition": registered("core.decompositions:DECOMPOSITIONS"),
     "allocation": registered("core.allocation:ALLOCATIONS"),
     "recovery": registered("core.recovery.base:RECOVERIES"),
+    "plot": lambda **_: Registry[object]("plot", "dashboards.plots").names(),
     "model": registered("core.parts:MODELS"),
     "dataset": registered("core.parts:DATASETS"),
 }

@@ -42,6 +42,7 @@ from sweep.reporting.status import unread
 from sweep.reporting.telemetry import Telemetry
 from sweep.search.base import LAG, Plan, make_planner
 from sweep.search.warmstart import WarmStart
+from sweep.storage.address import place
 from sweep.storage.info import TRAINING, SweepRequest
 from sweep.storage.layout import REPORT, STATISTICS
 from sweep.storage.reader import StoredSweep, read_sweep, slim
@@ -254,6 +255,7 @@ class Session:
             The exit code of whatever broke it off, or 0; and which networks are not there -> why.
         """
         name, broken = self._store.info.name, StopRequest()
+        where = place(self._results)
         failed: dict[str, str] = {}
         try:
             with breaking_off(broken):
@@ -261,13 +263,12 @@ class Session:
                 failed = make_models(rebuilder, self._reporter)
                 why = report.problem or log_models(self._uri, rebuilder, self._reporter)
                 if why:
-                    failed |= {"in MLflow": f"{why}; 'sweep sync {name}' tries again"}
+                    failed |= {"in MLflow": f"{why}; 'sweep sync {name}{where}' tries again"}
         except Exception as error:  # a bug must not cost the sweep
             failed = {"of the front": first_line(error)}
         if broken.reason:
-            failed = {
-                "of the front": f"broken off ({broken.reason}); 'sweep resume {name}' makes those that are missing"
-            }
+            remedy = f"'sweep resume {name}{where}' makes those that are missing"
+            failed = {"of the front": f"broken off ({broken.reason}); {remedy}"}
         return broken.exit_code, failed
 
 

@@ -27,6 +27,11 @@ def abridged(text: str, limit: int = LOG_LIMIT) -> str:
     return f"{text[: limit // 2]}\n… {len(text) - limit} characters left out …\n{text[-limit // 2 :]}"
 
 
+def cut(text: str, most: int) -> str:
+    """``text``, or its beginning with … where it has more than ``most`` characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def columns(stream: IO[str]) -> int | None:
     """How many characters a line of a terminal has; None where ``stream`` is none, and lines are as long as they are.
 

@@ -45,8 +45,12 @@ def draw(info: ParetoInfo) -> Figure:
     axes.set(xlim=x_range, ylim=y_range)
     anchors = [*_originals(info), *(info.place(p.x, p.y) for p, _ in info.labelled)]
     texts = [_original_text(info)] * len(_originals(info)) + [text for _, text in info.labelled]
-    _draw_below(axes, info)
-    place_labels(axes, anchors, texts, list(_along(corners)), [info.place(p.x, p.y) for p in info.points])
+    draw_below(axes, [info])
+    spread = whiskers(info)
+    for line in spread:
+        axes.plot(*zip(*line, strict=True), color=theme().muted, linewidth=1.0, zorder=4.5)
+    lines = [place for line in (corners, *spread) for place in along(line)]
+    place_labels(axes, anchors, texts, lines, [info.place(p.x, p.y) for p in info.points])
     _draw_legends(axes, info)
     return figure
 
@@ -113,23 +117,27 @@ def useful_from(info: ParetoInfo) -> float | None:
     return floor if floor - lowest > 0.25 * (top - floor) else None
 
 
-def _below(info: ParetoInfo, low: float) -> list[Point]:
-    return [p for p in info.points if info.place(p.x, p.y)[1] < low]
+def whiskers(info: ParetoInfo) -> list[list[tuple[float, float]]]:
+    """A line through each network of the front, to both sides as far as one standard deviation of a latency."""
+    if not math.isfinite(info.noise):
+        return []
+    places = [info.place(p.x, p.y) for p in info.front]
+    return [[(x * (1 - info.noise), y), (x * (1 + info.noise), y)] for x, y in places]
 
 
-def _draw_below(axes: Axes, info: ParetoInfo) -> None:
-    """What lies below the axes: a tick for each trial on their border, and how many they are."""
+def draw_below(axes: Axes, infos: Sequence[ParetoInfo]) -> None:
+    """What lies below the axes: a tick for each trial on their border, and beneath it how many they are."""
     low = axes.get_ylim()[0]
-    hidden = _below(info, low)
+    places = [info.place(p.x, p.y) for info in infos for p in info.points]
+    hidden = [x for x, y in places if y < low]
     if not hidden:
         return
-    xs = [info.place(p.x, p.y)[0] for p in hidden]
-    axes.plot(xs, [low] * len(xs), "|", color=theme().muted, markersize=8, alpha=0.6, clip_on=False, zorder=1)
-    text = f"{len(hidden)} of {len(info.points)} trials are below"
-    axes.text(0.995, 0.02, text, transform=axes.transAxes, ha="right", va="bottom", fontsize=8.5, color=theme().muted)
+    axes.plot(hidden, [low] * len(hidden), "|", color=theme().muted, markersize=8, alpha=0.6, clip_on=False, zorder=1)
+    text = f"{len(hidden)} of {len(places)} trials are below"
+    axes.text(1, -0.112, text, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, color=theme().muted)
 
 
-def _along(corners: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
+def along(corners: Sequence[tuple[float, float]]) -> Iterator[tuple[float, float]]:
     """Positions close together along the line through ``corners``."""
     for (x0, y0), (x1, y1) in pairwise(corners):
         yield from zip(np.linspace(x0, x1, 40).tolist(), np.linspace(y0, y1, 40).tolist(), strict=True)

@@ -7,28 +7,34 @@ from argparse import Namespace
 from pathlib import Path
 
 from core.errors import UsageError
-from sweep.arguments import Parser
+from sweep.arguments import Parser, listed
 
-EXAMPLE = "sweep compare lenet-fashion-mnist digits-quick --out both.html"
+EXAMPLE = "sweep compare lenet-fashion-mnist digits-quick --out both.html --format png,svg"
+PICTURES = ("png", "svg")
 
 
 def add_arguments(parser: Parser) -> None:
     """The sweeps, and where the page goes."""
     parser.add_argument("names", nargs="+", metavar="NAME", help="of two sweeps or more")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (compare.html in the results folder)")
+    parser.add_argument("--format", default="png", metavar="LIST", help="of png, svg: the picture beside it (png)")
     parser.results()
     parser.json()
 
 
 def run(options: Namespace) -> int:
-    """Write the page and the picture beside it, and print their paths and each front's hypervolume.
+    """Write the page and the pictures beside it, and print their paths and each front's hypervolume.
 
     Raises:
-        UsageError: fewer than two different sweeps are named.
+        UsageError: fewer than two different sweeps are named, or the page would have a picture's name.
     """
     names = list(dict.fromkeys(options.names))
     if len(names) < 2:
         raise UsageError("compare two sweeps or more; 'sweep report' is about one")
+    formats = listed(options.format, "--format", PICTURES)
+    if options.out is not None and options.out.suffix.lower().removeprefix(".") in PICTURES:
+        page = options.out.with_suffix(".html")
+        raise UsageError(f"--out {options.out}: that is the page; write --out {page}, and the picture lies beside it")
     from core.pareto import hypervolume
     from dashboards import save_fronts
     from sweep.reporting.outcome import pareto_info
@@ -38,14 +44,13 @@ def run(options: Namespace) -> int:
 
     sweeps = [read_sweep(options.results, name) for name in names]
     path = write_report(sweeps, options.out or options.results / COMPARISON)
-    picture = save_fronts([pareto_info(sweep) for sweep in sweeps], path.with_suffix(".png"))
+    infos = [pareto_info(sweep) for sweep in sweeps if "accuracy" in sweep.info.state.original]
+    pictures = [str(save_fronts(infos, path.with_suffix(f".{form}"))) for form in formats if infos]
     areas = {sweep.info.name: round(hypervolume(sweep.records), 3) for sweep in sweeps}
     if options.json:
-        print(json.dumps({"file": str(path), "picture": str(picture), "hypervolume": areas}, indent=2))
+        found = {"file": str(path), "picture": next(iter(pictures), None), "pictures": pictures, "hypervolume": areas}
+        print(json.dumps(found, indent=2))
     else:
-        print(
-            "\n".join(
-                [*(f"{name}: hypervolume {area:.3f} of 100" for name, area in areas.items()), str(path), str(picture)]
-            )
-        )
+        told = (f"{name}: hypervolume {area:.3f} of 100" for name, area in areas.items())
+        print("\n".join([*told, str(path), *pictures]))
     return 0

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import NeuronMergingError, UnknownNameError, UsageError
-from sweep.arguments import Parser
+from core.errors import NeuronMergingError, UsageError
+from sweep.arguments import Parser, listed
 from sweep.errors import masked
 from sweep.storage.layout import EXPORT
 
@@ -50,7 +50,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Choose, rebuild, compare, write, register, and say where."""
-    formats = chosen_formats(options.format)
+    formats = listed(options.format, "--format", FORMS)
     require_registrable(options, formats)
     from sweep.storage.reader import read_sweep
 
@@ -159,22 +159,6 @@ def end(failed: dict[str, NeuronMergingError], wanted: int) -> int:
     return int(bool(failed))
 
 
-def chosen_formats(text: str) -> list[str]:
-    """The formats that ``--format`` lists.
-
-    Raises:
-        UnknownNameError: one is not known.
-        UsageError: there is none.
-    """
-    formats = list(dict.fromkeys(form.strip() for form in text.split(",") if form.strip()))
-    if not formats:
-        raise UsageError("--format: name at least one of safetensors, pt2, onnx")
-    for form in formats:
-        if form not in FORMS:
-            raise UnknownNameError("format", form, FORMS)
-    return formats
-
-
 def chosen_records(options: Namespace, sweep: StoredSweep) -> Sequence[TrialRecord]:
     """The trials that are meant.
 
@@ -197,7 +181,9 @@ def chosen_records(options: Namespace, sweep: StoredSweep) -> Sequence[TrialReco
         return [choose.best(sweep, best, options.where or "")]
     found = choose.front(sweep)
     if not found:
-        raise UsageError(f"sweep {sweep.info.name} has no finished trial yet; 'sweep status' shows how far it is")
+        raise UsageError(
+            f"sweep {sweep.info.name} has no finished trial yet; '{choose.status_of(sweep)}' shows how far"
+        )
     return found
 
 

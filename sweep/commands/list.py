@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from argparse import Namespace
 from typing import Any
 
 from sweep.arguments import Parser
+from sweep.text import columns
 
 EXAMPLE = "sweep list"
 DAMAGED = "damaged"
 """Status of a sweep that cannot be read."""
+DISPENSABLE = ("hypervolume", "space", "started")
+"""Columns that a narrow terminal does without, in this order."""
 COLUMNS = ("name", "status", "trials", "best", "hypervolume", "started", "space")
 
 
@@ -24,6 +28,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Print the list; a sweep that cannot be read is shown as damaged, with the reason below."""
     from core.errors import NeuronMergingError
+    from sweep.storage.address import place
     from sweep.storage.reader import read_sweep, sweep_names
 
     rows: list[dict[str, Any]] = []
@@ -37,9 +42,9 @@ def run(options: Namespace) -> int:
         print(json.dumps(rows, indent=2))
         return 0
     if not rows:
-        print(f"no sweep in {options.results}; start one with 'sweep run digits-quick'")
+        print(f"no sweep in {options.results}; start one with 'sweep run digits-quick{place(options.results)}'")
         return 0
-    print("\n".join([*table(rows), *(row["message"] for row in rows if row["status"] == DAMAGED)]))
+    print("\n".join([*table(rows, columns(sys.stdout)), *(row["message"] for row in rows if row["status"] == DAMAGED)]))
     return 0
 
 
@@ -69,8 +74,8 @@ def training(values: dict[str, Any]) -> bool:
     return bool(values["status"] == "running" and values["message"].startswith(TRAINING))
 
 
-def table(rows: list[dict[str, Any]]) -> list[str]:
-    """The list for people."""
+def table(rows: list[dict[str, Any]], width: int | None = None) -> list[str]:
+    """The list for people; with a ``width`` the least needed columns are left out until it fits, if it can."""
     texts = [dict(zip(COLUMNS, COLUMNS, strict=True))]
     for values in rows:
         if values["status"] == DAMAGED:
@@ -87,4 +92,8 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
             }
         )
     widths = {name: max(len(text[name]) for text in texts) for name in COLUMNS}
-    return ["  ".join(text[name].ljust(widths[name]) for name in COLUMNS).rstrip() for text in texts]
+    shown = list(COLUMNS)
+    for name in DISPENSABLE:
+        if width is not None and sum(widths[name] + 2 for name in shown) - 2 > width:
+            shown.remove(name)
+    return ["  ".join(text[name].ljust(widths[name]) for name in shown).rstrip() for text in texts]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
+from typing import Any
 
 from core.errors import UnknownNameError
 from core.records import TrialRecord
@@ -16,6 +18,7 @@ def add_arguments(parser: Parser) -> None:
     parser.sweep()
     parser.add_argument("--trial", metavar="KEY", help="beginning of its key (every trial that tells something)")
     parser.results()
+    parser.json()
 
 
 def run(options: Namespace) -> int:
@@ -33,6 +36,9 @@ def run(options: Namespace) -> int:
             raise UnknownNameError("trial", options.trial, [record.key for record in records])
     else:
         chosen = [record for record in records if record.log or record.status == "failed"]
+    if options.json:
+        print(json.dumps([as_json(record) for record in chosen], indent=2))
+        return 0
     for record in chosen:
         print("\n".join(lines(record)))
     if not chosen:
@@ -46,3 +52,16 @@ def lines(record: TrialRecord) -> list[str]:
     where = f", {record.seconds:.2f} s on {record.provenance['host']}" if "host" in record.provenance else ""
     reason = [f"  {record.reason}"] if record.reason else []
     return [head + where, *reason, *(f"  | {line}" for line in record.log.splitlines())]
+
+
+def as_json(record: TrialRecord) -> dict[str, Any]:
+    """The same as data."""
+    return {
+        "key": record.key,
+        "title": record.title,
+        "status": record.status,
+        "reason": record.reason,
+        "log": record.log,
+        "seconds": record.seconds,
+        "host": record.provenance.get("host"),
+    }

@@ -7,8 +7,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from core.errors import UnknownNameError, UsageError
-from sweep.arguments import Parser
+from core.errors import UsageError
+from core.registry import Registry
+from sweep.arguments import Parser, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,11 +22,12 @@ LEAST_DPI, MOST_DPI = 30, 1200
 
 def add_arguments(parser: Parser) -> None:
     """The sweeps, and what is written where."""
+    plots: Registry[object] = Registry("plot", "dashboards.plots")  # its names alone: nothing that draws is imported
     add = parser.add_argument
     add("names", nargs="+", metavar="NAME", help="of a sweep, or of several for one plot of their fronts")
     add("--x", default="params", metavar="SIZE", help="params, macs, bytes, latency or any metric (params)")
     add("--y", default="accuracy", metavar="METRIC", help="what it is compared with (accuracy)")
-    add("--plot", default="pareto", metavar="PLOT", help="pareto or accuracy-by-ratio (pareto)")
+    add("--plot", default="pareto", metavar="PLOT", help=f"{' or '.join(plots.names())} (pareto)")
     add("--format", default="png,html,csv", metavar="LIST", help="of png, svg, html, csv, json (png,html,csv)")
     add("--all", action="store_true", help="every trial as trials.csv, not only the front")
     add("--dark", action="store_true", help="light on dark")
@@ -39,19 +41,13 @@ def run(options: Namespace) -> int:
     """Write the files and print the front and their paths.
 
     Raises:
-        UnknownNameError: ``--format`` or ``--plot`` names something that there is not.
         UsageError: ``--dpi`` is out of bounds, no format is named, or several sweeps are to have a plot of one.
     """
     from dashboards import PLOTS
     from sweep.reporting.outcome import FORMATS
     from sweep.storage.reader import read_sweep
 
-    formats = [form.strip() for form in options.format.split(",") if form.strip()]
-    if not formats:
-        raise UsageError(f"--format: name at least one of {', '.join(FORMATS)}")
-    for form in formats:
-        if form not in FORMATS:
-            raise UnknownNameError("format", form, FORMATS)
+    formats = listed(options.format, "--format", FORMATS)
     PLOTS.require(options.plot)
     if not LEAST_DPI <= options.dpi <= MOST_DPI:
         raise UsageError(f"--dpi {options.dpi}: give {LEAST_DPI} to {MOST_DPI}")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from core.errors import NeuronMergingError, UsageError
 from sweep.arguments import Parser
+from sweep.text import cut
 
 if TYPE_CHECKING:
     from sweep.storage.reader import StoredSweep
@@ -34,6 +35,7 @@ def run(options: Namespace) -> int:
         NeuronMergingError: the one sweep that was named cannot be read; of several it is said beside the others.
     """
     from sweep.reporting.status import as_json, as_text, front_text
+    from sweep.storage.address import place
     from sweep.storage.reader import read_sweep, sweep_names
 
     if options.watch:
@@ -51,7 +53,7 @@ def run(options: Namespace) -> int:
         print(json.dumps(states[0] if options.name else states, indent=2))
         return 0
     if not sweeps and not unreadable:
-        print(f"no sweep in {options.results}; start one with 'sweep run digits-quick'")
+        print(f"no sweep in {options.results}; start one with 'sweep run digits-quick{place(options.results)}'")
     for sweep in sweeps:
         print("\n".join([*as_text(sweep), *(front_text(sweep) if options.name else [])]))
     for sentence in unreadable:
@@ -65,10 +67,11 @@ def watch(options: Namespace) -> int:
     Raises:
         UsageError: no sweep was named.
     """
+    from sweep.storage.address import place
     from sweep.storage.reader import read_sweep
 
     if not options.name:
-        raise UsageError("--watch needs the NAME of a sweep; 'sweep list' shows them")
+        raise UsageError(f"--watch needs the NAME of a sweep; 'sweep list{place(options.results)}' shows them")
     in_place = sys.stdout.isatty() and not options.json
     if in_place:
         print("\033[2J", end="")
@@ -91,10 +94,20 @@ def picture(sweep: StoredSweep, as_data: bool, in_place: bool, whole: bool) -> s
     drawn = front_drawn(sweep) if in_place and known else []
     front = front_text(sweep) if (in_place or whole) and known else []
     text = "\n".join([*as_text(sweep), *drawn, *front])
-    return repainted(text.splitlines()) if in_place else text
+    return repainted(text.splitlines(), whole) if in_place else text
 
 
-def repainted(lines: list[str]) -> str:
-    """``lines`` in place of what the terminal shows, as many as fit; written over it, so that nothing flickers."""
-    fitting = lines[: max(1, shutil.get_terminal_size().lines - 1)]
+def repainted(lines: list[str], whole: bool) -> str:
+    """``lines`` in place of what the terminal shows; written over it, so that nothing flickers.
+
+    Args:
+        lines: of the picture.
+        whole: it is the last one: all of it is shown. Otherwise only so much as fits, since a line that is wrapped, or
+            one too many, would move the next picture away from this one.
+    """
+    size = shutil.get_terminal_size()
+    room = max(1, size.lines - 1)
+    fitting = lines if whole else [cut(line, size.columns) for line in lines[:room]]
+    if len(fitting) < len(lines):
+        fitting[-1] = cut(f"… {len(lines) - room + 1} more lines when it has ended", size.columns)
     return "\033[H" + "".join(f"{line}\033[K\n" for line in fitting) + "\033[J"

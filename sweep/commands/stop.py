@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from argparse import Namespace
+from typing import TYPE_CHECKING
 
 from sweep.arguments import Parser
+
+if TYPE_CHECKING:
+    from sweep.storage.reader import StoredSweep
 
 EXAMPLE = "sweep stop lenet-fashion-mnist"
 PATIENCE_SECONDS = 60.0
@@ -15,6 +20,7 @@ def add_arguments(parser: Parser) -> None:
     """The sweep."""
     parser.sweep()
     parser.results()
+    parser.json()
 
 
 def run(options: Namespace) -> int:
@@ -24,14 +30,14 @@ def run(options: Namespace) -> int:
         StoreError: the sweep's folder cannot be written, or its process does not end in time.
     """
     from sweep.errors import StoreError
+    from sweep.storage.address import place
     from sweep.storage.layout import STOP
     from sweep.storage.reader import is_locked, read_sweep, unwritable
     from sweep.storage.writer import require_own_files
 
     sweep = read_sweep(options.results, options.name)
     if sweep.info.status != "running":
-        print(f"sweep {options.name!r} is not running ({sweep.info.status})")
-        return 0
+        return told(sweep, options, f"sweep {options.name!r} is not running ({sweep.info.status})")
     require_own_files(sweep.folder)
     try:
         (sweep.folder / STOP).touch()
@@ -46,8 +52,17 @@ def run(options: Namespace) -> int:
             )
         time.sleep(0.1)
     sweep = read_sweep(options.results, options.name)
-    print(
+    return told(
+        sweep,
+        options,
         f"sweep {options.name!r} {sweep.info.status}, {len(sweep.records)} of {sweep.info.state.total} trials are kept;"
-        f" 'sweep resume {options.name}' goes on"
+        f" 'sweep resume {options.name}{place(options.results)}' goes on",
     )
+
+
+def told(sweep: StoredSweep, options: Namespace, sentence: str) -> int:
+    """Say how the sweep is left, in a sentence or as data."""
+    state = sweep.info.state
+    found = {"name": options.name, "status": sweep.info.status, "trials": len(sweep.records), "total": state.total}
+    print(json.dumps(found, indent=2) if options.json else sentence)
     return 0

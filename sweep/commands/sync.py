@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from argparse import Namespace
 
@@ -15,6 +16,7 @@ def add_arguments(parser: Parser) -> None:
     parser.sweep()
     parser.add_argument("--tracking-uri", metavar="URI", help="of an MLflow server or database (the sweep's own)")
     parser.results()
+    parser.json()
 
 
 def run(options: Namespace) -> int:
@@ -27,13 +29,15 @@ def run(options: Namespace) -> int:
     from sweep.export.models import log_models
     from sweep.export.rebuild import Rebuilder
     from sweep.reporting.progress import make_reporter
+    from sweep.storage.address import place
     from sweep.storage.reader import read_sweep
     from sweep.tracking.sync import sync, target
 
+    name = f"{options.name}{place(options.results)}"
     report = sync(options.results, options.name, options.tracking_uri)
     if report.missing or report.problem:
         raise TrackingError(
-            f"{report.missing} trials could not be written ({report.problem}); 'sweep sync {options.name}' tries again"
+            f"{report.missing} trials could not be written ({report.problem}); 'sweep sync {name}' tries again"
         )
     sweep = read_sweep(options.results, options.name, whole=True)
     with make_reporter(sys.stderr) as reporter:
@@ -41,8 +45,10 @@ def run(options: Namespace) -> int:
         problem = log_models(target(sweep, options.results, options.tracking_uri), rebuilder, reporter)
     if problem:
         raise TrackingError(
-            f"every trial is in MLflow, but not every network of the front ({problem}); 'sweep sync {options.name}'"
-            " tries again"
+            f"every trial is in MLflow, but not every network of the front ({problem}); 'sweep sync {name}' tries again"
         )
-    print(f"{report.logged} trials of {options.name!r} are in MLflow, run {report.run_id}")
+    if options.json:
+        print(json.dumps({"name": options.name, "run_id": report.run_id, "logged": report.logged}, indent=2))
+    else:
+        print(f"{report.logged} trials of {options.name!r} are in MLflow, run {report.run_id}")
     return 0

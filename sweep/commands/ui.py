@@ -62,13 +62,14 @@ def server_command(results: Path, port: int) -> list[str]:
     Raises:
         TrackingError: there is nothing to show.
     """
+    from sweep.storage.address import place
     from sweep.storage.layout import ARTIFACTS, DATABASE
     from sweep.tracking.uri import default_uri
 
     if not (results / DATABASE).is_file():
         raise TrackingError(
-            f"there is no MLflow store in {results} yet; run a sweep first, e.g. 'sweep run digits-quick', or name"
-            " the folder with --results"
+            f"there is no MLflow store in {results} yet; run a sweep first, e.g."
+            f" 'sweep run digits-quick{place(results)}', or name the folder with --results"
         )
     options = {
         "--backend-store-uri": default_uri(results),

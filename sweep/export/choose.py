@@ -10,6 +10,7 @@ from core.pareto import pareto_front
 from core.records import TrialRecord
 from core.where import parse_where
 from sweep.reporting.outcome import in_fixed_order
+from sweep.storage.address import place
 from sweep.storage.reader import StoredSweep
 
 SHORTEST = 6
@@ -37,7 +38,7 @@ def any_by_key(sweep: StoredSweep, key: str) -> TrialRecord:
         UsageError: there are several, or ``key`` is shorter than `SHORTEST`.
     """
     if len(key) < SHORTEST:
-        raise UsageError(f"trial {key!r}: give at least {SHORTEST} digits of its key, as 'sweep status' shows it")
+        raise UsageError(f"trial {key!r}: give at least {SHORTEST} digits of its key, as '{status_of(sweep)}' shows it")
     found = [record for record in sweep.records if record.key.startswith(key)]
     if not found:
         raise UnknownNameError("trial", key, [record.key for record in sweep.records], where=f"{sweep.info.name}: ")
@@ -57,7 +58,9 @@ def best(sweep: StoredSweep, metric: str = "accuracy", where: str = "") -> Trial
     condition = parse_where(where) if where else None
     finished = [record for record in finished_of(sweep) if chosen.name in record.metrics]
     if not finished:
-        raise UsageError(f"no trial of {sweep.info.name} has finished with {chosen.label}; 'sweep status' tells of it")
+        raise UsageError(
+            f"no trial of {sweep.info.name} has finished with {chosen.label}; '{status_of(sweep)}' tells of it"
+        )
     kept = [record for record in finished if condition is None or condition(record)]
     if condition is not None and not kept:
         nearest = min(finished, key=lambda record: (condition.miss(record), -record.metrics["accuracy"], record.key))
@@ -93,6 +96,11 @@ def front(sweep: StoredSweep, by: str = "params") -> list[TrialRecord]:
 def finished_of(sweep: StoredSweep) -> Sequence[TrialRecord]:
     """The trials that have a network."""
     return [record for record in sweep.records if record.status == "finished"]
+
+
+def status_of(sweep: StoredSweep) -> str:
+    """The command that shows a sweep and its trials' keys."""
+    return f"sweep status {sweep.info.name}{place(sweep.folder.parent)}"
 
 
 def described(record: TrialRecord) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sweep.reporting.outcome import Outcome, lines
+from sweep.reporting.failures import failure_lines
+from sweep.reporting.outcome import Outcome
+from sweep.storage.address import place
 from sweep.storage.layout import MODELS, REPORT, TRIALS
 from sweep.text import duration
 from sweep.tracking import TrackingReport
@@ -40,11 +42,6 @@ class Finished:
         return self.ended_with or int(nothing)
 
 
-def place(results: Path) -> str:
-    """The option that names the folder of all sweeps, where it is not the usual one."""
-    return "" if results == Path("results") else f" --results {results}"
-
-
 def commands(name: str, results: Path) -> tuple[str, ...]:
     """What takes a network of a sweep, and what goes on with it."""
     return (f"sweep export {name}{place(results)} --max-drop 1", f"sweep resume {name}{place(results)}")
@@ -60,7 +57,7 @@ def as_text(finished: Finished, results: Path) -> list[str]:
     out = [f"sweep {name!r} {state.status}: {done} in {took}", "", outcome.table, ""]
     if finished.reason:
         out.append(f"ended early: {finished.reason}; 'sweep resume {name}{option}' goes on")
-    out += lines(outcome.reasons)
+    out += failure_lines(outcome.reasons, f"sweep logs {name}{option}")
     out += not_logged(finished)
     out += [f"plot   {path}" for path in outcome.files if path.suffix in (".png", ".html") and path.name != REPORT]
     out += [f"report {path}" for path in outcome.files if path.name == REPORT]

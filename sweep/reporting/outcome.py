@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from core.errors import UsageError
 from core.records import TrialRecord
 from dashboards import ParetoInfo, front_table, get_pareto_info, write_front_csv, write_front_json
-from sweep.storage.layout import FRONTS, TRIALS
+from sweep.storage.layout import FRONTS
 from sweep.storage.reader import StoredSweep
 from sweep.text import columns
 
@@ -92,9 +92,7 @@ def make_outcome(
     """
     info = pareto_info(sweep, x, y)
     folder = folder or sweep.folder
-    axes = [name for name, usual in ((x, "params"), (y, "accuracy")) if name != usual]
-    suffix = "".join(f"-{name}" for name in axes)
-    files = tuple(_write(sweep, info, folder, form, suffix, plot, dpi) for form in formats)
+    files = tuple(_write(sweep, info, folder, form, suffix_of(x, y), plot, dpi) for form in formats)
     return Outcome(sweep, info, files, reasons_of(sweep))
 
 
@@ -112,7 +110,7 @@ def write_fronts(
     infos = {sweep.info.name: pareto_info(sweep, x, y) for sweep in sweeps}
     files = []
     for form in formats:
-        path = folder / f"{FRONTS}.{form}"
+        path = folder / f"{FRONTS}{suffix_of(x, y)}.{form}"
         if form == "csv":
             files.append(write_trials_csv(infos, {s.info.name: s.records for s in sweeps}, path))
         elif form == "json":
@@ -120,6 +118,11 @@ def write_fronts(
         else:
             files.append(save_fronts(list(infos.values()), path, dpi))
     return tuple(files)
+
+
+def suffix_of(x: str, y: str) -> str:
+    """What tells the files of unusual axes from the usual ones."""
+    return "".join(f"-{name}" for name, usual in ((x, "params"), (y, "accuracy")) if name != usual)
 
 
 def pareto_info(sweep: StoredSweep, x: str = "params", y: str = "accuracy") -> ParetoInfo:
@@ -164,11 +167,3 @@ def reasons_of(sweep: StoredSweep) -> dict[str, int]:
     failed = [record.reason for record in sweep.records if record.status == "failed"]
     untested = [f"on the test split: {reason}" for reason in sweep.tested.values() if reason]
     return dict(Counter([*failed, *untested]).most_common())
-
-
-def lines(reasons: dict[str, int], most: int = 5) -> Iterable[str]:
-    """The most frequent reasons, a line each."""
-    for reason, count in list(reasons.items())[:most]:
-        yield f"{count} failed: {reason}"
-    if len(reasons) > most:
-        yield f"and {len(reasons) - most} other reasons; see {TRIALS}"

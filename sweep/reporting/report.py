@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 from core.complaints import show
 from core.preprocessing import Preprocessing
 from dashboards.report import Source, write_page
+from sweep.reporting.failures import grouped
 from sweep.reporting.outcome import reasons_of
 from sweep.reporting.status import unread
 from sweep.search.importance import importance_of
+from sweep.storage.address import place
 from sweep.storage.reader import StoredSweep, read_sweep
 from sweep.text import duration
 
@@ -29,14 +30,12 @@ def write_report(sweeps: Sequence[StoredSweep], path: Path) -> Path:
 
 def source_of(sweep: StoredSweep) -> Source:
     """A sweep as its report needs it."""
-    results = sweep.folder.parent
-    option = [] if results == Path("results") else ["--results", str(results)]
     return Source(
         name=sweep.info.name,
         records=sweep.records,
         original=sweep.info.state.original,
-        export=shlex.join(["sweep", "export", sweep.info.name, *option]),
-        failures=reasons_of(sweep),
+        export=f"sweep export {sweep.info.name}{place(sweep.folder.parent)}",
+        failures=grouped(reasons_of(sweep)),
         remarks=tuple(remarks(sweep)),
         facts=tuple((label, text) for label, text in facts(sweep) if text),
         importance=importance_of(sweep.records, sweep.info.request.seed),
@@ -49,7 +48,8 @@ def remarks(sweep: StoredSweep) -> Iterator[str]:
     if not state.original:
         yield f"{info.name}: its original network is not there yet, so nothing has been compressed."
     elif not sweep.records:
-        yield f"{info.name}: no trial has ended yet; 'sweep resume {info.name}' goes on with it."
+        resume = f"sweep resume {info.name}{place(sweep.folder.parent)}"
+        yield f"{info.name}: no trial has ended yet; '{resume}' goes on with it."
     elif info.status != "finished":
         why = f" ({state.message})" if state.message else ""
         yield f"{info.name} is {info.status}{why}: {len(sweep.records)} of {state.total} trials are here."

@@ -11,9 +11,11 @@ from typing import Any
 from core.pareto import pareto_front
 from dashboards import front_table
 from dashboards.textplot import front_picture
+from sweep.reporting.failures import failure_lines
 from sweep.reporting.meter import Progress, progress_of
-from sweep.reporting.outcome import in_fixed_order, lines, pareto_info, reasons_of
+from sweep.reporting.outcome import in_fixed_order, pareto_info, reasons_of
 from sweep.reporting.progress import describe
+from sweep.storage.address import place
 from sweep.storage.layout import TRIALS
 from sweep.storage.reader import StoredSweep
 from sweep.text import columns
@@ -63,9 +65,10 @@ def as_text(sweep: StoredSweep) -> list[str]:
     """The state in a line, with what is wrong below."""
     why = f" ({sweep.info.state.message})" if sweep.info.state.message else ""
     torn = [f"  {line}" for line in unread(sweep)]
-    failed = [f"  {line}" for line in lines(reasons_of(sweep))]
+    name = f"{sweep.info.name}{place(sweep.folder.parent)}"
+    failed = [f"  {line}" for line in failure_lines(reasons_of(sweep), f"sweep logs {name}")]
     running = f"{sweep.running} running, " if sweep.running else ""
-    go_on = [f"  go on with it: sweep resume {sweep.info.name}"] if resumable(sweep) else []
+    go_on = [f"  go on with it:  sweep resume {name}"] if resumable(sweep) else []
     head = f"{sweep.info.name}: {sweep.info.status}{why}, {running}{describe(progress(sweep))}"
     return [head, *torn, *failed, *go_on]
 

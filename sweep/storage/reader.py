@@ -17,6 +17,7 @@ from core.errors import UnknownNameError, UsageError, shortened
 from core.files import FULL
 from core.records import Record, SplitRecord, TrialRecord, parse_record
 from sweep.errors import StoreError
+from sweep.storage.address import place
 from sweep.storage.info import SweepInfo, parse_info
 from sweep.storage.layout import INFO, LIVE, LOCK, TRIALS, is_name
 
@@ -95,19 +96,30 @@ def require_sweep(results: Path, name: str) -> Path:
     Raises:
         UnknownNameError: no sweep of that name in ``results``; the nearest are named.
         UsageError: it is no name, but a path that may lead elsewhere.
+        StoreError: there are trials of that name, but nothing says of which sweep.
     """
     if "/" in name or name in ("", ".", "..") or not name.isprintable() or len(name.encode()) > 255:
-        raise UsageError(f"{shortened(repr(name))} is no name but a path; 'sweep list' shows the names in {results}")
+        raise UsageError(f"{shortened(repr(name))} is no name but a path; 'sweep list{place(results)}' shows the names")
     folder = results / name
     if not (folder / INFO).is_file():
+        if _has_trials(folder):
+            raise StoreError(f"{folder / INFO} is missing; restore it from a copy, or delete {folder}")
         raise UnknownNameError("sweep", name, sweep_names(results), where=f"{results}: ")
     return folder
 
 
 def sweep_names(results: Path) -> list[str]:
-    """Names of all sweeps in ``results``, the oldest first."""
-    infos = sorted(results.glob(f"*/{INFO}"), key=lambda path: path.parent.stat().st_ctime) if results.is_dir() else []
-    return [path.parent.name for path in infos]
+    """Names of all sweeps in ``results``, damaged ones too, the oldest first."""
+    folders = {path.parent for path in results.glob(f"*/{INFO}")} if results.is_dir() else set()
+    folders |= {path.parent for path in results.glob(f"*/{TRIALS}") if _has_trials(path.parent)}
+    return [folder.name for folder in sorted(folders, key=lambda folder: (folder.stat().st_ctime, folder.name))]
+
+
+def _has_trials(folder: Path) -> bool:
+    try:
+        return (folder / TRIALS).stat().st_size > 0
+    except OSError:
+        return False
 
 
 def is_locked(folder: Path) -> bool:

@@ -22,6 +22,7 @@ from typing import IO
 from core.errors import NeuronMergingError, UsageError
 from core.records import Record
 from sweep.errors import StoreError
+from sweep.storage.address import place
 from sweep.storage.info import SweepInfo, SweepRequest, SweepState
 from sweep.storage.layout import INFO, LIVE, LOCK, RESERVE, STOP, TRIALS, check_name
 from sweep.storage.locks import hold
@@ -260,12 +261,12 @@ def _taken(results: Path, name: str) -> str:
         what = f"sweep {name!r} ({sweep.info.status}, {len(sweep.records)} trials) is there already"
     except NeuronMergingError:
         what = f"{results / name} is there already"
-    return f"{what}; go on with 'sweep resume {name}', give another --name, or delete {results / name}"
+    return f"{what}; go on with 'sweep resume {name}{place(results)}', give another --name, or delete {results / name}"
 
 
 def _running(results: Path, name: str) -> str:
-    state = read_sweep(results, name).info.state
+    state, called = read_sweep(results, name).info.state, f"{name}{place(results)}"
     return (
-        f"sweep {name!r} is running (process {state.pid} on {state.host}); 'sweep status {name}' shows how far it is,"
-        f" 'sweep stop {name}' ends it"
+        f"sweep {name!r} is running (process {state.pid} on {state.host}); 'sweep status {called}' shows how far it is,"
+        f" 'sweep stop {called}' ends it"
     )

@@ -11,6 +11,7 @@ from sweep.errors import StoreError
 from sweep.reporting.finished import commands
 from sweep.reporting.outcome import make_outcome
 from sweep.reporting.report import write_report
+from sweep.storage.address import place
 from sweep.storage.layout import INFO, REPORT
 from sweep.storage.reader import StoredSweep, read_sweep
 from sweep.tracking import Tracker, TrackingReport, check_tracking
@@ -33,7 +34,10 @@ def sync(results: Path, name: str, tracking_uri: str | None = None) -> TrackingR
     """
     sweep = read_sweep(results, name)
     if sweep.info.status == "running":
-        raise UsageError(f"sweep {name!r} is running and writes to MLflow by itself; wait, or end it with 'sweep stop'")
+        raise UsageError(
+            f"sweep {name!r} is running and writes to MLflow by itself; wait, or end it with"
+            f" 'sweep stop {name}{place(results)}'"
+        )
     uri = target(sweep, results, tracking_uri)
     check_tracking(uri)
     outcome, report = make_outcome(sweep), write_report([sweep], sweep.folder / REPORT)

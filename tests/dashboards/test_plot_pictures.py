@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import random
 import re
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from itertools import combinations
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib as mpl
 import matplotlib.image
@@ -33,9 +36,12 @@ from dashboards import (
     save_plot,
 )
 from dashboards.labels import extent, place_labels
+from dashboards.noise import latency_noise
 from dashboards.plots.fronts import draw_fronts
+from dashboards.plots.pareto import whiskers
 from dashboards.style import DARK, drawn_in
 
+SVG = "{http://www.w3.org/2000/svg}"
 TITLE = "lenet-fashion-mnist: lenet-300-100 on fashion-mnist"
 PNG, SIDE = b"\x89PNG\r\n", (1440, 840)
 
@@ -47,6 +53,13 @@ def drawn(name: str, records: Sequence[TrialRecord], **options: Any) -> tuple[An
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return info, figure, canvas.get_renderer()
+
+
+def noisy(records: Sequence[TrialRecord], spread: float = 0.06) -> list[TrialRecord]:
+    """The same records with latencies that chance has moved."""
+    rng, name = random.Random(1), "latency_fraction"
+    moved = ({**r.metrics, name: r.metrics[name] * rng.gauss(1, spread)} for r in records)
+    return [r.model_copy(update={"metrics": metrics}) for r, metrics in zip(records, moved, strict=True)]
 
 
 def labels_of(figure: Figure, renderer: Any) -> list[Bbox]:
@@ -90,7 +103,17 @@ def test_labels_go_where_nothing_is_blocked_and_are_left_out_where_everything_is
     assert place(grid) == []
 
 
-def test_labels_prefer_to_cover_no_trial() -> None:
+@pytest.mark.parametrize("x", ["params", "latency"])
+def test_labels_cover_no_trial(x: str) -> None:
+    """Also where trials crowd: a label that fits nowhere is left out."""
+    info, figure, renderer = drawn("pareto", noisy(sweep(400)), x=x)
+    boxes = labels_of(figure, renderer)
+    assert len(boxes) >= 4
+    trials = figure.axes[0].transData.transform([info.place(p.x, p.y) for p in info.points])
+    assert sum(box.count_contains(trials) for box in boxes) == 0
+
+
+def test_labels_cover_no_mark() -> None:
     axes = Figure(figsize=(4, 4)).add_axes((0, 0, 1, 1))
     axes.set(xlim=(-1, 1), ylim=(-1, 1))
     above = [(x / 40, y / 40) for x in range(-40, 41) for y in range(1, 41)]
@@ -140,6 +163,79 @@ def test_png_and_svg(name: str, case: Sequence[TrialRecord], tmp_path: Path) -> 
     svg = save_plot(plot, info, tmp_path / "plot.svg").read_text()
     assert "<svg" in svg
     assert "<dc:date>" not in svg
+
+
+def test_texts_of_an_svg_are_texts_and_the_same_every_time(tmp_path: Path) -> None:
+    info = get_pareto_info(sweep(60), ORIGINAL, title="100 $ & <b>bold</b>")
+    one, other = (draw_pareto_svg(info, tmp_path / name).read_text() for name in ("one.svg", "other.svg"))
+    assert one == other
+    texts = ["".join(text.itertext()).strip() for text in ElementTree.fromstring(one).iter(f"{SVG}text")]
+    assert {"100 $ & <b>bold</b>", info.subtitle, info.x_label, "original 89.80 %"} <= set(texts)
+    assert {text for _, text in info.labelled} <= set(texts), "labels too"
+
+
+def test_latency_says_how_noisy_it_is_and_where_that_matters() -> None:
+    records = noisy(sweep(400))
+    info, figure, _ = drawn("pareto", records, x="latency")
+    assert info.noise == pytest.approx(0.06, rel=0.1)
+    assert figure.axes[0].get_xlabel() == (
+        f"latency of one image left (% of the original); equal networks differ by ±{100 * info.noise:.2g} %"
+    )
+    (x_left, x_right), (y, _) = np.array(next(iter(whiskers(info)))).T
+    (x, at) = info.place(info.front[0].x, info.front[0].y)
+    assert (x_left, x_right, y) == pytest.approx((x * (1 - info.noise), x * (1 + info.noise), at))
+    drawn_lines = [np.array(line.get_xydata()).tolist() for line in figure.axes[0].lines]
+    assert [list(place) for place in whiskers(info)[0]] in drawn_lines
+    unknown = get_pareto_info([finished(80.0, 0.5)], ORIGINAL, x="latency")
+    assert unknown.x_label.endswith("; measured once each, so chance is not known")
+    assert whiskers(unknown) == whiskers(get_pareto_info(records, ORIGINAL)) == []
+
+
+def test_latency_noise_is_that_of_networks_of_equal_size() -> None:
+    def at(latency: float, size: float, seed: int) -> TrialRecord:
+        record = finished(80.0, size, seed=seed)
+        return record.model_copy(update={"metrics": {**record.metrics, "latency_fraction": latency}})
+
+    records = [at(0.9, 0.5, 0), at(1.1, 0.5, 1), at(5.0, 0.3, 2), at(2.0, 0.2, 3), at(2.0, 0.2, 4)]
+    points = get_pareto_info(records, ORIGINAL, x="latency").points
+    assert latency_noise(points) == pytest.approx(math.sqrt((0.1**2 + 0.1**2) / 2))
+    assert math.isnan(latency_noise(points[2:3]))
+
+
+def test_fronts_have_short_names_labels_and_a_count_of_what_is_below() -> None:
+    names = ("a-sweep-with-a-very-long-name-of-its-own", "b" * 100, "c")
+    infos = [get_pareto_info(sweep(120, seed), ORIGINAL, title=name) for seed, name in enumerate(names)]
+    figure = draw_fronts(infos)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer, axes = canvas.get_renderer(), figure.axes[0]
+    legend = next(child for child in axes.get_children() if isinstance(child, Legend))
+    box = legend.get_window_extent(renderer)
+    assert box.x1 <= figure.bbox.x1
+    assert f"{infos[0].hypervolume:.2f}" in legend.get_texts()[0].get_text()
+    low = axes.get_ylim()[0]
+    below = sum(point.accuracy < low for info in infos for point in info.points)
+    assert below
+    count = next(text for text in axes.texts if text.get_text() == f"{below} of 360 trials are below")
+    extents = count.get_window_extent(renderer), axes.xaxis.label.get_window_extent(renderer)
+    assert not extents[0].overlaps(extents[1])
+    assert extents[0].y0 >= 0
+    boxes = labels_of(figure, renderer)
+    assert len(boxes) >= 3
+    trials = axes.transData.transform([info.place(p.x, p.y) for info in infos for p in info.points])
+    assert sum(box.count_contains(trials) for box in boxes) == 0
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_fronts_of_many_sweeps_and_of_none_stay_on_the_page(count: int) -> None:
+    infos = [get_pareto_info(sweep(5, seed) if seed else [], ORIGINAL, title=f"sweep-{seed}") for seed in range(count)]
+    figure = draw_fronts(infos)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    legend = next(child for child in figure.axes[0].get_children() if isinstance(child, Legend))
+    box = legend.get_window_extent(canvas.get_renderer())
+    assert box.x1 <= figure.bbox.x1
+    assert box.y0 >= 0
 
 
 def test_drawing_leaves_matplotlibs_global_state_alone() -> None:
@@ -302,8 +398,8 @@ def test_several_fronts_have_a_line_and_a_place_in_the_legend_each(tmp_path: Pat
     figure = draw_fronts(infos)
     (legend,) = [child for child in figure.axes[0].get_children() if isinstance(child, Legend)]
     entries = [text.get_text() for text in legend.get_texts()]
-    assert entries[:3] == [f"{info.title}  {info.hypervolume:.2f}" for info in infos]
-    lines = {line.get_color() for line in figure.axes[0].lines if len(line.get_xdata()) > 1}
+    assert entries[:3] == [f"{info.title}\n{info.hypervolume:.2f}" for info in infos]
+    lines = {line.get_color() for line in figure.axes[0].lines if line.get_linestyle() == "-"}
     assert len(lines) == 3
     assert "<svg" in save_fronts(infos, tmp_path / "fronts.svg").read_text()
     with pytest.raises(UnknownNameError, match="picture format"):

@@ -74,7 +74,7 @@ def test_a_taken_name_is_refused_with_the_remedy(results, make_info, make_record
         store.append(make_record())
     with pytest.raises(
         UsageError,
-        match=r"sweep 'a' \(interrupted, 1 trials\) is there already; go on with 'sweep resume a', give another --name",
+        match=r"sweep 'a' \(interrupted, 1 trials\) is there already; go on with 'sweep resume a --results .*'",
     ):
         create_store(results, "a", make_info)
 
@@ -224,7 +224,8 @@ def test_only_one_runs_a_sweep(results, make_info):
     with create_store(results, "a", make_info) as store:
         store.save(replace(store.state, pid=77, host="here"))
         sentence = (
-            "sweep 'a' is running .process 77 on here.; 'sweep status a' shows how far it is, 'sweep stop a' ends it"
+            "sweep 'a' is running .process 77 on here.; 'sweep status a --results .*' shows how far it is,"
+            " 'sweep stop a --results .*' ends it"
         )
         with pytest.raises(UsageError, match=sentence):
             open_store(results, "a")
@@ -255,7 +256,7 @@ def test_how_many_are_under_way(results, make_info):
 def test_a_path_is_no_name(tmp_path, results, make_info, name):
     create_store(results, "a", make_info).close()
     (tmp_path / INFO).write_text((results / "a" / INFO).read_text())
-    with pytest.raises(UsageError, match=r"is no name but a path; 'sweep list' shows the names in"):
+    with pytest.raises(UsageError, match=r"is no name but a path; 'sweep list --results .*' shows the names"):
         read_sweep(results, name)
 
 

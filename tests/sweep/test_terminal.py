@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ import pytest
 from search_spaces import load_space
 from search_spaces.schema import bundled
 from sweep.cli import VERBS, main
+from sweep.commands.status import picture
 from sweep.reporting.meter import progress_of
 from sweep.storage.layout import INFO
+from sweep.storage.reader import read_sweep
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "results-v1"
 BESIDE = str(Path(sys.executable).parent)
@@ -105,6 +108,39 @@ def test_the_table_fits_the_terminal(
     assert [line.split()[-1] for line in table[2:]] == [p["key"][:digits] for p in front]
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_list_fits_the_terminal(
+    old: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    name = "a-sweep-with-a-rather-long-name"
+    (old / "grid").rename(old / name)
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= width
+    assert {line.split()[0] for line in lines[1:]} == {name, "tpe"}, "names are never cut"
+    assert ("hypervolume" in lines[0]) == (width == 120)
+
+
+def test_watching_repaints_what_fits_and_shows_all_in_the_end(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setenv("LINES", "20")
+    sweep = read_sweep(old, "grid")
+    long_reason = replace(sweep.info.state, message="it was broken off because of " + "this and that " * 20)
+    sweep = replace(sweep, info=replace(sweep.info, state=long_reason))
+    seen, last = (picture(sweep, as_data=False, in_place=True, whole=whole) for whole in (False, True))
+    lines = seen.removeprefix("\033[H").removesuffix("\033[J").splitlines()
+    assert len(lines) == 19
+    assert all(line.endswith("\033[K") and len(line.removesuffix("\033[K")) <= 60 for line in lines)
+    assert any("o" in line.partition("|")[2] for line in lines), "the front is drawn"
+    assert "more lines when it has ended" in lines[-1]
+    assert seen.startswith("\033[H")
+    assert seen.endswith("\033[J")
+    front = json.loads((FIXTURES / "grid" / "front.json").read_text())["front"]
+    assert all(point["key"][:8] in last for point in front)
+    assert long_reason.message.strip() in last
+
+
 def test_best_is_rank_1_and_of_equal_ones_the_smallest(make_record) -> None:
     records = [make_record(ratio, accuracy=90.0) for ratio in (0.1, 0.3, 0.7, 0.5)]
     for _ in range(5):
@@ -147,6 +183,7 @@ def test_bash_completes_verbs_options_spaces_sweeps_and_parts(old: Path) -> None
     assert completions("sweep export grid --max-", folder) == {"--max-drop"}
     assert completions("sweep run x --search n", folder) == {"nsga2"}
     assert completions("sweep compress --criterion ob", folder) == {"obs"}
+    assert completions("sweep pareto grid --plot acc", folder) == {"accuracy-by-ratio"}
     assert completions("sweep status --results s3://nowhere/x ", folder) >= set()
 
 
