@@ -129,9 +129,7 @@ class SearchSpace(Axes):
         Raises:
             UsageError: an unknown key, or a value that is refused.
         """
-        said = ", ".join(f"--set {shortened(key)}={shortened(value)}" for key, value in changes.items())
-        source = f"{self.name} with {said}"
-        return parse_space(overridden(self.document, changes, source), source)
+        return parse_changed(self.document, changes, self.name)
 
     def describe(self) -> SpaceInfo:
         """Return what `sweep show` prints."""
@@ -186,8 +184,25 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
     return space
 
 
-def load_space(name_or_path: str) -> SearchSpace:
+def parse_changed(document: dict[str, Any], changes: Mapping[str, str], name: str) -> SearchSpace:
+    """Build a space from a file's tables with ``--set`` changes; see `SearchSpace.override`.
+
+    Raises:
+        UsageError: the tables have not the shape of a space, or what they come to is refused.
+    """
+    said = ", ".join(f"--set {shortened(key)}={shortened(value)}" for key, value in changes.items())
+    source = f"{name} with {said}"
+    SpaceTable.parse(document, name)
+    return parse_space(overridden({"fixed": {}, "axes": {}, **document}, changes, source), source)
+
+
+def load_space(name_or_path: str, changes: Mapping[str, str] | None = None) -> SearchSpace:
     """Load a bundled space by its name, or a user's by the path of its TOML file.
+
+    Args:
+        name_or_path: of the space.
+        changes: ``--set`` changes, made before the space is checked: so another algorithm can be chosen for one that
+            has no grid, or too large a one.
 
     Raises:
         UnknownNameError: no bundled space of that name; the nearest are named.
@@ -195,10 +210,10 @@ def load_space(name_or_path: str) -> SearchSpace:
     """
     known = bundled()
     if name_or_path in known:
-        return _load(known[name_or_path], f"{name_or_path}.toml")
+        return _load(known[name_or_path], f"{name_or_path}.toml", changes)
     path = Path(name_or_path).expanduser()
     if path.suffix == ".toml" or "/" in name_or_path or os.sep in name_or_path:
-        return _load(path, name_or_path)
+        return _load(path, name_or_path, changes)
     raise UnknownNameError("search space", name_or_path, known)
 
 
@@ -213,9 +228,11 @@ def bundled() -> dict[str, Traversable]:
     return {file.name.removesuffix(".toml"): file for file in files if file.name.endswith(".toml")}
 
 
-def _load(file: Traversable, source: str) -> SearchSpace:
+def _load(file: Traversable, source: str, changes: Mapping[str, str] | None = None) -> SearchSpace:
     document = {"name": Path(file.name).stem, **read_toml(file, source)}
-    return parse_space(beside(file, document) if isinstance(file, Path) else document, source)
+    if isinstance(file, Path):
+        document = beside(file, document)
+    return parse_changed(document, changes, Path(file.name).stem) if changes else parse_space(document, source)
 
 
 def beside(file: Path, document: dict[str, Any]) -> dict[str, Any]:

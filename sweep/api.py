@@ -158,9 +158,8 @@ def run(
     wanted = {key: as_toml(value) for key, value in (changes or {}).items()}
     wanted |= {} if search is None else {"search.algorithm": search}
     wanted |= {} if samples is None else {"search.samples": str(samples)}
-    chosen = load_space(str(space))
     request = RunRequest(
-        space=chosen.override(wanted) if wanted else chosen,
+        space=load_space(str(space), wanted),
         results=Path(results),
         name=name,
         seed=seed,

@@ -77,5 +77,4 @@ def chosen_space(options: Namespace) -> SearchSpace:
         changes["search.algorithm"] = options.search
     if options.samples is not None:
         changes["search.samples"] = str(options.samples)
-    space = load_space(options.space)
-    return space.override(changes) if changes else space
+    return load_space(options.space, changes)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.errors import UsageError
 from search_spaces import load_space, parse_space
 from search_spaces.override import parse_value
 
@@ -146,3 +147,36 @@ def test_description(lenet: Any) -> None:
     assert free.size is None
     assert free.trials == 100
     assert {a.name: a for a in free.axes}["damping"].values.endswith("(log)")
+
+
+ENDLESS = """
+[baseline]
+model = "lenet-300-100"
+dataset = "digits"
+[axes]
+ratio = { low = 0.1, high = 0.9 }
+criterion = { values = ["l1", "l2"] }
+"""
+
+
+def test_another_algorithm_is_chosen_before_the_grid_is_looked_at(tmp_path: Path) -> None:
+    """For an axis without a grid, and for a grid of millions."""
+    path = tmp_path / "mine.toml"
+    path.write_text(ENDLESS)
+    with pytest.raises(UsageError, match="so it has no grid"):
+        load_space(str(path))
+    assert load_space(str(path), {"search.algorithm": "tpe"}).search.algorithm == "tpe"
+    assert load_space(str(path), {"ratio": "[0.3, 0.5]"}).size() == 4
+    path.write_text(ENDLESS.replace("high = 0.9", "high = 0.9, step = 1e-7"))
+    with pytest.raises(UsageError, match="the grid has 16,000,002 configurations"):
+        load_space(str(path))
+    assert load_space(str(path), {"search.samples": "20"}).planned() == 20
+    assert load_space(str(path), {"search.algorithm": "random", "search.samples": "20"}).planned() == 20
+
+
+@pytest.mark.parametrize("text", ["axes = 3", "[axes]\nratio = 4", "fixed = []", "[baseline]"])
+def test_a_file_of_another_shape_is_a_sentence_with_changes_too(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError):
+        load_space(str(path), {"ratio": "0.5"})
