@@ -22,6 +22,7 @@ from sweep.export.models import make_models
 from sweep.export.rebuild import Rebuilder
 from sweep.reporting.progress import PlainReporter
 from sweep.session import Session
+from sweep.storage.address import place
 from sweep.storage.reader import StoredSweep, read_sweep
 from sweep.tracking import TrackingReport
 
@@ -138,7 +139,7 @@ def test_a_signal_breaks_it_off_at_once(
     assert time.monotonic() - started < 30
     assert found == code
     assert what in failed["of the front"]
-    assert "'sweep resume grid' makes those that are missing" in failed["of the front"]
+    assert f"'sweep resume grid{place(sweep.folder.parent)}' makes those that are missing" in failed["of the front"]
     assert signal.getsignal(number) is before
 
 
