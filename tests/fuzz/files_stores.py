@@ -210,7 +210,7 @@ def make(rng: random.Random, number: int, room: Room) -> Case:
         "list": lambda: use_list(results, as_json),
         "status of all": lambda: use_status(results, None, as_json),
         "status": lambda: use_status(results, asked, as_json),
-        "logs": lambda: use_logs(results, asked),
+        "logs": lambda: use_logs(results, asked, as_json),
         "front": lambda: use_front(results, asked),
         "warm start": lambda: use_warm_start(results, asked),
         "sync": lambda: use_sync(results, asked),
@@ -228,8 +228,8 @@ def use_status(results: Path, name: str | None, as_json: bool) -> None:
     assert status.run(Namespace(results=results, name=name, json=as_json, watch=False)) == 0
 
 
-def use_logs(results: Path, name: str) -> None:
-    assert logs.run(Namespace(results=results, name=name, trial=None)) == 0
+def use_logs(results: Path, name: str, as_json: bool) -> None:
+    assert logs.run(Namespace(results=results, name=name, trial=None, json=as_json)) == 0
 
 
 def use_front(results: Path, name: str) -> None:

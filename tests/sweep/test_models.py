@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import time
@@ -23,6 +22,7 @@ from sweep.export.models import make_models
 from sweep.export.rebuild import Rebuilder
 from sweep.reporting.progress import PlainReporter
 from sweep.session import Session
+from sweep.storage.address import place
 from sweep.storage.reader import StoredSweep, read_sweep
 from sweep.tracking import TrackingReport
 
@@ -139,7 +139,7 @@ def test_a_signal_breaks_it_off_at_once(
     assert time.monotonic() - started < 30
     assert found == code
     assert what in failed["of the front"]
-    assert re.search("'sweep resume grid --results .*' makes those that are missing", failed["of the front"])
+    assert f"'sweep resume grid{place(sweep.folder.parent)}' makes those that are missing" in failed["of the front"]
     assert signal.getsignal(number) is before
 
 
