@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +32,10 @@ from sweep.storage.info import (
 )
 from sweep.storage.writer import Store, create_store, open_store, remove_empty
 from sweep.tracking import check_tracking, default_uri, redact
-from sweep.tracking.uri import SERVERS, uri_of
+from sweep.tracking.uri import uri_of
+
+CROWD = 4
+"""Workers for each CPU; more are warned of."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +103,8 @@ def run_sweep(request: RunRequest, reporter: Reporter) -> Finished:
     if request.race:
         check_race(request.space.search)
     uri = request.tracking_uri or default_uri(request.results)
-    if request.tracking_uri:
-        check_tracking(uri)
+    check_tracking(uri)
+    warn(request.cluster, reporter)
     warm = WarmStart.read(request.space, request.results, request.warm_start)
     store = create_store(request.results, request.name, lambda name: first_info(request, name, uri), request.space.name)
     with left_in_order(store):
@@ -132,9 +136,18 @@ def resume_sweep(request: ResumeRequest, reporter: Reporter) -> Finished:
             )
         )
         check_request(store.info.request.cluster)
-        if uri.startswith(SERVERS):
-            check_tracking(uri)
+        check_tracking(uri)
+        warn(store.info.request.cluster, reporter)
         return Session(store, space, uri, reporter).run()
+
+
+def warn(cluster: ClusterRequest, reporter: Reporter) -> None:
+    """Say what is allowed and not wise."""
+    cpus = os.cpu_count() or 1
+    if cluster.address is None and (cluster.workers or 0) > CROWD * cpus:
+        reporter.line(
+            f"warning: {cluster.workers} workers share {cpus} CPUs and one memory; as many as CPUs are fastest"
+        )
 
 
 @contextlib.contextmanager

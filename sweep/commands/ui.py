@@ -60,17 +60,18 @@ def server_command(results: Path, port: int) -> list[str]:
     """The command line of the server.
 
     Raises:
-        TrackingError: there is nothing to show.
+        TrackingError: there is nothing to show, or the store is damaged.
     """
     from sweep.storage.address import place
     from sweep.storage.layout import ARTIFACTS, DATABASE
-    from sweep.tracking.uri import default_uri
+    from sweep.tracking.uri import check_tracking, default_uri
 
     if not (results / DATABASE).is_file():
         raise TrackingError(
             f"there is no MLflow store in {results} yet; run a sweep first, e.g."
             f" 'sweep run digits-quick{place(results)}', or name the folder with --results"
         )
+    check_tracking(default_uri(results))
     options = {
         "--backend-store-uri": default_uri(results),
         "--artifacts-destination": str((results / ARTIFACTS).resolve()),

@@ -38,8 +38,7 @@ class Finished:
     @property
     def exit_code(self) -> int:
         """0, unless the sweep was broken off or no trial gave a result."""
-        nothing = bool(self.outcome.sweep.records) and not self.outcome.info.points
-        return self.ended_with or int(nothing)
+        return self.ended_with or int(not self.outcome.info.points)
 
 
 def commands(name: str, results: Path) -> tuple[str, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import urllib.error
 import urllib.request
 from http.client import HTTPException
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from core.errors import UsageError
 from sweep.errors import CREDENTIALS, TrackingError, masked
 from sweep.storage.layout import ARTIFACTS, DATABASE
 
 SERVERS = ("http", "https")
+FILE = "sqlite:///"
 LEFT_OUT = "…"
 """Stands in a recorded address for what is not kept of it."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
@@ -38,7 +41,7 @@ def check_tracking(uri: str) -> None:
 
     Raises:
         UsageError: not a kind of address that MLflow has.
-        TrackingError: no MLflow server answers there.
+        TrackingError: no MLflow server answers there, or the file is damaged.
     """
     scheme = uri.partition(":")[0].partition("+")[0]
     if scheme not in (*SERVERS, *DATABASES):
@@ -48,6 +51,28 @@ def check_tracking(uri: str) -> None:
         )
     if scheme in SERVERS:
         _require_health(uri)
+    if uri.startswith(FILE):
+        _require_sound(Path(uri.removeprefix(FILE)))
+
+
+def _require_sound(path: Path) -> None:
+    """Look whether a SQLite file that is there is one.
+
+    Raises:
+        TrackingError: it is not; the message says what to do.
+    """
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as file:
+            file.execute("select count(*) from sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        return  # locked, or not to be read now: whoever writes it tries again
+    except sqlite3.DatabaseError as error:
+        raise TrackingError(
+            f"{path} is damaged ({error}); delete it: every trial is in the results folder, and 'sweep sync NAME'"
+            " brings a sweep back to MLflow"
+        ) from None
 
 
 def _require_health(uri: str) -> None:

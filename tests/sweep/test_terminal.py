@@ -18,9 +18,15 @@ from search_spaces import load_space
 from search_spaces.schema import bundled
 from sweep.cli import VERBS, main
 from sweep.commands.status import picture
+from sweep.reporting.finished import Finished
 from sweep.reporting.meter import progress_of
+from sweep.reporting.outcome import make_outcome
+from sweep.reporting.progress import PlainReporter
+from sweep.runner import warn
+from sweep.storage.info import ClusterRequest
 from sweep.storage.layout import INFO
 from sweep.storage.reader import read_sweep
+from sweep.tracking import TrackingReport
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "results-v1"
 BESIDE = str(Path(sys.executable).parent)
@@ -197,3 +203,32 @@ def test_the_scripts_are_ones_that_the_shells_can_read(
     assert "sweep" in script.read_text()
     if shutil.which(shell):
         subprocess.run([shell, "-n", script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "digits-quick"], ["resume", "tpe"], ["sync", "grid"], ["ui", "--port", "5999"]]
+)
+def test_a_damaged_store_of_mlflow_is_named_with_the_remedy(
+    old: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (old / "mlflow.db").write_text("this was a database once")
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert "mlflow.db is damaged (file is not a database); delete it" in told
+    assert "sweep sync" in told
+
+
+def test_many_more_workers_than_cpus_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    many = 5 * (os.cpu_count() or 1)
+    for cluster in (ClusterRequest(workers=many), ClusterRequest(workers=1), ClusterRequest(many, 0, "head:6379")):
+        warn(cluster, PlainReporter(sys.stderr))
+    assert capsys.readouterr().err.count(f"warning: {many} workers share") == 1
+
+
+def test_a_sweep_without_a_result_does_not_end_with_0(old: Path) -> None:
+    """As one whose time limit ran out before its first trial."""
+    sweep = read_sweep(old, "grid")
+    nothing = make_outcome(replace(sweep, records=[]), formats=())
+    tracked = TrackingReport("", 0, 0, "")
+    assert Finished(nothing, tracked, "the time limit of 1 s is over").exit_code == 1
+    assert Finished(make_outcome(sweep, formats=()), tracked).exit_code == 0
