@@ -16,8 +16,9 @@ COMMAND = [sys.executable, "-m", "sweep.cli"]
 
 
 def environment() -> dict[str, str]:
-    """This one, with the sources on Python's path."""
-    return {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    """This one, with the sources on Python's path, and no width of a terminal."""
+    found = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    return {**found, "PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 def call(folder: Path, *words: str, code: int = 0) -> str:

@@ -110,10 +110,11 @@ def test_one_command_registers_a_network(place: Path, client: Any) -> None:
 
     before = set(logged(client))
     record = choose.within(read_sweep(place / "results", "small"), 3.0)
-    text = call(place, "export", "small", "--max-drop", "3", "--register", "digits", "--alias", "champion", "--force")
+    words = ["export", "small", "--max-drop", "3", "--out", "registered", "--force", "--register", "digits"]
+    text = call(place, *words, "--alias", "champion")
     assert "registered as models:/digits/1, models:/digits@champion" in text
     assert set(logged(client)) == before | {record.key}
-    again = json.loads(call(place, "export", "small", "--max-drop", "3", "--register", "digits", "--force", "--json"))
+    again = json.loads(call(place, *words, "--json"))
     assert again[0]["version"] == "2"
     version = client.get_model_version_by_alias("digits", "champion")
     assert (str(version.version), version.run_id) == ("1", logged(client)[record.key].source_run_id)

@@ -227,8 +227,8 @@ def test_from_the_experiment_two_links_lead_to_the_best_trial_under_a_size(folde
         trial = page(folder, f"{home}{child[1]}")
         assert small["key"] in trial
         models = page(folder, f"{home}#/experiments/1/models?workflowType=machine_learning")
-        assert models.count(">Ready<") == len(grid["front"])
-        assert f"{small['key'][:8]}" in models
+        assert models.count(">Ready<") >= len(grid["front"])
+        assert all(point["key"][:8] in models for point in grid["front"])
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
