@@ -91,7 +91,7 @@ def main() -> int:
     with served(options.results, options.port) as address:
         charts = f"{address.replace('ShareKey=sweep', 'ShareKey=front')}&compareRunsMode=CHART"
         photograph(address, DOCS / "mlflow.png", (1900, 700), right=PANEL)
-        photograph(charts, DOCS / "mlflow-charts.png", (1900, 950), right=PANEL)
+        photograph(charts, DOCS / "mlflow-charts.png", (1900, 950), 45_000, right=PANEL)  # plotly loads late
         home, _, rest = address.partition("#")
         experiment = rest.split("/")[2]
         models = f"{home}#/experiments/{experiment}/models?workflowType=machine_learning"
