@@ -78,8 +78,9 @@ def started_and_ended(folder: Path, *words: str) -> str:
 
 
 def test_a_time_limit_and_a_plateau_end_a_sweep_in_good_order(folder, whole):
-    words = ["--search", "random", "--samples", "1500", "--name", "limited", "--time-limit", "15s", "--json"]
-    limited = json.loads(call(folder, "run", *LONG, *words))
+    """Of more trials than any machine does in that time."""
+    words = ["--search", "random", "--samples", "50000", "--name", "limited", "--time-limit", "15s", "--json"]
+    limited = json.loads(call(folder, "run", *BASE, "--set", "ratio={ low = 0.05, high = 0.95 }", *words))
     assert (limited["status"], limited["message"]) == ("stopped", "its time limit of 15 s is over")
     sweep = read_sweep(folder / "results", "limited")
     assert 0 < len(sweep.records) < sweep.info.state.total
