@@ -184,7 +184,7 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
         defaults=resolve_defaults(table.defaults, source),
         document=document,
     )
-    if table.search.algorithm == GRID and space.planned() > MOST_TRIALS:
+    if table.search.algorithm == GRID and table.search.samples is None and space.planned() > MOST_TRIALS:
         hint = "take larger steps, set search.samples, or search.algorithm to random, tpe or nsga2"
         raise UsageError(f"{source}: axes: the grid has {space.size():,} configurations, over {MOST_TRIALS:,}: {hint}")
     return space
