@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,9 +27,9 @@ from core.errors import CheckpointError, ModelError, first_line
 from core.export import load, made_of
 from core.files import read_bytes, writing
 from core.measure import accuracy_and_loss
-from core.models import is_pretrained, load_model, remember_origin
+from core.models import is_pretrained, load_model, remember_origin, require_code
 from core.models import origin as origin_of
-from core.prepared import prepare
+from core.prepared import require_sites
 from core.resumable import Continuation
 from core.training import StepProgress, train
 
@@ -73,6 +74,7 @@ def prepare_baseline(
     device: str = "cpu",
     *,
     may_train: bool = True,
+    sites: Collection[tuple[str, ...]] = (),
 ) -> Baseline:
     """Return the original network: from the cache, else from its checkpoint, else trained.
 
@@ -83,15 +85,17 @@ def prepare_baseline(
         dataset: the configuration's dataset, if it is loaded already.
         device: where to train and evaluate; the network is returned there.
         may_train: False refuses to train what has been trained before.
+        sites: patterns that will choose channel sets; each must match one, which is looked at before any training.
 
     Raises:
         CheckpointError: it would have to be trained, and that was refused; or see `load_model`.
         ModelError: it cannot be traced, does not fit the data, or is worse than its configuration expects.
-        DataError, UsageError: see `load_dataset`, `train`.
+        DataError, UsageError: see `load_dataset`, `train`; or a pattern of ``sites`` matches nothing.
     """
     tell = progress or _silent
     if config.checkpoint is not None:
         read_bytes(config.checkpoint.expanduser(), 1)  # before minutes are spent on data
+    require_code(config.model)
     own = dataset or load_dataset(
         config.dataset, **config.loading(config.model, config.dataset), progress=lambda text: tell(0, 1, text)
     )
@@ -100,17 +104,19 @@ def prepare_baseline(
     require_fit(config.model, model, data, device)
     key = config.key
     path = cache_path(config, key, cache_dir)
-    kept = _load_cached(model, path, data)
+    kept, example = _load_cached(model, path, data), data.normalise(data.test.images[:1]).to(device)
     origin: Literal["checkpoint", "cache", "training"] = "cache"
     if kept is None:
         if not may_train and _trains(config):
             raise CheckpointError(
                 f"{path} is gone, damaged or of other data, and another training gives other weights; bring it back"
             )
-        prepare(model, data.normalise(data.test.images[:1]).to(device))  # what cannot be followed says so here
+        require_sites(model, example, sites)  # what cannot be followed says so here too
         model = _filled(config, model, data, device, tell, path)
         origin = "training" if _trains(config) else "checkpoint"
         kept = _Kept(accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0], None)
+    elif sites:
+        require_sites(model, example, sites)
     if origin == "training":
         _store(model, path, config, data, kept)  # it took long, whatever is expected of it
     require_expected(config, model, kept.accuracy, data, own, device)

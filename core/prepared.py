@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -229,6 +229,18 @@ def prepare(model: nn.Module, example_inputs: Any) -> Prepared:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(channels.skipped.items())[:3])
         raise ModelError(f"{type(model).__name__} has no layer whose channels could be removed ({reasons})")
     return Prepared(channels, check, {name: module.training for name, module in model.named_modules()})
+
+
+def require_sites(model: nn.Module, example_inputs: Any, sites: Iterable[tuple[str, ...]]) -> None:
+    """Find the channel sets of ``model``, and look whether every pattern that will choose among them matches one.
+
+    Raises:
+        ModelError: see `prepare`.
+        UsageError: a pattern matches nothing.
+    """
+    channels = prepare(model, example_inputs).channels
+    for patterns in sites:
+        channels.select(patterns)
 
 
 def _any_half(channels: Channels, channel_set: ChannelSet) -> Tensor:

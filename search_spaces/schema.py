@@ -101,6 +101,12 @@ class SearchSpace(Axes):
         named = axis.values if isinstance(axis, Choices) else (self.fixed.get("calibration"),)
         return sorted(name for name in named if isinstance(name, str))
 
+    def sites(self) -> list[tuple[str, ...]]:
+        """Return the lists of patterns by which its configurations choose channel sets."""
+        axis = self.axes.get("sites")
+        named = axis.values if isinstance(axis, Choices) else (self.fixed.get("sites"),)
+        return [patterns for patterns in named if isinstance(patterns, tuple)]
+
     def settled(self) -> dict[str, Any]:
         """Return the document with all defaults written down, so that it means the same under any later release."""
         axis = self.axes.get("decomposition")
@@ -178,7 +184,7 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
         defaults=resolve_defaults(table.defaults, source),
         document=document,
     )
-    if table.search.algorithm == GRID and space.planned() > MOST_TRIALS:
+    if table.search.algorithm == GRID and table.search.samples is None and space.planned() > MOST_TRIALS:
         hint = "take larger steps, set search.samples, or search.algorithm to random, tpe or nsga2"
         raise UsageError(f"{source}: axes: the grid has {space.size():,} configurations, over {MOST_TRIALS:,}: {hint}")
     return space

@@ -89,7 +89,8 @@ class Session:
         self._begin(known)
         for line in left_out(before):
             self._reporter.line(line)
-        baseline = load_baseline(self._space.baseline, self._results, self._reporter, note=self._training)
+        sites = () if known else self._space.sites()  # one that has begun goes on as it did
+        baseline = load_baseline(self._space.baseline, self._results, self._reporter, note=self._training, sites=sites)
         self._store.save(replace(self._store.state, message=""))
         split = self._space.evaluation.split
         card = dataset_card(baseline, split)

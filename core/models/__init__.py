@@ -1,7 +1,7 @@
 """Models: one file each; `load_model` builds one by name and fills it from a checkpoint."""
 
 from core.models.base import Factory, register
-from core.models.loading import load_model, origin, remember_origin
+from core.models.loading import load_model, origin, remember_origin, require_code
 from core.models.vision import licence_of
 from core.parts import MODELS, TORCHVISION, is_pretrained
 from core.recipes import Recipe, recipe_for
@@ -18,4 +18,5 @@ __all__ = [
     "recipe_for",
     "register",
     "remember_origin",
+    "require_code",
 ]

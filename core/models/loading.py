@@ -60,6 +60,16 @@ def load_model(
     return model.eval()
 
 
+def require_code(name: str) -> None:
+    """Find the user's own code behind the name of a model, before anything is spent on what it will be given.
+
+    Raises:
+        UsageError, UnknownNameError, ModelError: it cannot be had.
+    """
+    if ":" in name and not name.startswith(TORCHVISION):
+        import_callable(name, "model")
+
+
 def remember_origin(model: nn.Module, arguments: dict[str, Any]) -> None:
     """Note on the module how it was built, so that `core.export` can rebuild it; copies keep the note."""
     model.__dict__[ORIGIN] = dict(arguments)

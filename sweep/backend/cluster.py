@@ -9,7 +9,6 @@ import math
 import os
 import re
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import IO, Any
 
 from core.errors import UsageError
 from sweep.backend.nodes import alive_nodes, describe_mismatch, require_usable, room
+from sweep.backend.reach import require_answer
 from sweep.backend.shipping import pack_code
 from sweep.errors import ClusterError, first_line
 from sweep.pinned import workers_pinned
@@ -45,8 +45,7 @@ def check_request(request: ClusterRequest) -> None:
         if request.gpus_per_trial > 0:
             _require_local_gpu(request.gpus_per_trial)
         return
-    if request.address != "auto":
-        _require_answer(request.address)
+    require_answer(request.address)
 
 
 def _require_local_gpu(wanted: float) -> None:
@@ -57,20 +56,6 @@ def _require_local_gpu(wanted: float) -> None:
             f"--gpus-per-trial {wanted:g}: this machine has no usable GPU; leave the option out, or give --address"
             " of a cluster that has some"
         )
-
-
-def _require_answer(address: str) -> None:
-    host, separator, port = address.removeprefix("http://").rpartition(":")
-    if "://" in address or not separator or not port.isdigit():
-        raise UsageError(f"--address {address}: give HOST:PORT of the cluster's head (usually port 6379), or 'auto'")
-    try:
-        with socket.create_connection((host, int(port)), timeout=5):
-            pass
-    except (OSError, OverflowError) as error:
-        raise ClusterError(
-            f"no Ray cluster answers at {address} ({error}); start one there with 'ray start --head', or leave"
-            " --address out to use this machine"
-        ) from None
 
 
 @contextlib.contextmanager

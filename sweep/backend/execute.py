@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ray import tune
+from ray.train.constants import RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE
 
 from sweep.backend.raytune import PatientScheduler, QueueCallback, QueueSearcher
 from sweep.backend.stopping import Stopped, StopRequest
@@ -38,6 +39,7 @@ def execute(
         live: hears, about ten times a second, how many trials are under way.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(workers)
+    os.environ[RAY_TRAIN_COUNT_PREEMPTION_AS_FAILURE] = "1"  # else Tune runs the batch again, what it returned too
     trainable = make_trainable(queue, shared, work, gpus_per_trial)
     del shared
     with tempfile.TemporaryDirectory(prefix="sweep-tune-") as folder, contextlib.suppress(Stopped):

@@ -18,6 +18,9 @@ from sweep.backend.worker import RECORDS_KEY, TASKS_KEY, pack
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import first_line
 
+TAKEN_AWAY = ("the actor's node was preempted", "the actor's node was terminated expectedly")
+"""Ray's words for nodes that ended because somebody wanted them to."""
+
 
 class QueueSearcher(Searcher):
     """Tune's view of a `WorkQueue`: one suggestion is one batch of configurations."""
@@ -70,8 +73,9 @@ class QueueCallback(tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """A batch's worker died or raised; when no worker ever lives, the sweep is hopeless."""
-        reason = reason_of(error_of(trial))
-        self._queue.ended(trial.trial_id, reason)
+        error = error_of(trial)
+        reason = reason_of(error)
+        self._queue.ended(trial.trial_id, reason, excused=was_taken_away(error))
         if self._queue.hopeless:
             self._stop.ask(f"the workers fail again and again: {reason}", FAILED)
 
@@ -97,6 +101,11 @@ def error_of(trial: Trial) -> Exception | None:
         return None
     error: Exception = cloudpickle.loads(Path(path).read_bytes())
     return error
+
+
+def was_taken_away(error: Exception | None) -> bool:
+    """Whether a worker ended with its node because that was preempted or shut down on purpose, e.g. drained."""
+    return isinstance(error, RayActorError) and (error.preempted or any(words in str(error) for words in TAKEN_AWAY))
 
 
 def reason_of(error: Exception | None) -> str:

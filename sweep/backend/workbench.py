@@ -35,6 +35,7 @@ def load_baseline(
     *,
     may_train: bool = True,
     note: Callable[[str], None] = lambda text: None,
+    sites: Collection[tuple[str, ...]] = (),
 ) -> Baseline:
     """Train, load or fetch from the cache the original network; sweeps with the same ``results`` share the cache.
 
@@ -44,6 +45,7 @@ def load_baseline(
         reporter: shows how far it is, and says beforehand what is trained and how to go without.
         may_train: False refuses to train it.
         note: hears every few seconds how far a training is.
+        sites: patterns that will choose channel sets, looked at beforehand.
 
     Raises:
         StoreError: the cache cannot be written.
@@ -51,7 +53,7 @@ def load_baseline(
     """
     try:
         training = Training(config, reporter, note)
-        return prepare_baseline(config, results / BASELINES, progress=training.step, may_train=may_train)
+        return prepare_baseline(config, results / BASELINES, progress=training.step, may_train=may_train, sites=sites)
     except OSError as error:
         raise StoreError(unwritable(results / BASELINES, error)) from error
 

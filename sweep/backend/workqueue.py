@@ -56,7 +56,7 @@ class WorkQueue:
 
     A worker that dies takes down what it had not returned; these configurations run again, each alone, so that one
     that kills its worker harms no other. After `ATTEMPTS` attempts it is recorded as failed with the reason; after one,
-    if its worker died at the end of the time it may take.
+    if its worker died at the end of the time it may take. A machine that was taken away is no attempt.
     """
 
     def __init__(
@@ -151,14 +151,20 @@ class WorkQueue:
             self._deaths_in_a_row = 0
             self._file(record)
 
-    def ended(self, name: str, error: str = "") -> None:
-        """Batch ``name`` is over; what it did not return is run again or recorded as failed."""
+    def ended(self, name: str, error: str = "", *, excused: bool = False) -> None:
+        """Batch ``name`` is over; what it did not return is run again or recorded as failed.
+
+        Args:
+            name: of the batch.
+            error: why it ended early; empty where it did not.
+            excused: it ended because its machine was taken away, which says nothing about any trial.
+        """
         batch = self._running.pop(name, None)
         if batch is None:
             return
-        if error:
+        if error and not excused:
             self._deaths_in_a_row += 1
-        guilty = batch.alone or len(batch.waiting) == 1
+        guilty = not excused and (batch.alone or len(batch.waiting) == 1)
         if guilty and self.limit is not None and time.monotonic() - batch.heard_at > hard_limit(self.limit):
             for task in batch.waiting.values():
                 reason = f"it took longer than {self.limit:g} s (--trial-timeout) and its worker had to be killed"

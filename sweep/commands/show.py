@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from core.complaints import show
 from core.recipes import Recipe
 from sweep.arguments import Parser, network_changes, pairs
+from sweep.commands.missing import missing
 
 if TYPE_CHECKING:
     from search_spaces.describe import SpaceInfo
@@ -22,17 +23,21 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("space", metavar="SPACE", help="a name of 'sweep spaces', or the path of a TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space")
     parser.network()
+    parser.cluster()
+    parser.results()
     parser.json()
 
 
 def run(options: Namespace) -> int:
-    """Print the space."""
+    """Print the space, and what a sweep of it lacks; 1 if that is anything."""
     from search_spaces import load_space
 
     changes = {**pairs(options.set, "--set"), **network_changes(options)}
-    info = load_space(options.space).override(changes).describe()
-    print(json.dumps(asdict(info), indent=2) if options.json else "\n".join(lines(info)))
-    return 0
+    space = load_space(options.space, changes)
+    info, lacks = space.describe(), missing(space.baseline, options)
+    text = [*lines(info), *(f"missing: {what}" for what in lacks)]
+    print(json.dumps(asdict(info) | {"missing": lacks}, indent=2) if options.json else "\n".join(text))
+    return 1 if lacks else 0
 
 
 def lines(info: SpaceInfo) -> list[str]:

@@ -26,6 +26,7 @@ from typing import Any, Self
 
 from core.errors import UsageError
 from sweep.errors import HIDDEN, StoreError, first_line, masked
+from sweep.storage.endpoint import require_endpoint
 from sweep.storage.layout import ARTIFACTS, DATABASE, LIVE, LOCK, MIRRORED, RESERVE, STOP
 
 PERIOD = 30.0
@@ -226,6 +227,7 @@ def _open(uri: str) -> tuple[Any, str]:
 
     Raises:
         UsageError: no file system takes such an address.
+        StoreError: nobody answers there.
     """
     from pyarrow import ArrowException
     from pyarrow.fs import FileSystem
@@ -236,6 +238,7 @@ def _open(uri: str) -> tuple[Any, str]:
         raise UsageError(
             f"--results {masked(uri)}: {first_line(error)}; give a folder, or s3://BUCKET/PATH, gs://BUCKET/PATH, file:///PATH"
         ) from None
+    require_endpoint(uri)
     return store, path.rstrip("/")
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -252,6 +253,79 @@ def test_a_lost_node_costs_no_trial(two_nodes, tmp_path):
     keys = sorted(record.key for record in stored.records)
     assert len(set(keys)) == len(keys) == 300
     assert children(tmp_path / "results", "lost") == keys
+
+
+PREEMPTED = """
+import sys, threading, time
+from pathlib import Path
+import sweep_fakes as fakes
+from ray import cloudpickle, nodes
+from ray._raylet import GcsClient
+from core.config import TrialConfig
+from sweep.backend.cluster import connected
+from sweep.backend.execute import execute
+from sweep.backend.stopping import StopRequest
+from sweep.backend.worker import Work
+from sweep.backend.workqueue import WorkQueue
+from sweep.search.listed import ListPlanner
+from sweep.storage.info import ClusterRequest
+
+address, folder = sys.argv[1], Path(sys.argv[2])
+cloudpickle.register_pickle_by_value(fakes)
+returned = folder / "returned"
+
+def slow(config, folder):
+    time.sleep(0.3)
+    return fakes.trial(config, folder)
+
+cloudpickle.register_pickle_by_value(sys.modules["__main__"])
+
+def on_record(record):
+    with returned.open("a") as log:
+        log.write(f"{record.key} {record.status}\\n")
+
+def take_away(name):
+    while not returned.is_file() or returned.read_text().count("\\n") < 10:
+        time.sleep(0.1)
+    answer = GcsClient(address).drain_node(name, 2, "the cloud wants it back", int(time.time() * 1000) + 500)
+    (folder / "drained").write_text(repr(answer))
+
+with connected(ClusterRequest(address=address, workers=2), 10**6) as workers:
+    (worker,) = [node["NodeID"] for node in nodes() if node["Resources"].get("CPU") == 2]
+    threading.Thread(target=take_away, args=[worker], daemon=True).start()
+    queue = WorkQueue(ListPlanner([TrialConfig(ratio=n / 1000) for n in range(80)]), workers, on_record, 0.3)
+    execute(queue, fakes.Bench(str(folder)), Work(slow), workers, StopRequest())
+"""
+
+
+@pytest.mark.slow
+def test_a_preempted_node_costs_no_attempt_and_nothing_that_came_back_runs_again(tmp_path):
+    """The node with all workers is drained, then gone; its successor does what was under way, and only that."""
+    (tmp_path / "driver.py").write_text(PREEMPTED)
+    with cluster(nodes=1, head_cpus=0) as made:
+        first = made.add_node(cpus=2)
+        command = made.beside_head([sys.executable, "driver.py", made.address, str(tmp_path)])
+        paths = f"{ROOT}:{ROOT / 'tests' / 'sweep'}"
+        with (tmp_path / "log").open("w") as log:
+            process = subprocess.Popen(
+                command, cwd=tmp_path, env=made.environment | {"PYTHONPATH": paths}, stdout=log, stderr=log
+            )
+        try:
+            wait_for((tmp_path / "drained").is_file, 120, "the node to be drained")
+            time.sleep(1)
+            first.kill()
+            kept = {line.split()[0] for line in (tmp_path / "returned").read_text().splitlines()}
+            made.add_node(cpus=2)
+            assert process.wait(timeout=120) == 0, (tmp_path / "log").read_text()[-3000:]
+        finally:
+            process.kill()
+            process.wait()
+    assert (tmp_path / "drained").read_text().startswith("(True")
+    statuses = [line.split() for line in (tmp_path / "returned").read_text().splitlines()]
+    assert len(statuses) == 80
+    assert {status for _, status in statuses} == {"finished"}
+    times = Counter((tmp_path / "runs").read_text().split())
+    assert {times[key] for key in kept} == {1}
 
 
 def test_the_remains_of_killed_drivers_are_cleared(tmp_path, monkeypatch):

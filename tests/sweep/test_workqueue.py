@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from ray.exceptions import RayActorError
 from sweep_records import record_of
 
 from core.config import TrialConfig
 from core.records import SplitRecord, TrialRecord
 from sweep.backend.deadline import hard_limit
+from sweep.backend.raytune import was_taken_away
 from sweep.backend.stopping import Stopped, StopRequest
 from sweep.backend.workqueue import ATTEMPTS, BATCH_LIMIT, RACE_BATCH, WorkQueue
 from sweep.search.listed import ListPlanner
@@ -251,3 +253,35 @@ def test_a_stop_in_good_order_winds_up_and_an_urgent_one_does_not():
     assert (stop.status, stop.exit_code) == ("stopped", 0)
     stop.ask("Ctrl-C", 130)
     assert stop.reason == "'sweep stop'"
+
+
+@pytest.mark.parametrize(
+    ("error", "taken"),
+    [
+        (RayActorError(preempted=True), True),
+        (RayActorError(error_msg="It died because\n\tthe actor's node was preempted: of its price"), True),
+        (RayActorError(error_msg="It died because\n\tthe actor's node was terminated expectedly: SIGTERM"), True),
+        (RayActorError(error_msg="the actor's node was terminated unexpectedly: it does not answer"), False),
+        (RayActorError(), False),
+        (RuntimeError("the actor's node was preempted: says a user's code"), False),
+        (None, False),
+    ],
+)
+def test_machines_that_are_taken_away_are_told_from_those_that_die(error, taken):
+    assert was_taken_away(error) == taken
+
+
+def test_a_machine_that_is_taken_away_is_no_attempt():
+    """However often that happens to one trial; and it makes no sweep hopeless, and is no timeout."""
+    records = []
+    queue = WorkQueue(ListPlanner(configs(1)), 1, records.append, trial_seconds=60.0, limit=1e-9)
+    for number in range(20):
+        (task,) = queue.next_batch(str(number))
+        queue.ended(str(number), "the worker's machine was taken away", excused=True)
+        assert not records
+        assert not queue.hopeless
+    queue.next_batch("last")
+    queue.returned("last", [record_of(task.config)])
+    queue.ended("last")
+    assert [r.status for r in records] == ["finished"]
+    assert queue.finished
