@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Baseline:
     accuracy: float
     config: BaselineConfig
     dataset: ImageDataset
-    origin: Literal["checkpoint", "cache", "training"]
+    origin: Literal["checkpoint", "cache", "training", "random"]
     doubts: tuple[str, ...] = ()
 
     @property
@@ -93,15 +94,7 @@ def prepare_baseline(
         DataError, UsageError: see `load_dataset`, `train`; or a pattern of ``sites`` matches nothing.
     """
     tell = progress or _silent
-    if config.checkpoint is not None:
-        read_bytes(config.checkpoint.expanduser(), 1)  # before minutes are spent on data
-    require_code(config.model)
-    own = dataset or load_dataset(
-        config.dataset, **config.loading(config.model, config.dataset), progress=lambda text: tell(0, 1, text)
-    )
-    data = config.scaled(config.model, config.dataset, own)
-    model = _unfilled(config, data, device)
-    require_fit(config.model, model, data, device)
+    own, data, model = _opened(config, tell, dataset, device)
     key = config.key
     path = cache_path(config, key, cache_dir)
     kept, example = _load_cached(model, path, data), data.normalise(data.test.images[:1]).to(device)
@@ -127,6 +120,32 @@ def prepare_baseline(
         _store(model, path, config, data, kept)
     doubts = () if kept.doubts is None or config.expected_accuracy is not None else kept.doubts
     return Baseline(model, key, kept.accuracy, config, data, origin, doubts)
+
+
+def random_baseline(config: BaselineConfig, progress: StepProgress | None = None) -> Baseline:
+    """Return the network with random weights, to look at its layers and its pace before it is trained.
+
+    Raises:
+        NeuronMergingError: as `prepare_baseline`.
+    """
+    _, data, model = _opened(config, progress or _silent, None, "cpu")
+    return Baseline(model, config.key, math.nan, config, data, "random")
+
+
+def _opened(
+    config: BaselineConfig, tell: StepProgress, dataset: ImageDataset | None, device: str
+) -> tuple[ImageDataset, ImageDataset, nn.Module]:
+    """The dataset as it is and as the network takes it, and the network before its weights, which takes its images."""
+    if config.checkpoint is not None:
+        read_bytes(config.checkpoint.expanduser(), 1)  # before minutes are spent on data
+    require_code(config.model)
+    own = dataset or load_dataset(
+        config.dataset, **config.loading(config.model, config.dataset), progress=lambda text: tell(0, 1, text)
+    )
+    data = config.scaled(config.model, config.dataset, own)
+    model = _unfilled(config, data, device)
+    require_fit(config.model, model, data, device)
+    return own, data, model
 
 
 def _trains(config: BaselineConfig) -> bool:

@@ -23,6 +23,7 @@ from sweep.quiet import silence
 from sweep.storage.layout import MIRRORED
 
 VERBS = {
+    "init": "look at a network of yours, and write a search space for it",
     "spaces": "the search spaces, a line each",
     "show": "a search space in full: what varies, how many configurations, what a trial does",
     "run": "compress a network in all ways of a search space, and get the front",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from sweep.cli import main
 from tests.pages import ROOT, blocks, commands
 
 PAGE = "docs/own-network.md"
-LANGUAGES = {"python": "my_digits.py", "py": "my_training.py", "toml": "my-digits.toml"}
+LANGUAGES = {"python": "my_digits.py", "py": "my_training.py", "toml": "my-space.toml"}
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +35,20 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_the_page_leads_to_files(place: Path) -> None:
+    (place / "my-space.toml").rename(place / "documented.toml")
     (shell,) = [block.text for block in blocks(PAGE) if block.language == "bash"]
     told = [call(place, *words[1:]) for words in commands(shell)]
     assert len(told) == 5
-    assert "expected_accuracy 97" in told[0]
-    assert "epochs" not in told[0], "a checkpoint is not trained"
-    assert "12 of 12 trials" in told[1]
-    assert "mean 0.3, std 0.35" in (place / "results/my-digits/report.html").read_text()
+    assert "written: my-space.toml" in told[0]
+    written, documented = (tomllib.loads((place / name).read_text()) for name in ("my-space.toml", "documented.toml"))
+    expected = written["baseline"].pop("expected_accuracy")
+    assert expected == pytest.approx(documented["baseline"].pop("expected_accuracy"), abs=2)
+    assert written == documented
+    assert "72 of 72 trials" in told[1]
+    assert "mean 0.3, std 0.35" in (place / "results/my-space/report.html").read_text()
     card = (place / "small/README.md").read_text()
     assert "with mean (0.3) and std (0.35)" in card
-    assert "--mean 0.3 --std 0.35 --expected-accuracy 97.0" in card
+    assert f"--mean 0.3 --std 0.35 --expected-accuracy {expected}" in card
     config = json.loads((place / "small/config.json").read_text())
     assert (config["images"]["mean"], config["baseline"]["std"]) == ([0.3], [0.35])
     assert config["metrics"]["accuracy_drop"] <= 1
@@ -63,11 +68,11 @@ def test_the_page_leads_to_files(place: Path) -> None:
 
 @pytest.mark.slow
 def test_a_sweep_stops_before_any_trial_where_the_preprocessing_is_wrong(place: Path) -> None:
-    words = ("run", "my-digits.toml", "--mean", "0", "--std", "0.00392157", "--name", "wrong")
+    words = ("run", "my-space.toml", "--mean", "0", "--std", "0.00392157", "--name", "wrong")
     done = subprocess.run([*COMMAND, *words], cwd=place, env=environment(), capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert "% on the test split of my digits (360 images) with images 8x8, mean 0, std 0.003921" in done.stderr
-    assert "and expected_accuracy is 97: " in done.stderr
+    assert "and expected_accuracy is 99" in done.stderr
     assert "did you mean mean = " in done.stderr
     assert not (place / "results/wrong").exists()
 
