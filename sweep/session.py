@@ -102,7 +102,7 @@ class Session:
         key, how = baseline.key, "" if baseline.trained_here else f" ({described(baseline.dataset)})"
         del baseline  # the driver needs no copy of the data while trials run
         original = {**bench.original, **self._store.state.original}
-        hints = self._first_tries(bench)
+        hints = self._first_tries(bench, known)
         self._shared = share(replace(bench, original=original))
         self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
         self._reporter.line(
@@ -155,9 +155,9 @@ class Session:
                 " it began; bring them back, or start a new sweep"
             )
 
-    def _first_tries(self, bench: Workbench) -> list[TrialConfig]:
+    def _first_tries(self, bench: Workbench, known: Collection[TrialRecord]) -> list[TrialConfig]:
         """What a new search begins with, where its space says so."""
-        if self._store.state.total or not self._space.search.start:
+        if known or self._store.state.hints or not self._space.search.start:
             return []
         with one_thread():
             hints = budget_hints(self._space, replace(bench, shelf=FolderShelf(self._store.folder / STATISTICS)))

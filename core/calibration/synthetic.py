@@ -35,7 +35,7 @@ from core.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-STEPS, BATCH, LR = 40, 64, 0.15
+STEPS, BATCH, LR = 160, 64, 0.15
 CONFIDENCE = 0.02
 """a, the weight of the label term; with 1 it decides instead of the statistics."""
 FLOOR = 0.01

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
+from command_line import call
 
 from core.config import TrialConfig
 from core.trial import compress_trial
@@ -22,6 +26,20 @@ DOCUMENT = {
     "fixed": {"allocation": "per-site", "criterion": "obs", "decomposition": "least-squares", "calibration_images": 32},
     "axes": {"ratios.conv1": STEPS, "ratios.conv2": STEPS, "ratios.fc*": STEPS},
 }
+SPACE = """
+[baseline]
+model = "lenet-300-100"
+dataset = "digits"
+epochs = 1
+[search]
+algorithm = "nsga2"
+start = "budget"
+[fixed]
+allocation = "per-site"
+[axes]
+"ratios.ip1" = { low = 0.0, high = 0.98 }
+"ratios.ip2" = { low = 0.0, high = 0.98 }
+"""
 
 
 @pytest.fixture
@@ -51,6 +69,20 @@ def test_the_hints_are_tried_first(bench: Workbench) -> None:
     planner = make_planner(Plan(space, seed=0, hints=hints))
     asked = [planner.ask() for _ in hints]
     assert [config.key for config in asked if config is not None] == [hint.key for hint in hints]
+
+
+@pytest.mark.slow
+def test_a_sweep_begins_with_them_and_goes_on_after_them(tmp_path: Path) -> None:
+    (tmp_path / "layers.toml").write_text(SPACE)
+    call(tmp_path, "run", "layers.toml", "--samples", "2", "--workers", "1", "--no-models")
+    folder = tmp_path / "results/layers"
+    hints = json.loads((folder / "sweep.json").read_text())["hints"]
+    assert 2 < len(hints) <= len(LEFT)
+    call(tmp_path, "resume", "layers", "--samples", "4")
+    assert json.loads((folder / "sweep.json").read_text())["hints"] == hints
+    records = map(json.loads, (folder / "trials.jsonl").read_text().splitlines())
+    configs = [record["config"] for record in records if record.get("kind", "trial") == "trial"][:4]
+    assert all(config in hints for config in configs[: len(hints)])
 
 
 def test_the_nearest_number_of_an_axis() -> None:
