@@ -81,6 +81,9 @@ METRICS: Mapping[str, Metric] = dict(
         Metric("macs", "multiply-accumulates (MACs)", known=True, relative=True, form="{:,.0f}"),
         Metric("bytes", "bytes of weights", known=True, relative=True, form="{:,.0f}"),
         Metric("latency_ms", "latency of one image", "ms", relative=True, form="{:.3f}"),
+        Metric("idle_latency_ms", "idle latency of one image", "ms", relative=True, form="{:.3f}"),
+        Metric("idle_latency_spread", "spread of the idle latency", "%", form="{:.1f}", scale=100.0),
+        Metric("idle_batch_ms", "idle latency of 32 images", "ms", form="{:.3f}"),
     )
 )
 SIZES = tuple(name for name, metric in METRICS.items() if metric.relative)

@@ -1,4 +1,4 @@
-"""What came of a trial (`TrialRecord`), and what it reached on another split (`SplitRecord`): lines of a file.
+"""Lines of a file: what came of a trial, what it reached on another split, and how fast its network is alone.
 
 A record's configuration is plain JSON here, whatever parts it names: it is parsed into a `TrialConfig` where it is run
 once more, and nowhere else. So a record outlives the criterion, the decomposition or the option that made it: it is
@@ -101,7 +101,32 @@ class SplitRecord(BaseModel):
         return record.model_copy(update={"metrics": {**record.metrics, **found}})
 
 
-Record = TrialRecord | SplitRecord
+class TimeRecord(BaseModel):
+    """How fast the network of a trial that has its record is when nothing else runs, measured when its sweep ended.
+
+    ``metrics`` are the ``idle_`` ones of `core.metrics`; the fraction is of the original network's latency there and
+    then. Networks of the same shapes share one measurement.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Literal["time"] = Field("time", description="tells the line from a trial's")
+    key: str = Field(description="of the trial")
+    metrics: dict[str, float] = Field(description="see above")
+    provenance: dict[str, str] = Field(default_factory=dict, description="host, device, threads, torch")
+    started_at: float = Field(0.0, description="seconds since the epoch")
+    seconds: float = Field(0.0, description="wall-clock duration of making the network once more and measuring it")
+
+    def joined(self, record: TrialRecord) -> TrialRecord:
+        """``record`` with what was measured here."""
+        return record.model_copy(update={"metrics": {**record.metrics, **self.metrics}})
+
+
+Record = TrialRecord | SplitRecord | TimeRecord
+
+
+KINDS: Mapping[bytes, type[Record]] = {b'{"kind":"time"': TimeRecord, b'{"kind":': SplitRecord}
+"""How a line begins -> what it is; any other is a trial's."""
 
 
 def parse_record(line: bytes | str) -> Record:
@@ -110,6 +135,6 @@ def parse_record(line: bytes | str) -> Record:
     Raises:
         ValidationError: it is no record as this release knows them.
     """
-    head = b'{"kind":' if isinstance(line, bytes) else '{"kind":'
-    kind: type[Record] = SplitRecord if line.startswith(head) else TrialRecord  # type: ignore[arg-type]
+    text = line if isinstance(line, bytes) else line.encode()
+    kind: type[Record] = next((kind for head, kind in KINDS.items() if text.startswith(head)), TrialRecord)
     return kind.model_validate_json(line)

@@ -100,7 +100,7 @@ def _columns(info: ParetoInfo) -> dict[str, Metric]:
 def _head(metric: Metric) -> str:
     size = metric.name.removesuffix("_fraction")
     if size != metric.name:
-        return f"{'MACs' if size == 'macs' else size} left %"
+        return f"{'MACs' if size == 'macs' else size.replace('_', ' ')} left %"
     return f"{metric.name.replace('_', ' ')} {metric.unit}".rstrip()
 
 

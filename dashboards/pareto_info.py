@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from core.records import TrialRecord
 from dashboards.noise import latency_noise, noise_in_words
 from dashboards.points import Point, make_points
 
+IDLE = "idle_latency_fraction"
+NORMAL_IQR = 1.349
+"""Interquartile range of a normal distribution, in standard deviations."""
 DROPS = (0.5, 1.0, 2.0, 5.0, 10.0)
 """For each of these, the smallest network that loses at most so many points of accuracy is labelled."""
 
@@ -57,13 +61,14 @@ class ParetoInfo:
     @property
     def x_label(self) -> str:
         """Of the axis, with its unit, and how noisy a latency is."""
-        noisy = f"; {noise_in_words(self.noise)}" if self.by_latency and self.points else ""
+        words = f"±{100 * self.noise:.2g} %" if self.x_metric.name == IDLE else noise_in_words(self.noise)
+        noisy = f"; {words}" if self.by_latency and self.points else ""
         return f"{self.x_metric.title}{noisy}"
 
     @property
     def by_latency(self) -> bool:
         """Whether the x axis is a time that was measured."""
-        return self.x_metric.name.startswith("latency")
+        return "latency" in self.x_metric.name
 
     @property
     def y_label(self) -> str:
@@ -93,7 +98,8 @@ def get_pareto_info(
     Raises:
         UnknownNameError: ``x`` or ``y`` is none of params, macs, bytes, latency, and no metric.
     """
-    x_metric, y_metric = axis_named(x, "x axis"), axis_named(y, "y axis")
+    alone = x == "latency" and any(IDLE in record.metrics for record in records)
+    x_metric, y_metric = axis_named("idle_latency" if alone else x, "x axis"), axis_named(y, "y axis")
     points = make_points(records, x_metric.name, y_metric.name)
     front = tuple(pareto_front(points, x_metric.name, y_metric.name))
     failed, stopped = (sum(record.status == status for record in records) for status in ("failed", "stopped"))
@@ -114,8 +120,16 @@ def get_pareto_info(
         failed=failed,
         stopped=stopped,
         left_out=left_out,
-        noise=latency_noise(points) if x_metric.name.startswith("latency") else math.nan,
+        noise=_noise(x_metric, points),
     )
+
+
+def _noise(x: Metric, points: Sequence[Point]) -> float:
+    """The relative standard deviation of a latency; of one that was measured alone, from its quartiles."""
+    if x.name == IDLE:
+        spreads = [point.metrics["idle_latency_spread"] for point in points if "idle_latency_spread" in point.metrics]
+        return statistics.median(spreads) / NORMAL_IQR if spreads else math.nan
+    return latency_noise(points) if x.name.startswith("latency") else math.nan
 
 
 def _of_original(metric: Metric, original: Mapping[str, float]) -> float:
@@ -134,8 +148,9 @@ def _volume(points: Sequence[Point], x: Metric, y: Metric) -> float | None:
 def _subtitle(
     x: Metric, trials: int, failed: int, stopped: int, left_out: int, front: int, volume: float | None
 ) -> str:
-    early = "stopped early" + ", whatever their latency" * x.name.startswith("latency")
-    lacking = "without this size" if x.known or x.name.startswith("latency") else "without these metrics"
+    early = "stopped early" + ", whatever their latency" * ("latency" in x.name)
+    lacking = "without this size" if x.known or "latency" in x.name else "without these metrics"
+    lacking = "not measured alone" if x.name == IDLE else lacking
     counts = ((failed, "failed"), (stopped, early), (left_out, lacking))
     asides = [f"{n} {what}" for n, what in counts if n]
     counted = f"{trials} trial{'s' * (trials != 1)}" + (f" ({', '.join(asides)})" if asides else "")

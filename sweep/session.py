@@ -240,6 +240,8 @@ class Session:
         report = tracker.finish(ending, patience)
         store.save(replace(store.state, run_id=report.run_id))
         code, failed = self._write_models(report) if self._request.models and self._in_order else (0, {})
+        with contextlib.suppress(NeuronMergingError):  # with the latencies that the networks have alone
+            write_report([read_sweep(self._results, store.info.name)], store.folder / REPORT)
         return Finished(outcome, report, stop.reason, stop.exit_code or code, failed)
 
     @property
@@ -261,7 +263,8 @@ class Session:
         try:
             with breaking_off(broken):
                 rebuilder = Rebuilder(self._results, read_sweep(self._results, name, whole=True), self._reporter)
-                failed = make_models(rebuilder, self._reporter)
+                failed = make_models(rebuilder, self._reporter, self._store.append)
+                rebuilder.sweep = read_sweep(self._results, name, whole=True)  # with the latencies just measured
                 why = report.problem or log_models(self._uri, rebuilder, self._reporter)
                 if why:
                     failed |= {"in MLflow": f"{why}; 'sweep sync {name}{where}' tries again"}

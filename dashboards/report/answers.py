@@ -17,6 +17,7 @@ NOUNS = {
     "macs_fraction": "the MACs",
     "bytes_fraction": "the bytes",
     "latency_fraction": "the latency",
+    "idle_latency_fraction": "the latency",
 }
 """Size on the x axis -> what there is a share of."""
 HEADLINE = 1.0

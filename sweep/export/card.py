@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from core.measure import TIMED_BATCH
 from core.metrics import METRICS, SIZES, TEST
 from core.models import licence_of, origin
 from core.parts import TORCHVISION
@@ -35,7 +36,7 @@ CODE: Mapping[str, str] = {"safetensors": SAFETENSORS, "pt2": PT2, "onnx": ONNX}
 def config_of(rebuilt: Rebuilt, rebuilder: Rebuilder) -> dict[str, Any]:
     """Everything that rebuilds the network and that its user has to know, plain JSON."""
     record, sweep, data = rebuilt.record, rebuilder.sweep, rebuilder.baseline.dataset
-    original, compressed = rebuilt.latency
+    original, compressed = rebuilt.timing
     return {
         "format": FORMAT,
         "sweep": sweep.info.name,
@@ -47,7 +48,8 @@ def config_of(rebuilt: Rebuilt, rebuilder: Rebuilder) -> dict[str, Any]:
         "split": record.split,
         "metrics": record.metrics,
         "original_metrics": sweep.info.state.original,
-        "latency_ms": {"original": original, "compressed": compressed, "threads": 1},
+        "latency_ms": {"original": original.one, "compressed": compressed.one, "threads": 1},
+        "batch_latency_ms": {"original": original.batch, "compressed": compressed.batch, "images": TIMED_BATCH},
         "images": {
             "shape": data.shape,
             "mean": data.mean,
@@ -164,7 +166,9 @@ def _table(rebuilt: Rebuilt, rebuilder: Rebuilder) -> list[str]:
         rows.append(_row("accuracy on the test split (%)", original.get(tested), metrics[tested], "{:.2f}"))
     known = {name: METRICS[name] for name in SIZES if METRICS[name].known and name in metrics}
     rows += [_row(metric.title, original.get(name), metrics[name], metric.form) for name, metric in known.items()]
-    rows.append(_row("latency of one image, this machine, one thread (ms)", *rebuilt.latency, "{:.3f}"))
+    before, after = rebuilt.timing
+    rows.append(_row("latency of one image, this machine, one thread (ms)", before.one, after.one, "{:.3f}"))
+    rows.append(_row(f"latency of {TIMED_BATCH} images at once, likewise (ms)", before.batch, after.batch, "{:.2f}"))
     return ["| | original | compressed |", "|---|---|---|", *rows]
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import CheckpointError, NeuronMergingError
 from core.export import read_metadata, save
 from core.files import writing
-from core.records import TrialRecord
+from core.records import TimeRecord, TrialRecord
 from sweep.errors import first_line
 from sweep.export.card import card_of, metadata_of
 from sweep.export.choose import front
@@ -32,7 +32,9 @@ SHARE = 0.5
 """Of the free space, what one network may take at most: the records of other sweeps need some too."""
 
 
-def make_models(rebuilder: Rebuilder, reporter: Reporter) -> dict[str, str]:
+def make_models(
+    rebuilder: Rebuilder, reporter: Reporter, timed: Callable[[TimeRecord], None] = lambda record: None
+) -> dict[str, str]:
     """Write the networks on the front that are not there yet, and remove those that have left it.
 
     All of them, however many and however long it takes: each file is there in full or not at all, so whoever breaks
@@ -41,6 +43,7 @@ def make_models(rebuilder: Rebuilder, reporter: Reporter) -> dict[str, str]:
     Args:
         rebuilder: of the sweep's networks; the sweep with whole records.
         reporter: hears of it.
+        timed: gets how fast each of them is.
 
     Returns:
         Key -> why its network is not there, in words.
@@ -63,7 +66,7 @@ def make_models(rebuilder: Rebuilder, reporter: Reporter) -> dict[str, str]:
         reporter.step(number, len(new), f"network {record.key} of the front is rebuilt and measured")
         try:
             _require_room(sweep.folder, record)
-            _write(folder, rebuilder, record)
+            timed(_write(folder, rebuilder, record))
         except (NeuronMergingError, OSError) as error:
             failed[record.key] = first_line(error)
     if new:
@@ -91,11 +94,12 @@ def _require_room(folder: Path, record: TrialRecord) -> None:
         raise OSError(f"it takes {size / 2**20:,.0f} MB, and {free / 2**20:,.0f} MB are free; free some, and resume")
 
 
-def _write(folder: Path, rebuilder: Rebuilder, record: TrialRecord) -> None:
+def _write(folder: Path, rebuilder: Rebuilder, record: TrialRecord) -> TimeRecord:
     rebuilt = rebuilder.rebuild(record)
     save(rebuilt.made.model, folder / f"{record.key}.safetensors", dict(metadata_of(rebuilt, rebuilder)))
     with writing(folder / f"{record.key}.md") as path:
         path.write_text(card_of(rebuilt, rebuilder, f"{record.key}.safetensors"), encoding="utf-8")
+    return rebuilt.timed()
 
 
 def written(sweep: StoredSweep) -> list[Network]:

@@ -6,16 +6,21 @@ processors, and now and then a logit tips over.
 
 from __future__ import annotations
 
+import platform
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from core.baselines import Baseline
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
-from core.measure import latency_ms
-from core.records import TrialRecord
+from core.measure import TIMED_BATCH, Timing, timing
+from core.records import TimeRecord, TrialRecord
 from core.shelf import FolderShelf
 from core.trial import Made, make_trial, reason_of
 from core.workbench import Workbench
@@ -41,14 +46,31 @@ class Rebuilt:
     Attributes:
         record: of the trial.
         made: the network, and how it was made.
-        latency: of one image on this machine and one thread, ms: the original's, and the network's.
+        timing: on this machine and one thread: the original's, and the network's.
         accuracy: measured again, percent.
+        seconds: that all this took.
     """
 
     record: TrialRecord
     made: Made
-    latency: tuple[float, float]
+    timing: tuple[Timing, Timing]
     accuracy: float
+    seconds: float
+
+    def timed(self) -> TimeRecord:
+        """What was found out of its pace, for the sweep's records."""
+        before, after = self.timing
+        metrics = {
+            "idle_latency_ms": after.one,
+            "idle_latency_fraction": after.one / before.one,
+            "idle_latency_spread": after.spread,
+            "idle_batch_ms": after.batch,
+        }
+        where = {"host": platform.node(), "device": "cpu", "threads": "1", "torch": torch.__version__}
+        began = time.time() - self.seconds
+        return TimeRecord(
+            key=self.record.key, metrics=metrics, provenance=where, started_at=began, seconds=self.seconds
+        )
 
 
 class Rebuilder:
@@ -63,6 +85,7 @@ class Rebuilder:
     def __init__(self, results: Path, sweep: StoredSweep, reporter: Reporter) -> None:
         self.sweep = sweep
         self._results, self._reporter = results, reporter
+        self._timings = dict[tuple[object, ...], Timing]()
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -119,16 +142,23 @@ class Rebuilder:
         bench = self.bench
         if record.split != bench.split:
             raise UsageError(f"trial {record.key} was evaluated on the {record.split} split, the sweep is on another")
-        config = parsed(record)
+        config, clock = parsed(record), time.perf_counter()
         try:
             with one_thread():
                 made = make_trial(config, bench)
                 accuracy, sizes = bench.evaluate(made.model).accuracy, bench.sizes(made.model)
-                latency = (latency_ms(bench.model, bench.example), latency_ms(made.model, bench.example))
+                timed = (self._timing(bench.model), self._timing(made.model))
         except Exception as error:  # whatever a network does that no longer fits
             raise ExportError(f"trial {record.key} cannot be made once more: {reason_of(error)}") from None
         self._require_same(record, accuracy, sizes)
-        return Rebuilt(record, made, latency, accuracy)
+        return Rebuilt(record, made, timed, accuracy, time.perf_counter() - clock)
+
+    def _timing(self, model: nn.Module) -> Timing:
+        """How fast a network is; those of the same shapes are equally fast, and measured once."""
+        shapes = tuple((name, tensor.shape) for name, tensor in model.state_dict().items())
+        if shapes not in self._timings:
+            self._timings[shapes] = timing(model, self.bench.images[:TIMED_BATCH].to(self.bench.device))
+        return self._timings[shapes]
 
     def _require_same(self, record: TrialRecord, accuracy: float, sizes: Mapping[str, float]) -> None:
         metrics, images = record.metrics, len(self.bench.labels)

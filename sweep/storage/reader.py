@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from core.errors import UnknownNameError, UsageError, shortened
 from core.files import FULL
-from core.records import Record, SplitRecord, TrialRecord, parse_record
+from core.records import Record, SplitRecord, TimeRecord, TrialRecord, parse_record
 from sweep.errors import StoreError
 from sweep.storage.address import place
 from sweep.storage.info import SweepInfo, parse_info
@@ -155,18 +155,23 @@ class _Lines:
     Attributes:
         records: key -> the trial's record.
         tests: key -> what the trial reached on another split.
+        times: key -> how fast its network is alone; the last one counts.
         torn: lines that are no JSON.
         foreign: lines that are JSON and no record as this release knows them.
     """
 
     records: dict[str, TrialRecord] = field(default_factory=dict)
     tests: dict[str, SplitRecord] = field(default_factory=dict)
+    times: dict[str, TimeRecord] = field(default_factory=dict)
     torn: int = 0
     foreign: int = 0
 
     def joined(self) -> list[TrialRecord]:
-        """The records, each with what it reached on the test split."""
-        return [self.tests[key].joined(r) if key in self.tests else r for key, r in self.records.items()]
+        """The records, each with what it reached on the test split, and how fast it is alone."""
+        found = self.records
+        for later in (self.tests, self.times):
+            found = {key: later[key].joined(record) if key in later else record for key, record in found.items()}
+        return list(found.values())
 
 
 def _parse(trials: Path, shaped: Callable[[TrialRecord], TrialRecord]) -> _Lines:
@@ -184,6 +189,8 @@ def _parse(trials: Path, shaped: Callable[[TrialRecord], TrialRecord]) -> _Lines
                 found.records.setdefault(record.key, shaped(record))
             elif isinstance(record, SplitRecord) and _is_finite(record):
                 found.tests.setdefault(record.key, record)
+            elif isinstance(record, TimeRecord) and _is_finite(record):
+                found.times[record.key] = record
             else:
                 found.foreign += 1
     return found
@@ -217,7 +224,8 @@ def _is_sound(record: TrialRecord) -> bool:
 
 
 def _is_finite(record: Record) -> bool:
-    return all(0 <= value < LATEST for value in (record.started_at, record.seconds, record.images)) and all(
+    images = 0 if isinstance(record, TimeRecord) else record.images
+    return all(0 <= value < LATEST for value in (record.started_at, record.seconds, images)) and all(
         math.isfinite(value) for value in record.metrics.values()
     )
 

@@ -191,6 +191,17 @@ def test_latency_says_how_noisy_it_is_and_where_that_matters() -> None:
     assert whiskers(unknown) == whiskers(get_pareto_info(records, ORIGINAL)) == []
 
 
+def test_a_latency_that_was_measured_alone_is_the_one_that_is_compared() -> None:
+    records = noisy(sweep(20))
+    alone = {"idle_latency_fraction": 0.4, "idle_latency_spread": 0.01349}
+    records[3] = records[3].model_copy(update={"metrics": {**records[3].metrics, **alone}})
+    info = get_pareto_info(records, ORIGINAL, x="latency")
+    assert [point.key for point in info.points] == [records[3].key]
+    assert "19 not measured alone" in info.subtitle
+    assert info.x_label == "idle latency of one image left (% of the original); ±1 %"
+    assert len(get_pareto_info(records, ORIGINAL, x="latency_fraction").points) == 20
+
+
 def test_latency_noise_is_that_of_networks_of_equal_size() -> None:
     def at(latency: float, size: float, seed: int) -> TrialRecord:
         record = finished(80.0, size, seed=seed)

@@ -15,7 +15,7 @@ from torch import nn
 
 from core.errors import NeuronMergingError
 from core.export import save
-from core.records import TrialRecord
+from core.records import TimeRecord, TrialRecord
 from sweep import session
 from sweep.export import models
 from sweep.export.models import make_models
@@ -51,10 +51,11 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Keys of the networks that were written; their files are small ones."""
     keys: list[str] = []
 
-    def write(folder: Path, rebuilder: Any, record: TrialRecord) -> None:
+    def write(folder: Path, rebuilder: Any, record: TrialRecord) -> TimeRecord:
         keys.append(record.key)
         save(nn.Linear(1, 1), folder / f"{record.key}.safetensors", {"key": record.key})
         (folder / f"{record.key}.md").touch()
+        return TimeRecord(key=record.key, metrics={"idle_latency_ms": 1.0})
 
     monkeypatch.setattr(models, "_write", write)
     monkeypatch.setattr(Rebuilder, "bench", None)
@@ -63,7 +64,9 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_is_missing_is_made_and_what_left_the_front_goes(sweep: StoredSweep, made: list[str]) -> None:
     folder, reporter = sweep.folder / "models", Silent()
-    assert make_models(Rebuilder(sweep.folder.parent, sweep, reporter), reporter) == {}
+    timed: list[TimeRecord] = []
+    assert make_models(Rebuilder(sweep.folder.parent, sweep, reporter), reporter, timed.append) == {}
+    assert [record.key for record in timed] == made
     front = {path.stem for path in folder.glob("*.safetensors")}
     assert set(made) == front == {path.stem for path in folder.glob("*.md")}
     assert len(front) >= 2
@@ -118,7 +121,9 @@ def test_a_network_leaves_room_for_records(
 def broken_off(sweep: StoredSweep, monkeypatch: pytest.MonkeyPatch, work: Any) -> tuple[int, dict[str, str]]:
     """How a session ends that does ``work`` instead of making networks."""
     monkeypatch.setattr(session, "make_models", work)
-    own = SimpleNamespace(_results=sweep.folder.parent, _store=SimpleNamespace(info=sweep.info), _reporter=Silent())
+    own = SimpleNamespace(
+        _results=sweep.folder.parent, _store=SimpleNamespace(info=sweep.info, append=list), _reporter=Silent()
+    )
     report = TrackingReport("", 0, 0, "")
     return Session._write_models(own, report)  # type: ignore[arg-type]
 

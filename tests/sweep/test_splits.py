@@ -19,7 +19,7 @@ from core.datasets import load_dataset
 from core.datasets.base import ImageDataset, Split
 from core.errors import DataError
 from core.pareto import pareto_front
-from core.records import SplitRecord
+from core.records import SplitRecord, TimeRecord
 from core.trial import run_test, run_trial
 from search_spaces import list_spaces, load_space
 from sweep.backend.workbench import dataset_card, make_bench, remarks
@@ -133,6 +133,18 @@ def test_a_test_is_stored_beside_its_trial(results, make_info, make_record) -> N
     assert sweep.records[0].metrics["accuracy"] == record.metrics["accuracy"]
     assert sweep.tested == {record.key: "", other.key: "no"}
     assert reasons_of(sweep) == {"on the test split: no": 1}
+    assert (sweep.torn_lines, sweep.foreign_lines) == (0, 0)
+
+
+def test_a_time_is_stored_beside_its_trial_and_the_last_one_counts(results, make_info, make_record) -> None:
+    record, other = make_record(0.1), make_record(0.2)
+    times = [TimeRecord(key=record.key, metrics={"idle_latency_ms": ms, "idle_latency_fraction": 0.5}) for ms in (2, 1)]
+    with create_store(results, "a", make_info) as store:
+        for line in (record, other, *times):
+            store.append(line)
+    sweep = read_sweep(results, "a")
+    assert [r.metrics.get("idle_latency_ms") for r in sweep.records] == [1.0, None]
+    assert sweep.records[0].metrics["latency_ms"] == record.metrics["latency_ms"]
     assert (sweep.torn_lines, sweep.foreign_lines) == (0, 0)
 
 
