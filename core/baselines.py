@@ -24,7 +24,7 @@ from core.checkpoint import is_compressed, load_checkpoint, require_size
 from core.config import BaselineConfig
 from core.datasets import ImageDataset, load_dataset
 from core.doubts import doubts_about, require_expected
-from core.errors import CheckpointError, ModelError, first_line
+from core.errors import CheckpointError, ModelError, UsageError, first_line
 from core.export import load, made_of
 from core.files import read_bytes, writing
 from core.measure import accuracy_and_loss
@@ -46,7 +46,7 @@ class Baseline:
     Attributes:
         model: in eval mode.
         key: the configuration's.
-        accuracy: top-1 on the test split, in percent.
+        accuracy: top-1 on the test split, in percent; 100 where nobody knows the labels.
         config: what it was asked for.
         dataset: what it was trained and measured on.
         origin: where the weights came from this time.
@@ -91,7 +91,8 @@ def prepare_baseline(
     Raises:
         CheckpointError: it would have to be trained, and that was refused; or see `load_model`.
         ModelError: it cannot be traced, does not fit the data, or is worse than its configuration expects.
-        DataError, UsageError: see `load_dataset`, `train`; or a pattern of ``sites`` matches nothing.
+        DataError: see `load_dataset`.
+        UsageError: see `train`; or a pattern of ``sites`` matches nothing, or labels are needed and nobody knows them.
     """
     tell = progress or _silent
     own, data, model = _opened(config, tell, dataset, device)
@@ -99,6 +100,11 @@ def prepare_baseline(
     path = cache_path(config, key, cache_dir)
     kept, example = _load_cached(model, path, data), data.normalise(data.test.images[:1]).to(device)
     origin: Literal["checkpoint", "cache", "training"] = "cache"
+    if not data.labelled and (_trains(config) or config.expected_accuracy is not None):
+        raise UsageError(
+            f"dataset {data.name!r} has no labels, so {config.model!r} can neither be trained on it nor be expected to"
+            " reach an accuracy: give baseline.checkpoint, or published weights, and leave out expected_accuracy"
+        )
     if kept is None:
         if not may_train and _trains(config):
             raise CheckpointError(
@@ -107,13 +113,13 @@ def prepare_baseline(
         require_sites(model, example, sites)  # what cannot be followed says so here too
         model = _filled(config, model, data, device, tell, path)
         origin = "training" if _trains(config) else "checkpoint"
-        kept = _Kept(accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0], None)
+        kept = _Kept(_accuracy(model, data, device), None)
     elif sites:
         require_sites(model, example, sites)
     if origin == "training":
         _store(model, path, config, data, kept)  # it took long, whatever is expected of it
     require_expected(config, model, kept.accuracy, data, own, device)
-    looks = kept.doubts is None and not _trains(config) and config.expected_accuracy is None
+    looks = kept.doubts is None and not _trains(config) and config.expected_accuracy is None and data.labelled
     if looks:
         kept = _Kept(kept.accuracy, tuple(doubts_about(model, kept.accuracy, data, own, device)))
     if looks or origin == "checkpoint":
@@ -130,6 +136,11 @@ def random_baseline(config: BaselineConfig, progress: StepProgress | None = None
     """
     _, data, model = _opened(config, progress or _silent, None, "cpu")
     return Baseline(model, config.key, math.nan, config, data, "random")
+
+
+def _accuracy(model: nn.Module, data: ImageDataset, device: str) -> float:
+    """On the test split, percent; of images without labels how often the network agrees with itself."""
+    return accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0] if data.labelled else 100.0
 
 
 def _opened(
@@ -193,7 +204,7 @@ def _unfilled(config: BaselineConfig, data: ImageDataset, device: str) -> nn.Mod
 
 
 def _build(config: BaselineConfig, data: ImageDataset, device: str, *, pretrained: bool) -> nn.Module:
-    classes, channels = len(data.classes), data.shape[0]
+    classes, channels = len(data.classes) or None, data.shape[0]
     model = load_model(config.model, num_classes=classes, in_channels=channels, seed=config.seed, pretrained=pretrained)
     return model.to(device)
 
@@ -220,10 +231,11 @@ def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str 
         raise ModelError(
             f"model {name!r} does not take images {shape} of {dataset.name!r} ({reason}): choose another size"
         ) from None
-    if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] < classes:
+    if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] < max(classes, 1):
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise ModelError(f"model {name!r} gives {found} for one image; expected logits (1, {classes})")
-    if is_pretrained(name) and output.shape[1] != classes:
+        expected = f"(1, {classes})" if classes else "(1, any number of classes)"
+        raise ModelError(f"model {name!r} gives {found} for one image; expected logits {expected}")
+    if is_pretrained(name) and dataset.labelled and output.shape[1] != classes:
         raise ModelError(
             f"the weights of model {name!r} tell {output.shape[1]} classes apart, and {dataset.name!r} has {classes}: "
             "use a dataset with the weights' own classes, in their order"

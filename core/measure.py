@@ -27,7 +27,7 @@ class Evaluation:
 
     Attributes:
         right: images seen -> how many of them were right, after each batch; never empty.
-        loss: sum of the cross-entropies of all images seen, nats.
+        loss: sum of the cross-entropies of all images seen, or of the divergences, nats.
     """
 
     right: dict[int, int]
@@ -45,7 +45,7 @@ class Evaluation:
 
     @property
     def mean_loss(self) -> float:
-        """Mean cross-entropy of those seen, in nats."""
+        """Mean cross-entropy or divergence of those seen, in nats."""
         return self.loss / self.images
 
 
@@ -56,6 +56,7 @@ def evaluate(
     batch_size: int = 500,
     device: str | torch.device = "cpu",
     enough: Callable[[int, int], bool] | None = None,
+    reference: Tensor | None = None,
 ) -> Evaluation:
     """Evaluate ``model`` (in eval mode, on ``device``) batch by batch.
 
@@ -67,11 +68,16 @@ def evaluate(
         batch_size: images per forward.
         device: where the model is.
         enough: asked after each batch but the last with (images right, images seen); True ends the evaluation there.
+        reference: log-probabilities (N, classes) p; the loss is KL(p ‖ q) then, q being the network's.
     """
     correct, seen, loss, right = 0, 0, 0.0, {}
     with torch.inference_mode():
         for logits, target in _batches(model, images, labels, batch_size, device):
-            loss += float(F.cross_entropy(logits, target, reduction="sum"))
+            if reference is None:
+                loss += float(F.cross_entropy(logits, target, reduction="sum"))
+            else:
+                wanted = reference[seen : seen + len(target)].to(logits)
+                loss += float(F.kl_div(logits.log_softmax(1), wanted, reduction="sum", log_target=True))
             correct += int((logits.argmax(1) == target).sum())
             seen += len(target)
             right[seen] = correct
@@ -88,6 +94,13 @@ def _batches(
     for start in range(0, len(images), batch_size):
         batch = images[start : start + batch_size].to(device, copy=True, memory_format=layout)
         yield model(batch), labels[start : start + batch_size].to(device)
+
+
+def logits_of(model: nn.Module, images: Tensor, batch_size: int = 500, device: str | torch.device = "cpu") -> Tensor:
+    """Outputs (N, classes) of ``model``, batch by batch; arguments as in `evaluate`."""
+    with torch.inference_mode():
+        nobody = torch.zeros(len(images), dtype=torch.long)
+        return torch.cat([logits for logits, _ in _batches(model, images, nobody, batch_size, device)]).cpu()
 
 
 def margins(

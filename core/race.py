@@ -181,7 +181,8 @@ def hardest_first(bench: Workbench, probe: int | None = None, seed: int = 0) -> 
         probe = bench.batch_size if 10 * bench.batch_size <= len(bench.images) else 0
     margin = margins(bench.model, bench.images, bench.labels, bench.batch_size, bench.device)
     order = image_order(margin, probe, torch.Generator().manual_seed(seed))
-    return replace(bench, images=bench.images[order], labels=bench.labels[order], probe=probe)
+    reference = None if bench.reference is None else bench.reference[order]
+    return replace(bench, images=bench.images[order], labels=bench.labels[order], probe=probe, reference=reference)
 
 
 def image_order(margin: Tensor, probe: int, generator: torch.Generator) -> Tensor:

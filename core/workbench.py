@@ -16,7 +16,8 @@ from core.compress import Prepared, prepare
 from core.config import TrialConfig
 from core.criteria import CRITERIA
 from core.errors import UsageError
-from core.measure import Evaluation, evaluate, latency_ms, sizes
+from core.evaluators import Evaluator
+from core.measure import Evaluation, evaluate, latency_ms, logits_of, sizes
 from core.metrics import TEST
 from core.records import EvalSplit
 from core.recovery import RECOVERIES
@@ -35,10 +36,19 @@ class Labelled:
     Attributes:
         images: inputs (N, C, H, W), normalised. May be read-only memory: never written to.
         labels: (N,) class indices.
+        reference: (N, classes) log-probabilities that are wanted; None: the labels are all that is known.
     """
 
     images: Tensor
     labels: Tensor
+    reference: Tensor | None = None
+
+    def against(self, evaluator: Evaluator, model: nn.Module, batch_size: int, device: str) -> Labelled:
+        """The same images with what ``evaluator`` holds answers against; ``model`` is the original network."""
+        if evaluator.against is None:
+            return self
+        found = evaluator.against(logits_of(model, self.images, batch_size, device), self.labels)
+        return Labelled(self.images, found.labels, found.reference)
 
 
 @dataclass
@@ -63,6 +73,7 @@ class Workbench:
         train_labels: (M,) class indices of ``train_images``, for the methods that learn from labels.
         mirror: whether a mirror image keeps its label.
         shelf: keeps what no trial changes for other processes, and for later.
+        reference: (N, classes) log-probabilities that are wanted of the images (see `core.evaluators`).
     """
 
     model: nn.Module
@@ -81,6 +92,7 @@ class Workbench:
     train_labels: Tensor | None = None
     mirror: bool = False
     shelf: Shelf = field(default_factory=Shelf)
+    reference: Tensor | None = None
     _calibrations: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, repr=False)
     _labels: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
@@ -166,7 +178,7 @@ class Workbench:
 
     def evaluate(self, model: nn.Module, enough: Callable[[int, int], bool] | None = None) -> Evaluation:
         """Evaluate ``model``, until ``enough`` says so (see `core.measure.evaluate`)."""
-        return evaluate(model, self.images, self.labels, self.batch_size, self.device, enough)
+        return evaluate(model, self.images, self.labels, self.batch_size, self.device, enough, self.reference)
 
     def complete(self, model: nn.Module, evaluation: Evaluation, size: dict[str, float]) -> dict[str, float]:
         """The metrics of a network that was evaluated on all images."""
@@ -176,5 +188,6 @@ class Workbench:
     def tested(self, model: nn.Module) -> tuple[dict[str, float], int]:
         """``accuracy`` (percent) and ``loss`` (nats) of ``model`` on the test split, and how many images that has."""
         assert self.test is not None, "this bench has another split than the test split, and that one too"
-        found = evaluate(model, self.test.images, self.test.labels, self.batch_size, self.device)
+        test = self.test
+        found = evaluate(model, test.images, test.labels, self.batch_size, self.device, reference=test.reference)
         return {"accuracy": found.accuracy, "loss": found.mean_loss}, found.images

@@ -42,7 +42,7 @@ def front_table(info: ParetoInfo, width: int | None = None) -> str:
     """
     if not info.front:
         return info.subtitle
-    columns = _columns(info)
+    columns = {head.replace("accuracy", info.word): metric for head, metric in _columns(info).items()}
     heads = ("rank", *columns, "criterion", "decomposition", "ratio", "options", "key")
     shown = list(columns.values())
     rows = [_row(rank, point, shown) for rank, point in enumerate(reversed(info.front), 1)]
@@ -92,7 +92,7 @@ def _columns(info: ParetoInfo) -> dict[str, Metric]:
     for size in ("params", "macs"):
         columns[_head(METRICS[fraction_of(size)])] = METRICS[fraction_of(size)]
     for metric in (info.x_metric, info.y_metric):
-        if metric not in columns.values():
+        if metric.name not in {known.name for known in columns.values()}:
             columns[_head(metric)] = metric
     return columns
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from core.evaluators import EVALUATORS
+from core.evaluators.base import CLASSIFICATION
 from core.metrics import Metric, axis_named
 from core.pareto import hypervolume, pareto_front
 from core.records import TrialRecord
@@ -40,6 +42,7 @@ class ParetoInfo:
         stopped: number of trials that a race stopped early; they have no accuracy, and nothing here shows them.
         left_out: number of finished trials without the metrics on the axes.
         noise: relative standard deviation of a latency on the x axis (see `latency_noise`); NaN where it is not known.
+        word: what ``accuracy`` is called (see `core.evaluators`).
     """
 
     title: str
@@ -57,6 +60,7 @@ class ParetoInfo:
     stopped: int
     left_out: int
     noise: float = math.nan
+    word: str = "accuracy"
 
     @property
     def x_label(self) -> str:
@@ -92,14 +96,26 @@ def get_pareto_info(
     x: str = "params",
     y: str = "accuracy",
     title: str = "Pareto front",
+    evaluator: str = CLASSIFICATION,
 ) -> ParetoInfo:
-    """Gather what the Pareto plot shows; ``original`` are the metrics of the uncompressed network.
+    """Gather what the Pareto plot shows.
+
+    Args:
+        records: of the sweep.
+        original: metrics of the uncompressed network.
+        x: of the plot.
+        y: of the plot.
+        title: of the plot.
+        evaluator: what the trials were scored by.
 
     Raises:
-        UnknownNameError: ``x`` or ``y`` is none of params, macs, bytes, latency, and no metric.
+        UnknownNameError: ``x`` or ``y`` is none of params, macs, bytes, latency, and no metric; or no such evaluator.
     """
+    scored = EVALUATORS.get(evaluator)
     alone = x == "latency" and any(IDLE in record.metrics for record in records)
     x_metric, y_metric = axis_named("idle_latency" if alone else x, "x axis"), axis_named(y, "y axis")
+    if y_metric.name == "accuracy":
+        y_metric = replace(y_metric, label=scored.label)
     points = make_points(records, x_metric.name, y_metric.name)
     front = tuple(pareto_front(points, x_metric.name, y_metric.name))
     failed, stopped = (sum(record.status == status for record in records) for status in ("failed", "stopped"))
@@ -121,6 +137,7 @@ def get_pareto_info(
         stopped=stopped,
         left_out=left_out,
         noise=_noise(x_metric, points),
+        word=scored.word,
     )
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, Strict
 
 from core.complaints import complaint
 from core.errors import UsageError, nearest, shortened
+from core.evaluators.base import CLASSIFICATION
 from core.files import NAME
 from core.metrics import METRICS, Direction
 from core.records import EvalSplit
@@ -55,6 +56,7 @@ class EvaluationTable(_Table):
     """What trials are evaluated on; the test split is left to the front, unless a space says otherwise."""
 
     split: EvalSplit = Field("validation", description="part of the dataset")
+    evaluator: StrictStr = Field(CLASSIFICATION, description="classification, by labels; agreement, with the original")
 
 
 class AxisTable(_Table):

@@ -21,6 +21,7 @@ from typing import Any
 from core.complaints import show
 from core.config import BaselineConfig, TrialConfig, make_options
 from core.errors import UnknownNameError, UsageError, shortened
+from core.evaluators import EVALUATORS
 from core.parts import is_pretrained
 from search_spaces import sampling
 from search_spaces.algorithms import GRID
@@ -116,7 +117,8 @@ class SearchSpace(Axes):
             str(name): make_options(str(name), dict(self.defaults.get(str(name), {}))).model_dump(mode="json")
             for name in used
         }
-        document = {**self.document, "evaluation": {"split": self.evaluation.split}, "defaults": options}
+        evaluation = self.evaluation.model_dump(exclude_defaults=True) | {"split": self.evaluation.split}
+        document = {**self.document, "evaluation": evaluation, "defaults": options}
         if is_pretrained(self.baseline.model):
             document["baseline"] = {"preprocessing": "weights", **document["baseline"]}
         return document
@@ -158,9 +160,13 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
 
     Raises:
         UsageError: the first problem of the tables; the message names ``source`` and the key.
+        UnknownNameError: there is no such evaluator.
     """
     table = SpaceTable.parse(document, source)
     baseline = resolve_baseline(table.baseline, source)
+    if table.evaluation.evaluator not in EVALUATORS:
+        where = f"{source}: evaluation.evaluator: "
+        raise UnknownNameError("evaluator", table.evaluation.evaluator, EVALUATORS.names(), where)
     fixed, axes, conditions = resolve(table, source)
     endless = [name for name, axis in axes.items() if axis.count is None]
     if endless and table.search.algorithm == GRID:

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from core.evaluators.base import CLASSIFICATION
+
 if TYPE_CHECKING:
     from core.survey import Survey
 
@@ -39,7 +41,12 @@ class Start:
 
 
 def started(
-    baseline: Mapping[str, Any], found: Survey, workers: int, facts: Mapping[str, str], advice: Mapping[str, str]
+    baseline: Mapping[str, Any],
+    found: Survey,
+    workers: int,
+    facts: Mapping[str, str],
+    advice: Mapping[str, str],
+    evaluator: str = CLASSIFICATION,
 ) -> Start:
     """Write a space for a network.
 
@@ -49,6 +56,7 @@ def started(
         workers: how many trials run at the same time.
         facts: key of ``[baseline]`` -> what is said behind it.
         advice: table -> what is said above it.
+        evaluator: what its trials are scored by.
     """
     axes = chosen_axes(found, workers)
     trials = _count(axes)
@@ -59,7 +67,9 @@ def started(
     for key, value in baseline.items():
         line = f"{key} = {_value(value)}"
         lines.append(f"{line}  # {facts[key]}" if key in facts else line)
-    lines += ["", *_remarks(advice.get("evaluation", "")), "[evaluation]", 'split = "validation"', ""]
+    lines += ["", *_remarks(advice.get("evaluation", "")), "[evaluation]", 'split = "validation"']
+    lines += [f"evaluator = {_value(evaluator)}"] if evaluator != CLASSIFICATION else []
+    lines.append("")
     for text in (*structure(found), advice.get("axes", ""), pace(found, trials, seconds, workers)):
         lines += _remarks(text)
     lines += ["[axes]", *(f"{name} = {{ values = {_value(values)} }}" for name, values in axes.items())]

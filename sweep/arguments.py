@@ -76,9 +76,13 @@ class Parser(argparse.ArgumentParser):
         """Add where and how wide a sweep runs."""
         add = self.add_argument
         add("--workers", type=int, metavar="N", help="trials at the same time (one per CPU)")
-        add("--address", metavar="HOST:PORT", help="of a Ray cluster's head, or 'auto' (a private Ray on this machine)")
+        add("--address", metavar="HOST:PORT", help="of a Ray head, or 'auto' (a private Ray here)")
         add("--gpus-per-trial", type=float, metavar="F", help="GPUs, or a fraction of one, per trial (0)")
-        add("--tracking-uri", metavar="URI", help="of an MLflow server (a SQLite file in the results folder)")
+        add("--tracking-uri", metavar="URI", help="of an MLflow server (SQLite in the results)")
+
+    def evaluator(self) -> None:
+        """Add what trials are scored by."""
+        self.add_argument("--evaluate", metavar="HOW", help="classification, or agreement, without labels")
 
     def network(self) -> None:
         """Add how the original network is to be read: its preprocessing, and what it should reach."""

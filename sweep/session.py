@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
+from core.evaluators import EVALUATORS
+from core.evaluators.base import CLASSIFICATION
 from core.preprocessing import described
 from core.records import EvalSplit, TrialRecord
 from core.shelf import FolderShelf
@@ -98,16 +100,19 @@ class Session:
         for line in remarks(baseline, split):
             self._reporter.line(line)
         sources = self._space.sources()
-        bench, trial_seconds = measured(make_bench(baseline, split, hardest=self._request.race, sources=sources))
+        evaluator = self._space.evaluation.evaluator
+        made = make_bench(baseline, split, hardest=self._request.race, sources=sources, evaluator=evaluator)
+        bench, trial_seconds = measured(made)
         key, how = baseline.key, "" if baseline.trained_here else f" ({described(baseline.dataset)})"
         del baseline  # the driver needs no copy of the data while trials run
         original = {**bench.original, **self._store.state.original}
         hints = self._first_tries(bench, known)
         self._shared = share(replace(bench, original=original))
         self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
-        self._reporter.line(
-            f"{self._space.baseline.model} on {card.name}: {original['accuracy']:.2f} % on {split}{how}"
-        )
+        scored = f"{original['accuracy']:.2f} %"
+        if evaluator != CLASSIFICATION:
+            scored = f"scored by {EVALUATORS.get(evaluator).label}"
+        self._reporter.line(f"{self._space.baseline.model} on {card.name}: {scored} on {split}{how}")
         if warm:
             taken, more = self._take_over(warm, key, split)
             known, hints = known + taken, more + hints

@@ -60,7 +60,7 @@ class ImageDataset:
         test: what accuracies are reported on; the validation split itself where there is no other.
         mean: per channel, of pixels in [0, 1].
         std: per channel, of pixels in [0, 1].
-        classes: the classes' names, in the order of the labels.
+        classes: the classes' names, in the order of the labels; none: nobody knows them, and labels mean nothing.
         mirror: whether a mirror image keeps its label.
         note: what a reader of its figures must know, such as that it has no test split of its own.
         framing: how images came to their size, in words; "" where nobody said.
@@ -81,11 +81,16 @@ class ImageDataset:
         for name in ("train", "validation", "test"):
             labels, count = getattr(self, name).labels, len(self.classes)
             low, high = (int(labels.min()), int(labels.max())) if len(labels) else (0, 0)
-            if len(labels) and not 0 <= low <= high < count:
+            if self.labelled and len(labels) and not 0 <= low <= high < count:
                 raise DataError(
                     f"dataset {self.name!r}: {name} has labels from {low} to {high}, and there are {count} classes:"
                     " number them from 0"
                 )
+
+    @property
+    def labelled(self) -> bool:
+        """Whether its labels are known."""
+        return bool(self.classes)
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -1,6 +1,7 @@
 """``image-folder:PATH``: photographs laid out as ImageNet's, ``PATH/train/CLASS/*.jpg`` and ``PATH/val/CLASS/*.jpg``.
 
-The classes are the folders of ``train``, sorted. ``val`` (or ``test``) is what accuracies are reported on; where both
+The classes are the folders of ``train``, sorted; where ``train`` holds images and no folder, there are none, and nobody
+knows the labels (see `core.evaluators`). ``val`` (or ``test``) is what accuracies are reported on; where both
 are there, ``test`` is, and ``val`` is the validation split, which is otherwise a tenth of the training images.
 Each image is resized so that its shorter side is 256/224 of ``size`` (224), cropped to the middle ``size`` × ``size``,
 and normalised with ImageNet's mean and standard deviation: the usual evaluation of torchvision's weights. Those that
@@ -112,7 +113,7 @@ def image_folder(
     if shorter < side:
         raise UsageError(f"resize = {shorter} is below size = {side}: nothing of that size can be cut out")
     frame = Frame(side, shorter, interpolation or "bilinear")
-    classes = _folders(_split_folder(root, "train"))
+    classes = _classes(_split_folder(root, "train"))
     held = [split for split in ("test", "val") if (root / split).is_dir()]
     if not held:
         raise DataError(f"{root} has neither a folder 'val' nor 'test'; {LAYOUT}")
@@ -152,6 +153,14 @@ def _split_folder(root: Path, split: str) -> Path:
     return root / split
 
 
+def _classes(folder: Path) -> list[str]:
+    """The class folders of 'train'; none where its images lie there without any."""
+    inside = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    if any(path.is_dir() for path in inside) or not any(path.suffix.lower() in ENDINGS for path in inside):
+        return _folders(folder)
+    return []
+
+
 def _folders(folder: Path) -> list[str]:
     names = sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     if len(names) < 2:
@@ -165,6 +174,8 @@ def _files(folder: Path, classes: list[str], limit: int | None) -> Files:
     Raises:
         DataError: the class folders are not those of 'train', or one of them holds no image.
     """
+    if not classes:
+        return _loose(folder, limit)
     unknown = sorted(set(_folders(folder)) - set(classes))
     if unknown:
         raise DataError(
@@ -178,11 +189,31 @@ def _files(folder: Path, classes: list[str], limit: int | None) -> Files:
         own = sorted(p for p in (folder / name).rglob("*") if p.suffix.lower() in ENDINGS and p.is_file())
         if not own:
             raise DataError(f"{folder / name} holds no image ({', '.join(sorted(ENDINGS))}); fill or remove the folder")
-        if limit is not None and limit < len(own):
-            own = [own[i * len(own) // limit] for i in range(limit)]
+        own = _some(own, limit)
         paths += own
         labels += [label] * len(own)
     return Files(tuple(paths), tuple(labels))
+
+
+def _loose(folder: Path, limit: int | None) -> Files:
+    """The images in a folder, by name, whose labels nobody knows.
+
+    Raises:
+        DataError: there is none.
+    """
+    paths = _some(sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS and p.is_file()), limit)
+    if not paths:
+        raise DataError(
+            f"{folder} holds no image, and 'train' holds images without class folders: put images there, or sort both"
+        )
+    return Files(tuple(paths), (0,) * len(paths))
+
+
+def _some(paths: list[Path], limit: int | None) -> list[Path]:
+    """``limit`` of the paths, evenly spread; None: all."""
+    if limit is None or limit >= len(paths):
+        return paths
+    return [paths[i * len(paths) // limit] for i in range(limit)]
 
 
 def _require_memory(root: Path, found: dict[str, Files], evaluated: str, side: int, allowed: int) -> None:

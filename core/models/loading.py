@@ -16,6 +16,8 @@ from core.models.vision import torchvision_builder
 from core.parts import MODELS, TORCHVISION, is_pretrained
 from core.plugins import import_callable
 
+IMAGENET = 1000
+"""Outputs of torchvision's networks where nobody asks for another number."""
 ORIGIN = "_load_model_arguments"
 
 
@@ -23,7 +25,7 @@ def load_model(
     name: str,
     checkpoint: str | Path | None = None,
     *,
-    num_classes: int = 10,
+    num_classes: int | None = 10,
     in_channels: int | None = None,
     seed: int = 0,
     pretrained: bool = True,
@@ -37,7 +39,7 @@ def load_model(
             and run, from the current directory too. It is given ``num_classes`` and ``in_channels`` if it names such
             parameters.
         checkpoint: weights, see `load_checkpoint`; without one they are random or torchvision's.
-        num_classes: number of outputs; torchvision's weights have their own.
+        num_classes: number of outputs; None: what the factory makes by itself; torchvision's weights have their own.
         in_channels: channels of the input images; None takes the factory's own default.
         seed: of the random weights; the global random state is left alone.
         pretrained: False builds the network that ``@WEIGHTS`` belong to with random ones; nothing is downloaded.
@@ -81,10 +83,11 @@ def origin(model: nn.Module) -> dict[str, Any] | None:
     return found
 
 
-def _builder(name: str, num_classes: int, in_channels: int | None, pretrained: bool) -> Callable[[], nn.Module]:
+def _builder(name: str, num_classes: int | None, in_channels: int | None, pretrained: bool) -> Callable[[], nn.Module]:
     if name.startswith(TORCHVISION):
-        return torchvision_builder(name, num_classes, in_channels, pretrained)
-    given = {"num_classes": num_classes} | ({} if in_channels is None else {"in_channels": in_channels})
+        return torchvision_builder(name, num_classes or IMAGENET, in_channels, pretrained)
+    wanted = {"num_classes": num_classes, "in_channels": in_channels}
+    given = {key: value for key, value in wanted.items() if value is not None}
     if ":" in name:
         factory = import_callable(name, "model")
         return lambda: _call_user_factory(name, factory, given)

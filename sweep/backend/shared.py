@@ -44,6 +44,7 @@ class SharedBench:
         train_labels: (M,) of the training images, for methods that learn from labels.
         mirror: whether a mirror image keeps its label.
         shelf: where workers keep what no trial changes; None: nowhere.
+        reference: log-probabilities that are wanted of the images, and of the test split's.
     """
 
     skeleton: nn.Module
@@ -61,6 +62,7 @@ class SharedBench:
     train_labels: np.ndarray[Any, Any] | None = None
     mirror: bool = False
     shelf: ShelfPlace | None = None
+    reference: tuple[np.ndarray[Any, Any] | None, np.ndarray[Any, Any] | None] = (None, None)
 
     @property
     def nbytes(self) -> int:
@@ -86,13 +88,24 @@ class SharedBench:
             device=device,
             probe=self.probe,
             split=self.split,
-            test=None if self.test is None else Labelled(*map(as_tensor, self.test)),
+            test=self._test(),
             scale=self.scale,
             collected={source: as_tensor(array) for source, array in self.collected.items()},
             train_labels=None if self.train_labels is None else as_tensor(self.train_labels),
             mirror=self.mirror,
             shelf=Shelf() if self.shelf is None else self.shelf.open(),
+            reference=self._reference(0),
         )
+
+    def _test(self) -> Labelled | None:
+        if self.test is None:
+            return None
+        images, labels = map(as_tensor, self.test)
+        return Labelled(images, labels, self._reference(1))
+
+    def _reference(self, which: int) -> Tensor | None:
+        found = self.reference[which]
+        return None if found is None else as_tensor(found)
 
 
 def share(bench: Workbench) -> SharedBench:
@@ -113,6 +126,10 @@ def share(bench: Workbench) -> SharedBench:
         collected={source: images.numpy() for source, images in bench.collected.items()},
         train_labels=None if bench.train_labels is None else bench.train_labels.numpy(),
         mirror=bench.mirror,
+        reference=(
+            None if bench.reference is None else bench.reference.numpy(),
+            None if bench.test is None or bench.test.reference is None else bench.test.reference.numpy(),
+        ),
     )
 
 

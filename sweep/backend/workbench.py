@@ -14,6 +14,8 @@ from core.baselines import Baseline, prepare_baseline
 from core.calibration import Scale, collect
 from core.config import BaselineConfig
 from core.errors import DataError
+from core.evaluators import EVALUATORS
+from core.evaluators.base import CLASSIFICATION
 from core.race import hardest_first
 from core.records import EvalSplit
 from core.workbench import Labelled, Workbench
@@ -23,7 +25,7 @@ from sweep.storage.layout import BASELINES
 from sweep.storage.reader import unwritable
 from sweep.tracking.view import DatasetCard
 
-NOTE_SECONDS = 2.0
+NOTE_SECONDS, EVALUATED = 2.0, 250
 POOL = 10_000
 """Training images at most that calibration draws from."""
 
@@ -117,7 +119,12 @@ def one_thread() -> Iterator[None]:
 
 
 def make_bench(
-    baseline: Baseline, split: EvalSplit = "test", *, hardest: bool = False, sources: Collection[str] = ()
+    baseline: Baseline,
+    split: EvalSplit = "test",
+    *,
+    hardest: bool = False,
+    sources: Collection[str] = (),
+    evaluator: str = CLASSIFICATION,
 ) -> Workbench:
     """The workbench on a split, with a fixed random part of the training images to draw calibrations from.
 
@@ -127,28 +134,38 @@ def make_bench(
             dataset has one of its own.
         hardest: put the images that the original network is least sure of first, for racing.
         sources: calibration sources that workers will draw from; what they look at on this machine is read now.
+        evaluator: what trials are scored by, a name of `core.evaluators`.
 
     Raises:
-        DataError: the dataset has no image in that split.
+        DataError: the dataset has no image in that split, or no labels where they are needed.
     """
     dataset = baseline.dataset
     images, labels = dataset.inputs(split)
     if not len(labels):
         raise DataError(f"dataset {dataset.name!r} has no {split} images: evaluate on the other split")
+    scored = EVALUATORS.get(evaluator)
+    if scored.needs_labels and not dataset.labelled:
+        raise DataError(
+            f"dataset {dataset.name!r} has no labels: take an evaluator that needs none,"
+            ' evaluation.evaluator = "agreement", or sort its images into folders of their classes'
+        )
+    own = Labelled(images, labels).against(scored, baseline.model, EVALUATED, "cpu")
+    test = Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None
     train = dataset.train.images
     pool = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
     bench = Workbench(
         model=baseline.model.eval(),
-        images=images,
-        labels=labels,
+        images=own.images,
+        labels=own.labels,
         train_images=dataset.normalise(train[pool]),
         baseline_key=baseline.key,
         split=split,
-        test=Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None,
+        test=None if test is None else test.against(scored, baseline.model, EVALUATED, "cpu"),
         scale=Scale(dataset.mean, dataset.std),
         collected={name: found for name in sources if (found := collect(name, dataset.shape)) is not None},
-        train_labels=dataset.train.labels[pool],
+        train_labels=dataset.train.labels[pool] if dataset.labelled else None,
         mirror=dataset.mirror,
+        reference=own.reference,
     )
     return hardest_first(bench) if hardest else bench
 

@@ -37,12 +37,13 @@ def run(options: Namespace) -> int:
         raise UsageError(f"--out {options.out}: that is the page; write --out {page}, and the picture lies beside it")
     from core.pareto import hypervolume
     from dashboards import save_fronts
-    from sweep.reporting.outcome import pareto_info
+    from sweep.reporting.outcome import pareto_info, require_alike
     from sweep.reporting.report import write_report
     from sweep.storage.layout import COMPARISON
     from sweep.storage.reader import read_sweep
 
     sweeps = [read_sweep(options.results, name) for name in names]
+    require_alike(sweeps)
     path = write_report(sweeps, options.out or options.results / COMPARISON)
     infos = [pareto_info(sweep) for sweep in sweeps if "accuracy" in sweep.info.state.original]
     pictures = [str(save_fronts(infos, path.with_suffix(f".{form}"))) for form in formats if infos]

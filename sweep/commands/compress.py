@@ -6,11 +6,13 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from core.errors import UnknownNameError, UsageError
+from core.evaluators import EVALUATORS
+from core.evaluators.base import CLASSIFICATION
 from core.metrics import METRICS
 from core.records import EvalSplit
 from sweep.arguments import NETWORK, Parser, chosen_network, pairs
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 DESCRIBING = (
     *("model", "checkpoint", "dataset", "ratio", "target", "criterion", "decomposition", "option", "allocation", "of"),
     *("sharpness", "min_channels", "multiple", "calibration", "calibration_images", "calibration_copies", "recovery"),
-    *("recovery_steps", "seed", "sites", "split", *NETWORK),
+    *("recovery_steps", "seed", "sites", "split", "evaluate", *NETWORK),
 )
 """Options that say what a trial says."""
 FORMS = ("safetensors", "pt2", "onnx")
@@ -43,6 +45,7 @@ def add_arguments(parser: Parser) -> None:
     add("--model", metavar="M", help="e.g. lenet-300-100, or your own: my_nets:make_net")
     add("--checkpoint", type=Path, metavar="FILE", help="its weights (else it is trained once and kept)")
     add("--dataset", metavar="D", help="e.g. fashion-mnist, cifar10, digits")
+    parser.evaluator()
     parser.network()
     add("--ratio", type=float, metavar="R", help="share of channels removed per set, 0 to below 1")
     add("--target", metavar="T", help="instead of a ratio: 'drop <= 1', 'params <= 0.3'")
@@ -94,6 +97,7 @@ def run(options: Namespace) -> int:
         "key": config.key,
         "split": bench.split,
         "config": config.as_json(),
+        "evaluator": task.evaluator,
         "metrics": rounded(metrics),
         "original": rounded(original),
         "sites": [site.as_dict() for site in made.result.sites],
@@ -110,10 +114,17 @@ def run(options: Namespace) -> int:
 
 @dataclass(frozen=True)
 class Task:
-    """A configuration, and what makes the workbench that it runs on."""
+    """What is to be done.
+
+    Attributes:
+        config: of the trial.
+        bench: makes the workbench that it runs on.
+        evaluator: what it is scored by.
+    """
 
     config: TrialConfig
     bench: Callable[[Reporter], Workbench]
+    evaluator: str = CLASSIFICATION
 
 
 def given_task(options: Namespace) -> Task:
@@ -125,7 +136,8 @@ def given_task(options: Namespace) -> Task:
     if options.model is None or options.dataset is None:
         raise UsageError("give --model and --dataset, or --trial NAME/KEY; see 'sweep compress --help'")
     config, split = chosen_config(options), chosen_split(options.split or "test")
-    network = chosen_network(options)
+    network, evaluator = chosen_network(options), options.evaluate or CLASSIFICATION
+    EVALUATORS.require(evaluator)
 
     def bench(reporter: Reporter) -> Workbench:
         from core.config import BaselineConfig
@@ -141,9 +153,9 @@ def given_task(options: Namespace) -> Task:
             )
         for line in remarks(baseline):
             reporter.line(line)
-        return make_bench(baseline, split)
+        return make_bench(baseline, split, evaluator=evaluator)
 
-    return Task(config, bench)
+    return Task(config, bench, evaluator)
 
 
 def recorded_task(options: Namespace) -> Task:
@@ -164,7 +176,8 @@ def recorded_task(options: Namespace) -> Task:
 
     sweep = read_sweep(options.results, name)
     config = parsed(any_by_key(sweep, key))
-    return Task(config, lambda reporter: Rebuilder(options.results, sweep, reporter).bench)
+    evaluator = sweep.info.request.evaluator
+    return Task(config, lambda reporter: Rebuilder(options.results, sweep, reporter).bench, evaluator)
 
 
 def chosen_form(path: Path) -> str:
@@ -236,7 +249,9 @@ def table(report: dict[str, Any]) -> str:
     """The report for people: metrics before and after, channels per set, what was left alone."""
     before, after = report["original"], report["metrics"]
     rows = [(f"on the {report['split']} split", "original", "compressed")]
-    shown = {name: metric for name, metric in METRICS.items() if name in before}
+    scored = EVALUATORS.get(report["evaluator"])
+    own = {"accuracy": scored.label, "loss": scored.loss}
+    shown = {n: replace(m, label=own.get(n, m.label)) for n, m in METRICS.items() if n in before}
     rows += [(metric.title, metric.show(before[name]), metric.show(after[name])) for name, metric in shown.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     out = ["  ".join((row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]))) for row in rows]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UsageError
+from core.evaluators import EVALUATORS
 from core.files import NAME, writing
 from sweep.arguments import Parser, chosen_network
 
@@ -108,7 +109,8 @@ def _baseline(config: Any, results: Path, reporter: Any, *, trained: bool) -> Ba
     if not trained:
         return random_baseline(config, reporter.step)
     baseline = load_baseline(config, results, reporter)
-    reporter.line(f"{config.model}: {baseline.accuracy:.2f} % on the test split ({described(baseline.dataset)})")
+    reached = f"{baseline.accuracy:.2f} % on the test split" if baseline.dataset.labelled else "the data have no labels"
+    reporter.line(f"{config.model}: {reached} ({described(baseline.dataset)})")
     for line in remarks(baseline, "validation"):
         reporter.line(line)
     return baseline
@@ -118,10 +120,15 @@ def _look(baseline: Baseline, *, trained: bool) -> Survey:
     from core.survey import survey, without_accuracy
     from sweep.backend.workbench import make_bench, measured, one_thread
 
-    bench, _ = measured(make_bench(baseline, "validation"))
+    bench, _ = measured(make_bench(baseline, "validation", evaluator=evaluator_of(baseline)))
     with one_thread():
         found = survey(bench)
     return found if trained else without_accuracy(found)
+
+
+def evaluator_of(baseline: Baseline) -> str:
+    """What its networks can be scored by."""
+    return "classification" if baseline.dataset.labelled else "agreement"
 
 
 def _written(table: dict[str, Any], baseline: Baseline, found: Survey, out: Path, *, trained: bool) -> Start:
@@ -133,22 +140,27 @@ def _written(table: dict[str, Any], baseline: Baseline, found: Survey, out: Path
 
     facts, advice = (
         {},
-        {"axes": " ".join(tried(found)), "baseline": " ".join(f"WARNING: {d}." for d in baseline.doubts)},
+        {
+            "axes": " ".join(tried(found, evaluator_of(baseline))),
+            "baseline": " ".join(f"WARNING: {d}." for d in baseline.doubts),
+        },
     )
     keys = {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in table.items()}
     if "checkpoint" in keys:
         keys["checkpoint"] = beside(Path(keys["checkpoint"]), out)
-    if trained and not baseline.doubts:
+    if trained and not baseline.doubts and baseline.dataset.labelled:
         keys.setdefault("expected_accuracy", round(baseline.accuracy, 2))
         facts["expected_accuracy"] = "top-1 on the test split in percent; a network a point below it is refused"
     if not trained:
         facts["model"] = 'trained by the first sweep; checkpoint = "FILE" takes weights of yours instead'
-    if trained and ":" not in baseline.config.dataset:
+    if not baseline.dataset.labelled:
+        advice["evaluation"] = "The data have no labels: networks are scored by how often they agree with the original."
+    elif trained and ":" not in baseline.config.dataset:
         advice["evaluation"] = (
             "A tenth of the training files. A network that was trained elsewhere has most likely seen them, and is too"
             ' good there: then take split = "test", or data of your own with a validation split that it has not seen.'
         )
-    start = started(keys, found, os.cpu_count() or 1, facts, advice)
+    start = started(keys, found, os.cpu_count() or 1, facts, advice, evaluator_of(baseline))
     parse_space({"name": out.stem, **tomllib.loads(start.text)}, str(out))
     with writing(out) as temporary:
         temporary.write_text(start.text, encoding="utf-8")
@@ -162,16 +174,16 @@ def beside(checkpoint: Path, out: Path) -> str:
     return os.path.relpath(checkpoint, out.parent)
 
 
-def tried(found: Survey) -> list[str]:
+def tried(found: Survey, evaluator: str) -> list[str]:
     """What the network came to with half of its channels, or why it could not be had, a sentence each."""
     if found.trial.status != "finished":
         return [f"Half of all channels could not be removed with obs and least-squares: {found.trial.reason}."]
     if not found.trial.metrics:
         return []
-    metrics = found.trial.metrics
+    metrics, word = found.trial.metrics, EVALUATORS.get(evaluator).word
     return [
         f"Tried: with half of all channels removed by obs and least-squares, {100 * metrics['params_fraction']:.1f} %"
-        f" of the parameters are left and {metrics['accuracy']:.2f} % accuracy on the validation split"
+        f" of the parameters are left and {metrics['accuracy']:.2f} % {word} on the validation split"
         f" (before {metrics['accuracy'] + metrics['accuracy_drop']:.2f} %)."
     ]
 
@@ -180,14 +192,19 @@ def _lines(out: Path, baseline: Baseline, found: Survey, start: Start, *, traine
     from search_spaces.starting import pace, structure
 
     first = [] if trained else [f"{baseline.config.model} has no weights yet: the first sweep trains it"]
-    words = [*first, *structure(found), *tried(found), pace(found, start.trials, start.seconds, os.cpu_count() or 1)]
+    words = [
+        *first,
+        *structure(found),
+        *tried(found, evaluator_of(baseline)),
+        pace(found, start.trials, start.seconds, os.cpu_count() or 1),
+    ]
     return [*words, f"written: {out}", f"next: sweep show {out}", f"      sweep run {out}"]
 
 
 def _report(out: Path, baseline: Baseline, found: Survey, start: Start, *, trained: bool) -> dict[str, Any]:
     return {
         "file": str(out),
-        "accuracy": baseline.accuracy if trained else None,
+        "accuracy": baseline.accuracy if trained and baseline.dataset.labelled else None,
         "doubts": list(baseline.doubts),
         "sets": [{"name": one.name, "size": one.size} for one in found.sets],
         "skipped": dict(found.skipped),

@@ -6,7 +6,6 @@ import sys
 from argparse import BooleanOptionalAction, Namespace
 
 from sweep.arguments import Parser, chosen_cluster, chosen_limits
-from sweep.commands.run import show
 
 EXAMPLE = "sweep resume lenet-fashion-mnist --workers 8"
 
@@ -26,6 +25,7 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Resume the sweep and print its front."""
+    from sweep.reporting.finished import show
     from sweep.reporting.progress import make_reporter
     from sweep.runner import ResumeRequest, resume_sweep
     from sweep.storage.reader import read_sweep

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Mapping
@@ -14,7 +13,6 @@ from sweep.storage.address import place
 
 if TYPE_CHECKING:
     from search_spaces import SearchSpace
-    from sweep.reporting.finished import Finished
 
 EXAMPLE = "sweep run lenet-fashion-mnist --search tpe --samples 200 --set criterion=l1 --name first"
 
@@ -24,15 +22,16 @@ def add_arguments(parser: Parser) -> None:
     parser.usage = "sweep run SPACE [options]"
     add = parser.add_argument
     add("space", metavar="SPACE", help="a name of 'sweep spaces', or the path of a TOML file")
-    add("--samples", type=int, metavar="N", help="how many configurations (the space's own default; grid: all)")
+    add("--samples", type=int, metavar="N", help="how many configurations (the space's; grid: all)")
     add("--search", metavar="HOW", help="grid, random, tpe or nsga2 (the space's own default)")
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space, e.g. ratio=0.5")
-    add("--name", metavar="NAME", help="of the sweep (the space's name, with a number if that is taken)")
+    add("--name", metavar="NAME", help="of the sweep (the space's, numbered if taken)")
     add("--resume", action="store_true", help="go on with the sweep of that name, if it is there")
     add("--seed", type=int, default=0, metavar="S", help="of the search's random draws (0)")
     add("--race", action="store_true", help="stop trials as soon as they are certainly beaten")
     add("--warm-start", action="append", default=[], metavar="NAME", help="an earlier sweep to learn from; repeatable")
     add("--no-models", action="store_true", help="do not write the networks on the front when it ends")
+    parser.evaluator()
     parser.network()
     parser.limits()
     parser.cluster()
@@ -47,6 +46,7 @@ def run(options: Namespace) -> int:
         from sweep.commands import resume
 
         return resume.run(options)
+    from sweep.reporting.finished import show
     from sweep.reporting.progress import make_reporter
     from sweep.runner import RunRequest, run_sweep
     from sweep.storage.info import ClusterRequest, Limits
@@ -100,19 +100,13 @@ def lasting(resolved: Mapping[str, Any]) -> dict[str, Any]:
     return {**parts, "search": {k: v for k, v in parts.get("search", {}).items() if k != "samples"}}
 
 
-def show(finished: Finished, options: Namespace) -> int:
-    """Print how the sweep ended and return the exit code."""
-    from sweep.reporting.finished import as_json, as_text
-
-    print(json.dumps(as_json(finished), indent=2) if options.json else "\n".join(as_text(finished, options.results)))
-    return finished.exit_code
-
-
 def chosen_space(options: Namespace) -> SearchSpace:
     """The space with every change that the command line makes."""
     from search_spaces import load_space
 
     changes = {**pairs(options.set, "--set"), **network_changes(options)}
+    if options.evaluate is not None:
+        changes["evaluation.evaluator"] = options.evaluate
     if options.search is not None:
         changes["search.algorithm"] = options.search
     if options.samples is not None:

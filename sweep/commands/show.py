@@ -22,6 +22,7 @@ def add_arguments(parser: Parser) -> None:
     """The space and its changes."""
     parser.add_argument("space", metavar="SPACE", help="a name of 'sweep spaces', or the path of a TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space")
+    parser.evaluator()
     parser.network()
     parser.cluster()
     parser.results()
@@ -33,6 +34,8 @@ def run(options: Namespace) -> int:
     from search_spaces import load_space
 
     changes = {**pairs(options.set, "--set"), **network_changes(options)}
+    if options.evaluate is not None:
+        changes["evaluation.evaluator"] = options.evaluate
     space = load_space(options.space, changes)
     info, lacks = space.describe(), missing(space.baseline, options)
     text = [*lines(info), *(f"missing: {what}" for what in lacks)]

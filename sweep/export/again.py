@@ -6,6 +6,7 @@ import shlex
 from typing import Any
 
 from core.config import BaselineConfig, TrialConfig, counting, make_options
+from core.evaluators.base import CLASSIFICATION
 from search_spaces import SearchSpace
 from sweep.arguments import NETWORK
 
@@ -32,6 +33,7 @@ def command_of(config: TrialConfig, space: SearchSpace) -> str:
     changed = {name: value for name, value in config.options.items() if value != defaults[name]}
     words += [word for name, value in changed.items() for word in ("--option", f"{name}={_written(value)}")]
     words += [word for pattern in config.sites or () for word in ("--sites", pattern)]
+    words += ["--evaluate", space.evaluation.evaluator] if space.evaluation.evaluator != CLASSIFICATION else []
     words += ["--split", space.evaluation.split] if space.evaluation.split != "test" else []
     return shlex.join(["sweep", "compress", *words])
 

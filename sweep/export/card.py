@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from core.evaluators import EVALUATORS, Evaluator
 from core.measure import TIMED_BATCH
 from core.metrics import METRICS, SIZES, TEST
 from core.models import licence_of, origin
@@ -81,7 +82,7 @@ def card_of(rebuilt: Rebuilt, rebuilder: Rebuilder, *files: str) -> str:
     return "\n".join(
         [
             "---",
-            *_front_matter(rebuilt, data.name, title, licence),
+            *_front_matter(rebuilt, data.name, title, licence, _scored(rebuilder).word),
             "---",
             "",
             f"# {title}",
@@ -93,7 +94,8 @@ def card_of(rebuilt: Rebuilt, rebuilder: Rebuilder, *files: str) -> str:
             "",
             *(line for file in files for line in (*_code(file, model, data.shape), "")),
             f"Images have the shape {data.shape}; pixels from 0 to 1 are normalised as (x - mean) / std, with mean"
-            f" {_numbers(data.mean)} and std {_numbers(data.std)}. Classes, in order: {', '.join(data.classes[:20])}"
+            f" {_numbers(data.mean)} and std {_numbers(data.std)}."
+            + (f" Classes, in order: {', '.join(data.classes[:20])}" if data.labelled else " Its images have no labels")
             + (f" and {len(data.classes) - 20} more (config.json)." if len(data.classes) > 20 else ".")
             + (f" Of a photograph is seen: {data.framing}." if data.framing else ""),
             "",
@@ -121,7 +123,7 @@ def card_of(rebuilt: Rebuilt, rebuilder: Rebuilder, *files: str) -> str:
     )
 
 
-def _front_matter(rebuilt: Rebuilt, dataset: str, title: str, licence: str) -> list[str]:
+def _front_matter(rebuilt: Rebuilt, dataset: str, title: str, licence: str, word: str) -> list[str]:
     """YAML as Hugging Face reads it; JSON strings are YAML's, too."""
     record = rebuilt.record
     splits = {record.split: record.metrics["accuracy"]}
@@ -138,7 +140,7 @@ def _front_matter(rebuilt: Rebuilt, dataset: str, title: str, licence: str) -> l
             f"      type: {json.dumps(dataset)}",
             f"      split: {split}",
             "    metrics:",
-            "    - type: accuracy",
+            f"    - type: {word}",
             f"      value: {accuracy / 100:.6f}",
         )
     ]
@@ -151,19 +153,24 @@ def _front_matter(rebuilt: Rebuilt, dataset: str, title: str, licence: str) -> l
         "- neuron-merging",
         "- compression",
         f"datasets:\n- {json.dumps(dataset)}",
-        "metrics:\n- accuracy",
+        f"metrics:\n- {word}",
         f"model-index:\n- name: {json.dumps(title)}",
         "  results:",
         *results,
     ]
 
 
+def _scored(rebuilder: Rebuilder) -> Evaluator:
+    return EVALUATORS.get(rebuilder.sweep.info.request.evaluator)
+
+
 def _table(rebuilt: Rebuilt, rebuilder: Rebuilder) -> list[str]:
     record, metrics, original = rebuilt.record, rebuilt.record.metrics, rebuilder.sweep.info.state.original
-    rows = [_row(f"accuracy on the {record.split} split (%)", original.get("accuracy"), metrics["accuracy"], "{:.2f}")]
+    word = _scored(rebuilder).word
+    rows = [_row(f"{word} on the {record.split} split (%)", original.get("accuracy"), metrics["accuracy"], "{:.2f}")]
     tested = f"{TEST}accuracy"
     if tested in metrics:
-        rows.append(_row("accuracy on the test split (%)", original.get(tested), metrics[tested], "{:.2f}"))
+        rows.append(_row(f"{word} on the test split (%)", original.get(tested), metrics[tested], "{:.2f}"))
     known = {name: METRICS[name] for name in SIZES if METRICS[name].known and name in metrics}
     rows += [_row(metric.title, original.get(name), metrics[name], metric.form) for name, metric in known.items()]
     before, after = rebuilt.timing

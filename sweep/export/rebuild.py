@@ -118,7 +118,8 @@ class Rebuilder:
         """
         request, original = self.sweep.info.request, self.sweep.info.state.original
         split = self.space.evaluation.split
-        bench = make_bench(self.baseline, split, hardest=request.race, sources=self.space.sources())
+        evaluator, sources = self.space.evaluation.evaluator, self.space.sources()
+        bench = make_bench(self.baseline, split, hardest=request.race, sources=sources, evaluator=evaluator)
         bench.shelf = FolderShelf(self.sweep.folder / STATISTICS)
         if "accuracy" in original:
             with one_thread():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,3 +109,9 @@ def as_json(finished: Finished) -> dict[str, Any]:
             for p in outcome.info.front
         ],
     }
+
+
+def show(finished: Finished, options: Namespace) -> int:
+    """Print how the sweep ended, as ``--json`` and ``--results`` want it, and return the exit code."""
+    print(json.dumps(as_json(finished), indent=2) if options.json else "\n".join(as_text(finished, options.results)))
+    return finished.exit_code

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UsageError
+from core.evaluators import EVALUATORS
 from core.records import TrialRecord
 from dashboards import ParetoInfo, front_table, get_pareto_info, write_front_csv, write_front_json
 from sweep.storage.layout import FRONTS
@@ -107,6 +108,7 @@ def write_fronts(
     """
     from dashboards import save_fronts, write_trials_csv
 
+    require_alike(sweeps)
     infos = {sweep.info.name: pareto_info(sweep, x, y) for sweep in sweeps}
     files = []
     for form in formats:
@@ -125,13 +127,26 @@ def suffix_of(x: str, y: str) -> str:
     return "".join(f"-{name}" for name, usual in ((x, "params"), (y, "accuracy")) if name != usual)
 
 
+def require_alike(sweeps: Sequence[StoredSweep]) -> None:
+    """Look whether the accuracies of several sweeps mean the same.
+
+    Raises:
+        UsageError: they do not.
+    """
+    words = {sweep.info.name: EVALUATORS.get(sweep.info.request.evaluator).label for sweep in sweeps}
+    if len(set(words.values())) > 1:
+        said = ", ".join(f"{name}: {label}" for name, label in words.items())
+        raise UsageError(f"these sweeps are scored differently and cannot be compared ({said}); name those of one kind")
+
+
 def pareto_info(sweep: StoredSweep, x: str = "params", y: str = "accuracy") -> ParetoInfo:
     """What the Pareto plot of ``sweep`` shows.
 
     Raises:
         UsageError: the sweep has no original network yet, or a name is not known.
     """
-    return get_pareto_info(in_fixed_order(sweep.records), _original(sweep), x=x, y=y, title=sweep.info.name)
+    found, name = in_fixed_order(sweep.records), sweep.info.name
+    return get_pareto_info(found, _original(sweep), x=x, y=y, title=name, evaluator=sweep.info.request.evaluator)
 
 
 def _original(sweep: StoredSweep) -> dict[str, float]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.complaints import show
+from core.evaluators import EVALUATORS
+from core.evaluators.base import CLASSIFICATION
 from core.preprocessing import Preprocessing
 from dashboards.report import Source, write_page
 from sweep.reporting.failures import grouped
@@ -53,6 +55,8 @@ def remarks(sweep: StoredSweep) -> Iterator[str]:
     elif info.status != "finished":
         why = f" ({state.message})" if state.message else ""
         yield f"{info.name} is {info.status}{why}: {len(sweep.records)} of {state.total} trials are here."
+    if info.request.evaluator != CLASSIFICATION:
+        yield f"{info.name}: accuracy is the {EVALUATORS.get(info.request.evaluator).label}, in percent."
     for line in unread(sweep):
         yield f"{info.name}: {line}."
 

@@ -45,11 +45,11 @@ class WarmStart:
         return [sweep.info.name for sweep in self.sweeps]
 
     def records_for(self, baseline_key: str, split: EvalSplit) -> list[TrialRecord]:
-        """Finished records of the same original network and split that lie in the space, each configuration once."""
+        """Finished records of the same original network, split and evaluator in the space, each configuration once."""
         found: dict[str, TrialRecord] = {}
         for sweep in self.sweeps:
             for record in filter(self._usable, sweep.records):
-                if sweep.info.state.baseline_key == baseline_key and record.split == split:
+                if self._alike(sweep, baseline_key) and record.split == split:
                     key = TrialConfig.parse(record.config).key
                     mark = {"key": key, "provenance": {**record.provenance, TAKEN_FROM: sweep.info.name}}
                     found.setdefault(key, record.model_copy(update=mark))
@@ -59,12 +59,17 @@ class WarmStart:
         """Configurations of the space on the fronts of other networks or splits, each once."""
         found: dict[str, TrialConfig] = {}
         for sweep in self.sweeps:
-            other = sweep.info.state.baseline_key != baseline_key
+            other = not self._alike(sweep, baseline_key)
             for record in pareto_front([r for r in sweep.records if other or r.split != split]):
                 if self._usable(record):
                     config = TrialConfig.parse(record.config)
                     found.setdefault(config.key, config)
         return list(found.values())
+
+    def _alike(self, sweep: StoredSweep, baseline_key: str) -> bool:
+        """Whether its results are of the same original network, scored in the same way."""
+        same = sweep.info.request.evaluator == self.space.evaluation.evaluator
+        return same and sweep.info.state.baseline_key == baseline_key
 
     def _usable(self, record: TrialRecord) -> bool:
         return record.status == "finished" and placed(self.space, record) is not None

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from core.complaints import explain
 from core.errors import UsageError, nearest
+from core.evaluators.base import CLASSIFICATION
 from core.files import NAME
 from core.identity import KEY_VERSION, OPTIONS
 from core.parts import is_pretrained
@@ -87,6 +88,12 @@ class SweepRequest:
     tracking_uri: str = ""
     key_version: Annotated[int, Field(ge=1)] = 1
     models: bool = True
+
+    @property
+    def evaluator(self) -> str:
+        """What its trials are scored by, a name of `core.evaluators`."""
+        evaluation = self.resolved.get("evaluation")
+        return str(evaluation.get("evaluator", CLASSIFICATION)) if isinstance(evaluation, dict) else CLASSIFICATION
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -57,6 +57,19 @@ class TestLoading:
             assert torch.equal(middle, torch.tensor(colour, dtype=torch.uint8).view(1, 3, 1, 1).expand_as(middle))
         assert dataset.mirror
 
+    def test_photographs_without_class_folders_have_no_labels(self, tmp_path: Path) -> None:
+        for split, count in {"train": 10, "val": 4}.items():
+            for i in range(count):
+                write(tmp_path / split / f"{i}.png", (200, 30, 30))
+        dataset = load_dataset(f"image-folder:{tmp_path}?train=5", size=16)
+        assert not dataset.labelled
+        assert len(dataset.train) + len(dataset.validation) == 5
+        assert dataset.test.images.shape == (4, 3, 16, 16)
+        for path in (tmp_path / "val").iterdir():
+            path.unlink()
+        with pytest.raises(DataError, match=r"val holds no image, and 'train' holds images without class folders"):
+            load_dataset(f"image-folder:{tmp_path}", size=16)
+
     def test_normalised_with_the_constants_of_imagenet(self, make: Make) -> None:
         images, _ = load_dataset(f"image-folder:{make(train=1, val=1)}", size=8).inputs("test")
         expected = [(200 / 255 - 0.485) / 0.229, (30 / 255 - 0.456) / 0.224, (30 / 255 - 0.406) / 0.225]
