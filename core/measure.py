@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from core.pixels import Images, Pixels
+
 TIMED_BATCH, TIMED_SECONDS = 32, 0.2
 
 
@@ -51,7 +53,7 @@ class Evaluation:
 
 def evaluate(
     model: nn.Module,
-    images: Tensor,
+    images: Images,
     labels: Tensor,
     batch_size: int = 500,
     device: str | torch.device = "cpu",
@@ -62,8 +64,8 @@ def evaluate(
 
     Args:
         model: maps (n, C, H, W) to logits (n, classes).
-        images: normalised (N, C, H, W), N >= 1. Each batch is copied, so that memory which must not be written to is
-            safe from networks that work in place.
+        images: normalised (N, C, H, W), N >= 1, or stored ones that become so. Each batch is a copy, so that memory
+            which must not be written to is safe from networks that work in place.
         labels: class indices (N,).
         batch_size: images per forward.
         device: where the model is.
@@ -87,16 +89,20 @@ def evaluate(
 
 
 def _batches(
-    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int, device: str | torch.device
+    model: nn.Module, images: Images, labels: Tensor, batch_size: int, device: str | torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits (n, classes) and labels (n,) of batch after batch; to be used under `torch.inference_mode`."""
     layout = fastest_layout(model, images[:1].to(device, copy=True))
     for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size].to(device, copy=True, memory_format=layout)
-        yield model(batch), labels[start : start + batch_size].to(device)
+        stop = start + batch_size
+        if isinstance(images, Pixels):
+            batch = images.batch(start, stop, device).contiguous(memory_format=layout)
+        else:
+            batch = images[start:stop].to(device, copy=True, memory_format=layout)
+        yield model(batch), labels[start:stop].to(device)
 
 
-def logits_of(model: nn.Module, images: Tensor, batch_size: int = 500, device: str | torch.device = "cpu") -> Tensor:
+def logits_of(model: nn.Module, images: Images, batch_size: int = 500, device: str | torch.device = "cpu") -> Tensor:
     """Outputs (N, classes) of ``model``, batch by batch; arguments as in `evaluate`."""
     with torch.inference_mode():
         nobody = torch.zeros(len(images), dtype=torch.long)
@@ -104,7 +110,7 @@ def logits_of(model: nn.Module, images: Tensor, batch_size: int = 500, device: s
 
 
 def margins(
-    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500, device: str | torch.device = "cpu"
+    model: nn.Module, images: Images, labels: Tensor, batch_size: int = 500, device: str | torch.device = "cpu"
 ) -> Tensor:
     """How sure ``model`` is of each image's label: its logit less the largest other one, (N,); negative: wrong.
 
@@ -120,7 +126,7 @@ def margins(
 
 
 def accuracy_and_loss(
-    model: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500, device: str | torch.device = "cpu"
+    model: nn.Module, images: Images, labels: Tensor, batch_size: int = 500, device: str | torch.device = "cpu"
 ) -> tuple[float, float]:
     """Evaluate ``model`` on all images (see `evaluate`): top-1 in percent and mean cross-entropy in nats."""
     evaluation = evaluate(model, images, labels, batch_size, device)

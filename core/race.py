@@ -42,6 +42,7 @@ from torch import Tensor
 
 from core.measure import margins
 from core.metrics import KNOWN_FRACTIONS
+from core.pixels import in_order
 from core.records import TrialRecord
 
 if TYPE_CHECKING:
@@ -182,7 +183,8 @@ def hardest_first(bench: Workbench, probe: int | None = None, seed: int = 0) -> 
     margin = margins(bench.model, bench.images, bench.labels, bench.batch_size, bench.device)
     order = image_order(margin, probe, torch.Generator().manual_seed(seed))
     reference = None if bench.reference is None else bench.reference[order]
-    return replace(bench, images=bench.images[order], labels=bench.labels[order], probe=probe, reference=reference)
+    images = in_order(bench.images, order)
+    return replace(bench, images=images, labels=bench.labels[order], probe=probe, reference=reference)
 
 
 def image_order(margin: Tensor, probe: int, generator: torch.Generator) -> Tensor:

@@ -19,6 +19,7 @@ from core.errors import UsageError
 from core.evaluators import Evaluator
 from core.measure import Evaluation, evaluate, latency_ms, logits_of, sizes
 from core.metrics import TEST
+from core.pixels import Images
 from core.records import EvalSplit
 from core.recovery import RECOVERIES
 from core.shelf import Kept, Shelf
@@ -34,12 +35,12 @@ class Labelled:
     """Images to evaluate on.
 
     Attributes:
-        images: inputs (N, C, H, W), normalised. May be read-only memory: never written to.
+        images: inputs (N, C, H, W), normalised, or stored ones that become so. May be read-only memory: never written.
         labels: (N,) class indices.
         reference: (N, classes) log-probabilities that are wanted; None: the labels are all that is known.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     reference: Tensor | None = None
 
@@ -57,7 +58,8 @@ class Workbench:
 
     Attributes:
         model: the original network, in eval mode; never changed.
-        images: evaluation inputs (N, C, H, W), normalised. May be read-only memory: never written to.
+        images: evaluation inputs (N, C, H, W), normalised, or stored ones that become so. May be read-only memory:
+            never written to.
         labels: (N,) class indices.
         train_images: normalised training images (M, C, H, W), the pool that calibration draws from.
         original: metrics of the original network on this bench; `with_original` measures them.
@@ -77,9 +79,9 @@ class Workbench:
     """
 
     model: nn.Module
-    images: Tensor
+    images: Images
     labels: Tensor
-    train_images: Tensor
+    train_images: Images
     original: Mapping[str, float] = field(default_factory=dict)
     baseline_key: str = ""
     device: str = "cpu"

@@ -107,7 +107,8 @@ class Session:
         del baseline  # the driver needs no copy of the data while trials run
         original = {**bench.original, **self._store.state.original}
         hints = self._first_tries(bench, known)
-        self._shared = share(replace(bench, original=original))
+        shared = share(replace(bench, original=original))
+        self._shared = shared if self._request.cluster.address is None else shared.carried()
         self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
         scored = f"{original['accuracy']:.2f} %"
         if evaluator != CLASSIFICATION:

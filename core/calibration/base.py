@@ -25,6 +25,8 @@ from core.registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from core.pixels import Images
+
 Shape = tuple[int, int, int]
 """(C, H, W) of one image."""
 
@@ -62,7 +64,7 @@ class Wanted:
         shape: (C, H, W) of one image.
         count: how many images; fewer are fine where there are no more.
         generator: of every random draw.
-        pool: normalised training images (N, C, H, W); None: there are none.
+        pool: normalised training images (N, C, H, W), or stored ones that become so; None: there are none.
         model: the original network in eval mode, never changed; None: it is not known.
         scale: how the network's images are normalised; None: it is not known.
         text: what stands behind the colon of the source's name.
@@ -72,7 +74,7 @@ class Wanted:
     shape: Shape
     count: int
     generator: torch.Generator
-    pool: Tensor | None = None
+    pool: Images | None = None
     model: nn.Module | None = None
     scale: Scale | None = None
     text: str = ""

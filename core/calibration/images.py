@@ -12,6 +12,8 @@ from core.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from core.pixels import Images
+
 
 def calibration_images(
     source: str,
@@ -20,7 +22,7 @@ def calibration_images(
     count: int = 256,
     seed: int = 0,
     model: nn.Module | None = None,
-    images: Tensor | None = None,
+    images: Images | None = None,
     scale: Scale | None = None,
     collected: Tensor | None = None,
 ) -> Tensor:
@@ -65,7 +67,7 @@ def collect(source: str, shape: Shape) -> Tensor | None:
     return None if found.collect is None else found.collect(text, shape)
 
 
-def _shape(shape: Sequence[int] | None, images: Tensor | None) -> Shape:
+def _shape(shape: Sequence[int] | None, images: Images | None) -> Shape:
     if shape is None and images is None:
         raise UsageError("say the shape of an image: shape=(C, H, W)")
     found = tuple(shape if shape is not None else () if images is None else images.shape[1:])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from core.errors import DataError, UsageError
 from core.parts import DATASETS
+from core.pixels import LARGE, Images, Mapped, Pixels, inputs_of, normalised
 
 Progress = Callable[[str], None]
 SplitName = Literal["train", "validation", "test"]
@@ -28,10 +29,12 @@ class Split:
     Attributes:
         images: uint8, or float in [0, 1], (N, C, H, W).
         labels: int64 (N,).
+        mapped: the file that the images are mapped from; None: there is none.
     """
 
     images: Tensor
     labels: Tensor
+    mapped: Mapped | None = None
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
@@ -47,6 +50,12 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def part(self, start: int, stop: int | None = None) -> Split:
+        """Those from ``start`` up to ``stop``, in the same memory."""
+        last = len(self) if stop is None else stop
+        mapped = None if self.mapped is None else self.mapped.part(start, last)
+        return Split(self.images[start:last], self.labels[start:last], mapped)
 
 
 @dataclass(frozen=True)
@@ -119,15 +128,24 @@ class ImageDataset:
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return (pixel − mean) / std as a new float32 tensor; ``images`` are uint8 or float in [0, 1]."""
-        pixels = images.float() / 255 if images.dtype == torch.uint8 else images.to(torch.float32, copy=True)
-        mean = torch.tensor(self.mean, device=pixels.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=pixels.device).view(1, -1, 1, 1)
-        return pixels.sub_(mean).div_(std)
+        return normalised(images, self.mean, self.std)
 
-    def inputs(self, split: SplitName, limit: int | None = None) -> tuple[Tensor, Tensor]:
-        """Return the normalised images float32 (N, C, H, W) of a split and its labels (N,), or its first ``limit``."""
+    def inputs(self, split: SplitName, limit: int | None = None) -> tuple[Images, Tensor]:
+        """Return the images (N, C, H, W) of a split as inputs and its labels (N,), or its first ``limit``.
+
+        Where there are many, images stay as they are stored, and become inputs batch by batch (see `core.pixels`).
+        """
         part = self.part(split)
-        return self.normalise(part.images[:limit]), part.labels[:limit]
+        images = part.images[:limit]
+        source = part.mapped if limit is None and part.mapped is not None else images
+        return inputs_of(images, source, self.mean, self.std), part.labels[:limit]
+
+    def pool(self, rows: Tensor) -> Images:
+        """Return some of the training images as inputs, likewise."""
+        part = self.train
+        if 4 * part.images[:1].numel() * len(rows) > LARGE:
+            return Pixels(part.mapped or part.images, self.mean, self.std, rows)
+        return self.normalise(part.images[rows])
 
 
 def _digest(*splits: Split) -> str:
@@ -166,10 +184,15 @@ def register(name: str) -> Callable[[Loader], Loader]:
 
 def hold_out(images: Tensor, labels: Tensor, seed: int = 0) -> tuple[Split, Split]:
     """Split training files (N, …) into (train, validation): a fixed random tenth of them is held out."""
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
-    count = round(len(labels) * HELD_OUT)
-    held, rest = order[:count].sort().values, order[count:].sort().values
+    rest, held = held_out_rows(len(labels), seed)
     return Split(images[rest], labels[rest]), Split(images[held], labels[held])
+
+
+def held_out_rows(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Which of ``count`` files stay for training, and which are held out, in order."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    held = round(count * HELD_OUT)
+    return order[held:].sort().values, order[:held].sort().values
 
 
 def fitted(images: Tensor, size: int | None, interpolation: str | None = None) -> Tensor:

@@ -7,17 +7,15 @@ Each image is resized so that its shorter side is 256/224 of ``size`` (224), cro
 and normalised with ImageNet's mean and standard deviation: the usual evaluation of torchvision's weights. Those that
 want another one, bicubic or of another shorter side, bring it along (see `core.preprocessing`).
 
-Memory: images are kept decoded, 3·size² bytes each (151 kB at 224), and an evaluation holds its split as float32
-besides (602 kB an image): 50,000 test images take 38 GB. More than ``memory`` GB (16) is refused before anything is
-read; ``image-folder:PATH?train=20&test=10`` takes so many images of each class, evenly spread over their file names,
-and ``…?memory=64`` allows more.
+Images are kept decoded, 3·size² bytes each (151 kB at 224): 50,000 take 7.5 GB. More than `IN_MEMORY` bytes are decoded
+once, into a file of the cache folder that all processes share (see `core.datasets.decoded`), and memory does not grow
+with them. ``image-folder:PATH?train=20&test=10`` takes so many images of each class, evenly spread over their names.
 """
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +25,8 @@ from urllib.parse import parse_qsl
 import torch
 from torch import Tensor
 
-from core.datasets.base import ImageDataset, Progress, Split, hold_out
+from core.datasets.base import ImageDataset, Progress, Split, held_out_rows
+from core.datasets.decoded import decoded
 from core.errors import DataError, UnknownNameError, UsageError
 from core.parts import IMAGE_FOLDER
 
@@ -37,6 +36,8 @@ SIZE, RESIZED = 224, 256 / 224
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 LAYOUT = "the layout is PATH/train/CLASS/*.jpg and PATH/val/CLASS/*.jpg (or test instead of val)"
 CHUNK = 1024
+IN_MEMORY = 2**26
+"""Bytes of decoded images, up to which they are kept in memory and no file is written."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,13 @@ class Amounts:
         train: images per class of this split; None: all.
         val: likewise.
         test: likewise.
-        memory: GB that the images may take in memory.
+        memory: was a limit of GB once, and is not looked at any more.
     """
 
     train: int | None = None
     val: int | None = None
     test: int | None = None
-    memory: int = 16
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,22 +89,34 @@ class Files:
     paths: tuple[Path, ...]
     labels: tuple[int, ...]
 
+    def taken(self, order: Sequence[int]) -> Files:
+        """The same files in another order."""
+        return Files(tuple(self.paths[i] for i in order), tuple(self.labels[i] for i in order))
+
 
 def image_folder(
-    name: str, size: int | None, progress: Progress, *, resize: int | None = None, interpolation: str | None = None
+    name: str,
+    size: int | None,
+    progress: Progress,
+    *,
+    cache: Path,
+    resize: int | None = None,
+    interpolation: str | None = None,
 ) -> ImageDataset:
     """Load the photographs that ``image-folder:PATH`` names.
 
     Args:
-        name: ``image-folder:PATH`` or ``image-folder:PATH?train=…&val=…&test=…&memory=…``.
+        name: ``image-folder:PATH`` or ``image-folder:PATH?train=…&val=…&test=…``.
         size: side of the images in pixels; None: 224.
         progress: called with a line of text while images are read.
+        cache: folder for what is decoded.
         resize: the shorter side before the middle is cut out; None: 256/224 of ``size``.
         interpolation: how that is done; None: bilinearly.
 
     Raises:
         UsageError: no path, something unknown behind the ``?``, or less than ``size`` would be left to cut from.
-        DataError: a folder is missing or empty, an image is damaged, or there are more images than memory allows.
+        DataError: a folder is missing or empty, or an image is damaged.
+        DiskFullError: there is no room for the decoded images.
     """
     path, _, query = name.removeprefix(PREFIX).partition("?")
     if not path or not name.startswith(PREFIX):
@@ -118,14 +131,20 @@ def image_folder(
     if not held:
         raise DataError(f"{root} has neither a folder 'val' nor 'test'; {LAYOUT}")
     found = {split: _files(root / split, classes, getattr(amounts, split)) for split in ("train", *held)}
-    _require_memory(root, found, held[0], side, amounts.memory)
+    total = 3 * side**2 * sum(len(files.paths) for files in found.values())
 
-    def read(split: str) -> tuple[Tensor, Tensor]:
-        return _read(found[split], frame, lambda done, total: progress(f"{root / split}: {done} of {total} images"))
+    def read(split: str) -> Split:
+        def tell(done: int) -> None:
+            progress(f"{root / split}: {done} of {len(found[split].paths)} images")
 
+        return _read(found[split], frame, cache if total > IN_MEMORY else None, tell)
+
+    if len(held) == 1:  # in the order of its parts, so that each of them is a piece of the file
+        rest, apart = (rows.tolist() for rows in held_out_rows(len(found["train"].paths)))
+        found["train"] = found["train"].taken([*rest, *apart])
     train = read("train")
-    fitting, validation = (Split(*train), Split(*read("val"))) if len(held) == 2 else hold_out(*train)
-    test = Split(*read(held[0]))
+    fitting, validation = (train, read("val")) if len(held) == 2 else (train.part(0, len(rest)), train.part(len(rest)))
+    test = read(held[0])
     title = PREFIX + root.resolve().name
     alone = "'val' is its test split, and a tenth of 'train' its validation split" if held == ["val"] else ""
     note = f"{title} has no folder 'test': {alone}" if alone else ""
@@ -216,30 +235,25 @@ def _some(paths: list[Path], limit: int | None) -> list[Path]:
     return [paths[i * len(paths) // limit] for i in range(limit)]
 
 
-def _require_memory(root: Path, found: dict[str, Files], evaluated: str, side: int, allowed: int) -> None:
-    counts = {split: len(files.paths) for split, files in found.items()}
-    needed = math.ceil(3 * side**2 * (sum(counts.values()) + 4 * counts[evaluated]) / 1e9)
-    if needed > allowed:
-        images = ", ".join(f"{count:,} {split}" for split, count in counts.items())
-        raise DataError(
-            f"{root} would take {needed} GB of memory ({images} images of {side}x{side}), more than {allowed} GB: "
-            f"take fewer images per class, {PREFIX}{root}?train=20&test=10, a smaller size, or allow it with "
-            f"?memory={needed}"
-        )
+def _read(files: Files, frame: Frame, cache: Path | None, tell: Callable[[int], None]) -> Split:
+    """Images uint8 (N, 3, side, side), in memory or in a file of ``cache``, and labels (N,)."""
+    labels = torch.tensor(files.labels)
+    if cache is not None:
+        mapped = decoded(files.paths, frame.words, frame.side, cache, lambda paths: _decoded(paths, frame), tell)
+        return Split(mapped.open(), labels, mapped)
+    images = torch.empty(len(files.paths), 3, frame.side, frame.side, dtype=torch.uint8)
+    for start in range(0, len(files.paths), CHUNK):
+        for offset, image in enumerate(_decoded(files.paths[start : start + CHUNK], frame)):
+            images[start + offset] = image
+        tell(min(start + CHUNK, len(files.paths)))
+    return Split(images, labels)
 
 
-def _read(files: Files, frame: Frame, tell: Callable[[int, int], None]) -> tuple[Tensor, Tensor]:
-    """Images uint8 (N, 3, side, side), decoded by as many threads as there are cores, and labels (N,)."""
-    total = len(files.paths)
-    images = torch.empty(total, 3, frame.side, frame.side, dtype=torch.uint8)
+def _decoded(paths: Sequence[Path], frame: Frame) -> Iterator[Tensor]:
+    """The images of ``paths``, decoded by as many threads as there are cores."""
     with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
         warnings.simplefilter("ignore")  # Pillow's remarks on metadata
-        for start in range(0, total, CHUNK):
-            paths = files.paths[start : start + CHUNK]
-            for offset, image in enumerate(pool.map(lambda path: _decode(path, frame), paths)):
-                images[start + offset] = image
-            tell(start + len(paths), total)
-    return images, torch.tensor(files.labels)
+        yield from pool.map(lambda path: _decode(path, frame), paths)
 
 
 def _decode(path: Path, frame: Frame) -> Tensor:

@@ -48,7 +48,9 @@ def load_dataset(
     if size is not None and not 1 <= size <= LARGEST:
         raise UsageError(f"size = {size}: must be between 1 and {LARGEST} pixels")
     if name == "image-folder" or name.startswith(image_folder.PREFIX):
-        return image_folder.image_folder(name, size, progress or _silent, resize=resize, interpolation=interpolation)
+        return image_folder.image_folder(
+            name, size, progress or _silent, cache=Path(cache_dir), resize=resize, interpolation=interpolation
+        )
     if resize is not None:
         raise UsageError(
             f"resize = {resize}: only photographs (image-folder:PATH) are cut out of larger ones; leave it out"

@@ -18,10 +18,53 @@ from torch import Tensor, nn
 
 from core.calibration import Scale
 from core.measure import latency_ms
+from core.pixels import Images, Mapped, Pixels
 from core.records import EvalSplit
 from core.shelf import Shelf
 from core.workbench import Labelled, Workbench
 from sweep.backend.shelf import ShelfPlace
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Images taken apart.
+
+    Attributes:
+        values: inputs, or stored images, or the file that these are in.
+        scale: how stored ones become inputs; None: they are inputs.
+        rows: (N,) which of them, in which order; None: all.
+    """
+
+    values: np.ndarray[Any, Any] | Mapped
+    scale: Scale | None = None
+    rows: np.ndarray[Any, Any] | None = None
+
+    @classmethod
+    def of(cls, images: Images) -> Packed:
+        """Take ``images`` apart."""
+        if isinstance(images, Tensor):
+            return cls(images.numpy())
+        values = images.source if isinstance(images.source, Mapped) else images.source.numpy()
+        return cls(values, Scale(images.mean, images.std), None if images.rows is None else images.rows.numpy())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that travel."""
+        rows = 0 if self.rows is None else self.rows.nbytes
+        return rows + (0 if isinstance(self.values, Mapped) else self.values.nbytes)
+
+    def unpacked(self) -> Images:
+        """Undo `of`, on read-only memory."""
+        values = self.values if isinstance(self.values, Mapped) else as_tensor(self.values)
+        if self.scale is None:
+            assert isinstance(values, Tensor)
+            return values
+        rows = None if self.rows is None else as_tensor(self.rows)
+        return Pixels(values, self.scale.mean, self.scale.std, rows)
+
+    def carried(self) -> Packed:
+        """The same for machines that have not the file: what is in it travels."""
+        return replace(self, values=self.values.open().numpy()) if isinstance(self.values, Mapped) else self
 
 
 @dataclass(frozen=True)
@@ -31,7 +74,7 @@ class SharedBench:
     Attributes:
         skeleton: the original network with its tensors on the meta device (no data).
         tensors: every parameter and buffer by name.
-        images: evaluation inputs (N, C, H, W).
+        images: evaluation images (N, C, H, W).
         labels: (N,) of them.
         train_images: (M, C, H, W).
         original: metrics of the original network, measured once.
@@ -49,14 +92,14 @@ class SharedBench:
 
     skeleton: nn.Module
     tensors: Mapping[str, np.ndarray[Any, Any]]
-    images: np.ndarray[Any, Any]
+    images: Packed
     labels: np.ndarray[Any, Any]
-    train_images: np.ndarray[Any, Any]
+    train_images: Packed
     original: Mapping[str, float]
     baseline_key: str
     probe: int = 0
     split: EvalSplit = "test"
-    test: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None
+    test: tuple[Packed, np.ndarray[Any, Any]] | None = None
     scale: Scale | None = None
     collected: Mapping[str, np.ndarray[Any, Any]] = field(default_factory=dict)
     train_labels: np.ndarray[Any, Any] | None = None
@@ -74,15 +117,20 @@ class SharedBench:
         """The same with other metrics of the original network, those that earlier records are relative to."""
         return replace(self, original=dict(original))
 
+    def carried(self) -> SharedBench:
+        """The same for machines that do not share this one's files."""
+        test = None if self.test is None else (self.test[0].carried(), self.test[1])
+        return replace(self, images=self.images.carried(), train_images=self.train_images.carried(), test=test)
+
     def build(self, device: str = "cpu") -> Workbench:
         """Put the workbench together again, on read-only memory where the device is the CPU."""
-        model, images = join(self.skeleton, self.tensors).to(device).eval(), as_tensor(self.images)
+        model, images = join(self.skeleton, self.tensors).to(device).eval(), self.images.unpacked()
         latency = latency_ms(model, images[:1].to(device))
         return Workbench(
             model=model,
             images=images,
             labels=as_tensor(self.labels),
-            train_images=as_tensor(self.train_images),
+            train_images=self.train_images.unpacked(),
             original={**self.original, "latency_ms": latency},
             baseline_key=self.baseline_key,
             device=device,
@@ -100,8 +148,8 @@ class SharedBench:
     def _test(self) -> Labelled | None:
         if self.test is None:
             return None
-        images, labels = map(as_tensor, self.test)
-        return Labelled(images, labels, self._reference(1))
+        images, labels = self.test
+        return Labelled(images.unpacked(), as_tensor(labels), self._reference(1))
 
     def _reference(self, which: int) -> Tensor | None:
         found = self.reference[which]
@@ -114,14 +162,14 @@ def share(bench: Workbench) -> SharedBench:
     return SharedBench(
         skeleton=skeleton,
         tensors=tensors,
-        images=bench.images.numpy(),
+        images=Packed.of(bench.images),
         labels=bench.labels.numpy(),
-        train_images=bench.train_images.numpy(),
+        train_images=Packed.of(bench.train_images),
         original=dict(bench.original),
         baseline_key=bench.baseline_key,
         probe=bench.probe,
         split=bench.split,
-        test=None if bench.test is None else (bench.test.images.numpy(), bench.test.labels.numpy()),
+        test=None if bench.test is None else (Packed.of(bench.test.images), bench.test.labels.numpy()),
         scale=bench.scale,
         collected={source: images.numpy() for source, images in bench.collected.items()},
         train_labels=None if bench.train_labels is None else bench.train_labels.numpy(),

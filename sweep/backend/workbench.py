@@ -151,13 +151,12 @@ def make_bench(
         )
     own = Labelled(images, labels).against(scored, baseline.model, EVALUATED, "cpu")
     test = Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None
-    train = dataset.train.images
-    pool = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
+    pool = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
     bench = Workbench(
         model=baseline.model.eval(),
         images=own.images,
         labels=own.labels,
-        train_images=dataset.normalise(train[pool]),
+        train_images=dataset.pool(pool),
         baseline_key=baseline.key,
         split=split,
         test=None if test is None else test.against(scored, baseline.model, EVALUATED, "cpu"),

@@ -92,8 +92,8 @@ class PlainReporter:
 
     def step(self, done: int, total: int, text: str) -> None:
         """Write a line if the last one is some seconds old, or the work is done."""
-        left = self._pace.left(done, total)
-        self._now_and_then(f"{100 * done // max(total, 1)} %  {text}{left}", last=done >= total)
+        share = f"{100 * done // total} %  " if total > 1 else ""  # of one step there is no telling
+        self._now_and_then(f"{share}{text}{self._pace.left(done, total)}", last=done >= total)
 
     def trials(self, progress: Progress) -> None:
         """Write a line if the last one is some seconds old, or it is the end."""

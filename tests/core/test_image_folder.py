@@ -187,16 +187,27 @@ class TestRefusals:
         ):
             load_dataset(f"image-folder:{path.parents[2]}", size=8)
 
-    def test_more_than_memory_allows_is_refused_before_reading(
-        self, make: Make, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("splits", [{"train": 20, "val": 5}, {"train": 20, "val": 5, "test": 4}])
+    def test_many_are_decoded_once_into_a_file(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: dict[str, int]
     ) -> None:
-        root = make(train=400, val=300)
-        monkeypatch.setattr(image_folder, "_read", lambda *_: pytest.fail("images were read"))
-        message = (
-            r"take 4 GB of memory \(1,200 train, 900 val images of 448x448\), more than 1 GB: .*train=20.*\?memory=4"
-        )
-        with pytest.raises(DataError, match=message):
-            load_dataset(f"image-folder:{root}?memory=1", size=448)
+        name = f"image-folder:{make(**splits)}?memory=1"
+        small = load_dataset(name, size=16, cache_dir=tmp_path / "data")
+        assert not (tmp_path / "data").exists()
+        monkeypatch.setattr(image_folder, "IN_MEMORY", 0)
+        large = load_dataset(name, size=16, cache_dir=tmp_path / "data")
+        monkeypatch.setattr(image_folder, "_decode", lambda *_: pytest.fail("it was decoded again"))
+        again = load_dataset(name, size=16, cache_dir=tmp_path / "data")
+        for found in (large, again):
+            assert found.fingerprint == small.fingerprint
+            for split in ("train", "validation", "test"):
+                mapped, kept = getattr(found, split), getattr(small, split)
+                assert torch.equal(mapped.images, kept.images)
+                assert torch.equal(mapped.labels, kept.labels)
+                assert mapped.mapped is not None
+                assert torch.equal(mapped.mapped.open(), kept.images)
+        files = sorted(path.suffix for path in (tmp_path / "data/decoded").iterdir())
+        assert files == [".u8"] * len(splits)
 
 
 def test_sweep_compress_takes_it_and_a_users_own(
