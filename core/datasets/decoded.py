@@ -48,7 +48,8 @@ def decoded(
         DataError: a photograph cannot be decoded, or the file cannot be written.
         DiskFullError: there is no room for it.
     """
-    found = Mapped(cache / FOLDER / f"{name_of(paths, frame)}.u8", (len(paths), 3, side, side))
+    folder = cache.absolute() / FOLDER  # workers have another working directory
+    found = Mapped(folder / f"{name_of(paths, frame)}.u8", (len(paths), 3, side, side))
     if found.path.is_file():
         return found
     each = 3 * side * side
