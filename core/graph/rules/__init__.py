@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from core.graph.labels import spread, unlabelled
 from core.graph.rules.call import MODULES, Call, Rule, as_call, opaque
-from core.graph.rules.layers import layer_rule, matmul
+from core.graph.rules.layers import COMPUTED, layer_rule, matmul
 from core.graph.rules.moves import (
     MOVES,
     POOLS,
@@ -110,9 +110,16 @@ def _described(walk: Walk, call: Call) -> Any:
     if call.writes and _is_read_later(walk, call.node):
         return opaque(walk, call, f"{call.op!r} writes into it, and it is read again afterwards")
     rest = walk.undeclared(call.node)
+    if rest and _of_parameters(call.node):
+        return opaque(walk, call, COMPUTED)
     if rest:
         return opaque(walk, call, f"how {call.op!r} treats its input {rest[0].name!r} is not known")
     return labels
+
+
+def _of_parameters(node: fx.Node) -> bool:
+    """Whether a value is computed from parameters and buffers alone: a weight that is changed before it is used."""
+    return all(n.op == "get_attr" or (n.op != "placeholder" and _of_parameters(n)) for n in node.all_input_nodes)
 
 
 def _is_read_later(walk: Walk, node: fx.Node) -> bool:

@@ -1,0 +1,52 @@
+"""Blocks of `tests.core.blocks`: how much of them is compressed, and what is left alone for which reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from core.compress import compress
+from core.decompositions import DECOMPOSITIONS
+from core.graph.rules.layers import COMPUTED
+from tests.core.blocks import C2fNet, OwnNorms, Standardised
+from tests.planting import randomise
+
+IMAGES = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def left(model: nn.Module, **options: Any) -> tuple[float, dict[str, str]]:
+    result = compress(model, IMAGES, ratio=0.5, **options)
+    assert result.model.train()(IMAGES).shape == (16, 5)
+    parameters = [sum(p.numel() for p in m.parameters()) for m in (result.model, model)]
+    return parameters[0] / parameters[1], result.skipped
+
+
+@pytest.mark.parametrize("shortcut", [True, False])
+def test_chunks_that_feed_several_readers_are_compressed(shortcut: bool) -> None:
+    share, skipped = left(randomise(C2fNet(32, shortcut=shortcut)))
+    assert share < 0.27
+    assert [*skipped] == ["fc"]
+
+
+@pytest.mark.parametrize("criterion", ["l1", "obs", "activation"])
+@pytest.mark.parametrize("decomposition", sorted(DECOMPOSITIONS.names()))
+def test_every_method_works_on_halves_that_are_read_unequally_often(criterion: str, decomposition: str) -> None:
+    share, _ = left(randomise(C2fNet(16)), criterion=criterion, decomposition=decomposition, calibration=IMAGES)
+    assert share < 0.28
+
+
+def test_functional_batch_norm_is_compressed() -> None:
+    share, skipped = left(randomise(OwnNorms(32)))
+    assert share < 0.3
+    assert [*skipped] == ["fc"]
+
+
+def test_a_layer_that_changes_its_weight_is_left_alone_and_named() -> None:
+    share, skipped = left(randomise(Standardised()))
+    assert share < 1
+    assert skipped["conv2"] == COMPUTED
+    assert skipped["conv1"] == COMPUTED, "what it reads stays"
+    assert "conv3" not in skipped
