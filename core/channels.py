@@ -83,6 +83,10 @@ class Channels:
         return {}
 
     @cached_property
+    def _parts(self) -> dict[str, list[Tensor]]:
+        return {}
+
+    @cached_property
     def _same(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
         for name, first in self.graph.aliases.items():
@@ -175,6 +179,18 @@ class Channels:
             lookup[channel_set.units] = torch.arange(channel_set.size)
             self._places[channel_set.name] = lookup
         return self._places[channel_set.name][units]
+
+    def parts_of(self, channel_set: ChannelSet) -> list[Tensor]:
+        """Of each layer that writes, carries or reads only some of a set's channels, their positions in the set."""
+        if channel_set.name not in self._parts:
+            found = []
+            for name in (*channel_set.producers, *channel_set.channel_wise, *channel_set.consumers):
+                layer = self.layers[name]
+                axis = layer.read_axis if name in channel_set.consumers else layer.write_axis
+                own = torch.unique(self.local(channel_set, layer.weight, axis))
+                found.append(own[own >= 0])
+            self._parts[channel_set.name] = [own for own in found if 0 < len(own) < channel_set.size]
+        return self._parts[channel_set.name]
 
     def select(self, patterns: tuple[str, ...] | None) -> tuple[ChannelSet, ...]:
         """The sets whose producers match one of the patterns.

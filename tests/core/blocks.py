@@ -60,6 +60,21 @@ class C2fNet(nn.Module):
         return self.fc(self.two(self.one(self.stem(x))).mean((2, 3)))
 
 
+class Branches(nn.Module):
+    """Inception-ResNet's block: branches side by side, added to what they read."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.stem, self.mix = nn.Conv2d(3, width, 3), nn.Conv2d(width, width, 1)
+        self.big, self.small = nn.Conv2d(width, width - 2, 1), nn.Conv2d(width, 2, 1)
+        self.fc = nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        x = torch.cat([self.big(x), self.small(x)], 1)
+        return self.fc(F.relu(x + self.mix(F.relu(x))).mean((2, 3)))
+
+
 class NormAct(nn.BatchNorm2d):
     """A batch norm with an activation and a forward of its own, that calls torch's function with what it holds."""
 

@@ -11,7 +11,7 @@ from torch import nn
 from core.compress import compress
 from core.decompositions import DECOMPOSITIONS
 from core.graph.rules.layers import COMPUTED
-from tests.core.blocks import C2fNet, OwnNorms, Standardised
+from tests.core.blocks import Branches, C2fNet, OwnNorms, Standardised
 from tests.planting import randomise
 
 IMAGES = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -50,3 +50,31 @@ def test_a_layer_that_changes_its_weight_is_left_alone_and_named() -> None:
     assert skipped["conv2"] == COMPUTED
     assert skipped["conv1"] == COMPUTED, "what it reads stays"
     assert "conv3" not in skipped
+
+
+def test_no_branch_loses_all_of_its_channels() -> None:
+    """The criterion would: channels of the small branch are the weakest of the set by far."""
+    net = randomise(Branches())
+    net.small.weight.data *= 1e-3
+    net.mix.weight.data[-2:] *= 1e-3
+    result = compress(net, IMAGES, ratio=0.5)
+    assert [*result.skipped] == ["fc"]
+    site = next(site for site in result.sites if "small" in site.producers)
+    assert len(site.kept) == 4
+    assert len(result.model.get_submodule("small").weight) == 1
+
+
+class Template(nn.Module):
+    """What is drawn anew takes nothing but its type from the channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = nn.Conv2d(3, 8, 3), nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.conv(x)
+        return self.fc(x.mean((2, 3))) + x.new_full((5,), 0.5)
+
+
+def test_a_tensor_made_like_another_reads_nothing_of_it() -> None:
+    assert [*left(randomise(Template()))[1]] == ["fc"]

@@ -29,7 +29,7 @@ from core.graph.rules.moves import (
 )
 from core.graph.rules.norms import batch_norm, group_norm, instance_norm, layer_norm, prelu
 from core.graph.rules.pointwise import ADDITIONS, APPROXIMATE, EXACT, GATES, PRODUCTS, activation, pointwise
-from core.graph.rules.sizes import follow_sizes, no_tensor
+from core.graph.rules.sizes import follow_sizes, new_constant, no_tensor
 from core.graph.walk import Walk
 
 __all__ = ["APPROXIMATE", "GATES", "MODULES", "OUTPUT", "RULES", "label_node"]
@@ -57,6 +57,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), channel_shuffle),
     "getattr": attribute_of,
+    **dict.fromkeys(("new_full", "new_zeros", "new_ones", "new_empty"), new_constant),
     **dict.fromkeys(
         ("size", "dim", "floordiv", "sym_size", "numel", "nelement", "ndimension", "eq", "_assert", "mod"), no_tensor
     ),
