@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -124,12 +125,10 @@ def _label_training(model: nn.Module, inputs: tuple[Any, ...], evaluated: Labell
     except Exception:
         return evaluated
     for times in (1, *LARGER):
-        try:
+        with contextlib.suppress(Exception):
             labeller = Labeller(traced, twin(model).train(), evaluated.atoms)
             labeller.run(*(_enlarged(twice(x), times) for x in inputs))
-        except Exception:
-            continue
-        return labeller
+            return labeller
     _freeze_readers(traced, left_out, evaluated)
     return evaluated
 
