@@ -83,6 +83,10 @@ class Channels:
         return {}
 
     @cached_property
+    def _parts(self) -> dict[str, list[Tensor]]:
+        return {}
+
+    @cached_property
     def _same(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
         for name, first in self.graph.aliases.items():
@@ -176,6 +180,18 @@ class Channels:
             self._places[channel_set.name] = lookup
         return self._places[channel_set.name][units]
 
+    def parts_of(self, channel_set: ChannelSet) -> list[Tensor]:
+        """Of each layer that writes, carries or reads only some of a set's channels, their positions in the set."""
+        if channel_set.name not in self._parts:
+            found = []
+            for name in (*channel_set.producers, *channel_set.channel_wise, *channel_set.consumers):
+                layer = self.layers[name]
+                axis = layer.read_axis if name in channel_set.consumers else layer.write_axis
+                own = torch.unique(self.local(channel_set, layer.weight, axis))
+                found.append(own[own >= 0])
+            self._parts[channel_set.name] = [own for own in found if 0 < len(own) < channel_set.size]
+        return self._parts[channel_set.name]
+
     def select(self, patterns: tuple[str, ...] | None) -> tuple[ChannelSet, ...]:
         """The sets whose producers match one of the patterns.
 
@@ -207,7 +223,7 @@ def find_channels(model: nn.Module, example_inputs: Any) -> Channels:
         names, units = tuple(layer.name for layer in layers), around.units
         blocks, clash = _blocks(graph, unit_of, units)
         unused = "only training uses it" if graph.training_only.issuperset(names) else ""
-        reason = unused or _why_not(around, reasons) or clash or around.uneven
+        reason = unused or _why_not(around, reasons) or clash or around.clash(blocks)
         if reason:
             skipped.update(dict.fromkeys(names, reason))
         else:
@@ -254,13 +270,22 @@ class _Around:
         units: numbers of the channels.
         readers: names of the layers that read them.
         carriers: names of the layers that carry them channel-wise.
-        uneven: why a layer's columns cannot be sorted by channel; "" if all can.
+        uneven: layer that reads some of the channels more often than others -> channels and how often, (k,) each.
     """
 
     units: Tensor
     readers: list[str] = field(default_factory=list)
     carriers: list[str] = field(default_factory=list)
-    uneven: str = ""
+    uneven: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def clash(self, blocks: Tensor | None) -> str:
+        """Why the columns of a layer cannot be sorted by channel; "" if they can, within each of the ``blocks``."""
+        for name, (units, times) in self.uneven.items():
+            place = {int(unit): number for number, unit in enumerate(self.units)}
+            own = [0 if blocks is None else int(blocks[place[int(unit)]]) for unit in units]
+            if len({*zip(own, times.tolist(), strict=True)}) > len({*own}):
+                return f"{name} reads some of these channels more often than others"
+        return ""
 
 
 def _around(graph: ChannelGraph, unit_of: Tensor, tied: list[list[Layer]]) -> list[_Around]:
@@ -278,9 +303,9 @@ def _around(graph: ChannelGraph, unit_of: Tensor, tied: list[list[Layer]]) -> li
             if number >= 0:
                 (found[number].carriers if layer in depthwise else found[number].readers).append(layer.name)
         for number in torch.unique(owner[read]).tolist():
-            times = counts[owner[read] == number]
-            if number >= 0 and int(times.min()) != int(times.max()) and not found[number].uneven:
-                found[number].uneven = f"{layer.name} reads some of these channels more often than others"
+            mine = owner[read] == number
+            if number >= 0 and int(counts[mine].min()) != int(counts[mine].max()):
+                found[number].uneven[layer.name] = read[mine], counts[mine]
     return found
 
 

@@ -21,11 +21,11 @@ from core.complaints import explain
 from core.criteria import CRITERIA
 from core.decompositions import DECOMPOSITIONS
 from core.errors import UnknownNameError, UsageError
-from core.files import file_digest
 from core.parts import DATASETS, MODELS, is_pretrained
 from core.preprocessing import Preprocessing
 from core.recipes import Recipe, recipe_for
 from core.recovery.base import RECOVERIES
+from core.snapshots import content_of
 from core.target import Target
 
 Option = bool | int | float | str
@@ -180,7 +180,10 @@ def _field_defaults() -> Mapping[str, Any]:
 class BaselineConfig(Preprocessing):
     """Which network on which data, and where its weights come from; the training fields default to its recipe."""
 
-    model: str = Field(description="a registered network, `torchvision:NAME`, or `module:factory` of your own")
+    model: str = Field(
+        description="a registered network, `torchvision:NAME`, `timm:NAME`, `huggingface:PATH`, or `module:factory` of"
+        " your own"
+    )
     dataset: str = Field(description="a registered dataset, `image-folder:PATH`, or `module:function` of your own")
     checkpoint: Path | None = Field(None, description="file with the weights; left out: they are trained here")
     expected_accuracy: float | None = Field(
@@ -238,7 +241,7 @@ class BaselineConfig(Preprocessing):
         used = identity.canonical(values, defaults, identity.BASELINE)
         if self.checkpoint is None and not is_pretrained(self.model):
             return identity.digest({"training": TRAINING_VERSION, **used})
-        content = None if self.checkpoint is None else file_digest(self.checkpoint.expanduser())
+        content = content_of(self.model, self.checkpoint)
         untrained = {n: v for n, v in used.items() if n not in identity.BASELINE or n == "size"}
         return identity.digest({**untrained, "checkpoint": content})
 

@@ -167,7 +167,9 @@ def scored_set(
         producers=tuple(_producer(channels, channel_set, channels.layers[name], gradients) for name in names),
         find_norms=partial(_norms, channels, channel_set),
         find_consumers=lambda: [
-            _consumer(channels, channel_set, channels.layers[name], statistics) for name in channel_set.consumers
+            consumer
+            for name in channel_set.consumers
+            for consumer in _consumers(channels, channel_set, channels.layers[name], statistics)
         ],
         seed=seed,
     )
@@ -216,25 +218,27 @@ def _spread(channels: Channels, size: int, where: Tensor, step: Step, part: str)
     return values
 
 
-def _consumer(channels: Channels, channel_set: ChannelSet, layer: Layer, statistics: InputStatistics) -> Consumer:
+def _consumers(
+    channels: Channels, channel_set: ChannelSet, layer: Layer, statistics: InputStatistics
+) -> list[Consumer]:
+    """A layer that reads a set; once for each of its halves, if it reads one of them more often than the other."""
     weight = parameter(channels.graph.model, layer.weight)
     assert weight is not None
-    where = channels.local(channel_set, layer.weight, layer.read_axis)
-    covered = torch.zeros(channel_set.size, dtype=torch.bool)
-    covered[where[where >= 0]] = True
-    positions = by_channel(where, covered)  # (m, multiplicity) in-channels of the whole layer
     read = by_reader(weight.detach(), layer)
-    read = read.reshape(*read.shape[:2], -1)  # (in-channels, out-channels of the group, taps)
-    taps = read.shape[2]
-    columns = read[positions.to(read.device)]  # (m, multiplicity, out, taps)
-    inside = len(read) // layer.groups
-    column = (positions % inside)[:, :, None] * taps + torch.arange(taps)
-    return Consumer(
-        name=layer.name,
-        channel=covered.nonzero().flatten(),
-        weight=columns.transpose(1, 2).flatten(2),
-        group=positions[:, 0] // inside,
-        column=column.flatten(1),
-        biased=bool(channels.constant_of(layer)[0]),
-        look=partial(statistics.of, layer.name, channel_set.consumers),
-    )
+    read = read.reshape(*read.shape[:2], -1)  # (in-channels of the whole layer, out-channels of the group, taps)
+    taps, inside = read.shape[2], len(read) // layer.groups
+    found = []
+    for covered, positions in by_channel(channels.local(channel_set, layer.weight, layer.read_axis), channel_set.size):
+        columns = read[positions.to(read.device)]  # (m, multiplicity, out, taps)
+        column = (positions % inside)[:, :, None] * taps + torch.arange(taps)
+        part = Consumer(
+            name=layer.name,
+            channel=covered.nonzero().flatten(),
+            weight=columns.transpose(1, 2).flatten(2),
+            group=positions[:, 0] // inside,
+            column=column.flatten(1),
+            biased=bool(channels.constant_of(layer)[0]),
+            look=partial(statistics.of, layer.name, channel_set.consumers),
+        )
+        found.append(part)
+    return found

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from core.errors import CheckpointError, UsageError
 from core.exported import FORMAT, Header, build_original, images_for, parse_header, require_fit, require_runs
 from core.files import writing
-from core.models import TORCHVISION, is_pretrained, origin, remember_origin
+from core.models import is_pretrained, origin, remember_origin
+from core.parts import is_own_code
 from core.surgery import assign, refresh
 
 
@@ -53,7 +54,7 @@ def load(path: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn
     Args:
         path: the file.
         factory: builds the original, uncompressed network; needed for networks that `load_model` did not build from
-            a registered or torchvision name.
+            a registered name or one of a publisher's.
 
     Raises:
         CheckpointError: the file is missing, damaged, of another kind, or does not fit the factory's network.
@@ -111,7 +112,7 @@ def _build(path: Path, header: Header, tensors: dict[str, Tensor]) -> nn.Module:
     if header.origin is None:
         raise UsageError(f"{path} does not say how its network is built; pass factory=, a function that returns it")
     name = header.origin["name"]
-    if ":" in name and not name.startswith(TORCHVISION):
+    if is_own_code(name):
         raise UsageError(
             f"{path} was made with the factory {name!r}, which is not run because a file says so; pass factory="
         )

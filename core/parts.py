@@ -12,10 +12,22 @@ DATASETS: Registry[Callable[..., Any]] = Registry("dataset", "core.datasets")
 
 TORCHVISION = "torchvision:"
 """Begins the name of a network of torchvision."""
+TIMM = "timm:"
+"""Begins the name of a network of timm."""
+HUGGINGFACE = "huggingface:"
+"""Begins the name of a folder, or of a model in the cache, in the layout of Hugging Face."""
+ZOO = "zoo:"
+"""Begins the name of a network whose weights are a package."""
+PUBLISHERS = (TORCHVISION, TIMM, HUGGINGFACE, ZOO)
 IMAGE_FOLDER = "image-folder:"
 """Begins the name of a folder of photographs."""
 
 
 def is_pretrained(model: str) -> bool:
-    """Whether the name of a model asks for published weights: ``torchvision:resnet18@IMAGENET1K_V1``."""
-    return model.startswith(TORCHVISION) and "@" in model
+    """Whether a name brings weights: ``torchvision:resnet18@IMAGENET1K_V1``, ``huggingface:PATH``, ``zoo:NAME``."""
+    return model.startswith((HUGGINGFACE, ZOO)) or (model.startswith((TORCHVISION, TIMM)) and "@" in model)
+
+
+def is_own_code(name: str) -> bool:
+    """Whether the name of a model or a dataset is that of the user's own code: ``package.module:factory``."""
+    return ":" in name and not name.startswith((*PUBLISHERS, IMAGE_FOLDER))

@@ -1,7 +1,7 @@
 """How pixels become inputs: what a baseline may say of it, and what then holds for its data.
 
 A configuration's own ``mean``, ``std``, ``size``, ``resize`` and ``interpolation`` come first. What it leaves open
-comes with torchvision's weights where photographs of a folder are read, and else from the dataset. Nothing here imports
+comes with published weights where photographs of a folder are read, and else from the dataset. Nothing here imports
 torch.
 """
 
@@ -47,7 +47,7 @@ class Preprocessing(BaseModel):
         None, min_length=1, description="what they are then divided by: one number, or one per channel"
     )
     preprocessing: Literal["weights", "dataset"] | None = Field(
-        None, description="whose holds for all that is left out: of torchvision's weights, where there are some, or of"
+        None, description="whose holds for all that is left out: of published weights, where there are some, or of"
         " the dataset"
     )  # fmt: skip
 
@@ -77,10 +77,10 @@ class Preprocessing(BaseModel):
         return replace(data, mean=_per_channel(mean, channels), std=_per_channel(std, channels))
 
     def _published(self, model: str, dataset: str) -> dict[str, Any]:
-        """What torchvision's weights were trained with, where that is what holds."""
+        """What published weights were trained with, where that is what holds."""
         if self.preprocessing == "dataset" or not is_pretrained(model) or not dataset.startswith(IMAGE_FOLDER):
             return {}
-        from core.models.vision import preprocessing_of
+        from core.models import preprocessing_of
 
         return preprocessing_of(model)
 

@@ -33,17 +33,28 @@ def seen_moments(
 
 def _together(channels: Channels, size: int, readers: Sequence[Consumer]) -> ChannelMoments | None:
     """The moments over everything that goes through one weight, weighted by the rows seen."""
+    own: dict[str, list[Consumer]] = {}
+    for reader in readers:  # halves that one layer reads, if it does not read them equally often, are added up
+        own.setdefault(reader.name, []).append(reader)
     try:
-        counts = [reader.moments.count for reader in readers]
+        counts = [halves[0].moments.count for halves in own.values()]
     except UnseenInputError:
         return None
-    parts = [channel_moments(reader, size) for reader in readers]
+    parts = [_added([channel_moments(half, size) for half in halves]) for halves in own.values()]
     stride = channels.layers[readers[0].name].stride  # of a transposed convolution: how rarely a tap meets an input
     share = [stride * count / sum(counts) for count in counts]
     biased = all(channels.graph.own_bias(channels.layers[reader.name]) for reader in readers)
     mean = torch.stack([s * part.mean for s, part in zip(share, parts, strict=True)]).sum(0)
     second = torch.stack([s * part.second for s, part in zip(share, parts, strict=True)]).sum(0)
     return ChannelMoments(mean if biased else torch.zeros_like(mean), second)
+
+
+def _added(halves: list[ChannelMoments]) -> ChannelMoments:
+    if len(halves) == 1:
+        return halves[0]
+    return ChannelMoments(
+        sum((h.mean for h in halves[1:]), halves[0].mean), sum((h.second for h in halves[1:]), halves[0].second)
+    )
 
 
 def channel_moments(consumer: Consumer, size: int) -> ChannelMoments:

@@ -16,8 +16,31 @@ def keep(
     """Sorted indices of the kept channels: the highest scores; with blocks, as many in each.
 
     The paper keeps round(n(1−r)) channels of a linear layer and int(n(1−r)) of a convolution. At least ``least`` stay,
-    rounded to the nearest multiple of ``multiple``, if there are so many.
+    rounded to the nearest multiple of ``multiple``, if there are so many. A layer that has a part of the channels keeps
+    the best of its own.
     """
+    kept = _choice(channels, channel_set, scores, share, least, multiple)
+    needed = _needed(channels, channel_set, scores, kept)
+    if not len(needed):
+        return kept
+    raised = scores.clone()
+    raised[needed] = torch.inf
+    return _choice(channels, channel_set, raised, share, max(least, len(needed)), multiple)
+
+
+def _needed(channels: Channels, channel_set: ChannelSet, scores: Tensor, kept: Tensor) -> Tensor:
+    """Channels that have to stay: of each layer with a part of them the best, if one would be left without any."""
+    parts = channels.parts_of(channel_set)
+    if all(bool(torch.isin(own, kept).any()) for own in parts):
+        return kept[:0]
+    needed: Tensor = torch.unique(torch.stack([own[scores[own].argmax()] for own in parts]))
+    return needed
+
+
+def _choice(
+    channels: Channels, channel_set: ChannelSet, scores: Tensor, share: float, least: int, multiple: int
+) -> Tensor:
+    """The channels with the highest scores, as many as `keep` says."""
     linear = all(channels.layers[name].linear for name in channel_set.producers)
     size, exact = channel_set.size, channel_set.size * (1 - share)
     count = round(exact) if linear else int(exact + 1e-9)

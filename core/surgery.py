@@ -60,22 +60,18 @@ def fold(model: nn.Module, channels: Channels, chosen: ChannelSet, layer: Layer,
     """
     weight = parameter(model, layer.weight)
     assert weight is not None
-    where = channels.local(chosen, layer.weight, layer.read_axis)
-    covered = torch.zeros(chosen.size + 1, dtype=torch.bool).index_fill_(0, where, value=True)[
-        :-1
-    ]  # -1: the last, left out
-    positions = by_channel(where, covered)  # (n, m)
-    z, offset = merge.z, merge.offset
-    if not bool(covered.all()):  # a chunk holds some of the channels only
-        mine = covered[kept]
-        z, offset = z[covered][:, mine], offset[covered]
-        kept = torch.searchsorted(covered.nonzero().flatten(), kept[mine])
     v = swapped(weight.detach()) if _swaps(layer) else by_reader(weight.detach(), layer).clone(memory_format=CONTIGUOUS)
-    offset = offset.to(v)
     rest = ""
-    if bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
-        rest = _shift_bias(model, channels, layer, offset, positions, v)
-    _add_up(v, z, kept, positions)
+    for covered, positions in by_channel(channels.local(chosen, layer.weight, layer.read_axis), chosen.size):
+        z, offset, own = merge.z, merge.offset, kept
+        if not bool(covered.all()):  # a chunk holds some of the channels only
+            mine = covered[kept]
+            z, offset = z[covered][:, mine], offset[covered]
+            own = torch.searchsorted(covered.nonzero().flatten(), kept[mine])
+        offset = offset.to(v)
+        if bool((offset.abs() > 1e-6).any()):  # less is rounding, and not worth a bias parameter
+            rest = _shift_bias(model, channels, layer, offset, positions, v)
+        _add_up(v, z, own, positions)
     assign(model, layer.weight, swapped(v) if _swaps(layer) else by_weight(v, layer), channels)
     return rest
 
@@ -152,13 +148,24 @@ def by_weight(read: Tensor, layer: Layer) -> Tensor:
     return read.view(layer.groups, inside // layer.groups, out, *taps).transpose(1, 2).flatten(0, 1)
 
 
-def by_channel(where: Tensor, covered: Tensor) -> Tensor:
-    """Positions (n, m) of each covered channel along an axis, from ``where`` (axis length,) = channel or -1."""
+def by_channel(where: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Where the channels of a set lie along an axis: those that are there equally often, together.
+
+    Args:
+        where: (axis length,) channel of each position, or -1.
+        size: of the set.
+
+    Returns:
+        Pairs: which channels (size,) these are, and the positions (n, m) of each of them, in order.
+    """
     order = torch.argsort(where, stable=True)
     order = order[where[order] >= 0]
-    multiplicity, rest = divmod(len(order), int(covered.sum()))
-    assert rest == 0, "every channel of a set is read equally often"
-    return order.view(-1, multiplicity)
+    times = torch.bincount(where[order], minlength=size)
+    counts = {*times.tolist()} - {0}
+    if len(counts) == 1:
+        return [(times > 0, order.view(-1, *counts))]
+    of_channel = where[order]  # halves that are read again, as in C2f
+    return [(times == m, order[(times == m)[of_channel]].view(-1, m)) for m in sorted(counts)]
 
 
 def replace_rows(model: nn.Module, channels: Channels, chosen: ChannelSet, kept: Tensor, rows: Tensor) -> None:

@@ -26,6 +26,8 @@ LOCAL = {"tests", "benchmarks", *PACKAGES}
 NOT_DECLARED = {
     "psutil": "Ray brings its own, and puts it on the path",
     "test_parts_package": "made by a test",
+    "transformers": "brought by the extra huggingface; tests are skipped without it",
+    "segmentation_models_pytorch": "one more source of networks; tests are skipped without it",
 }
 NOT_IMPORTED: dict[str, str] = {}
 """Runtime dependencies that no module imports, and why they are needed all the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,9 @@ from core.graph.atoms import Atoms
 from core.graph.labeller import Labeller
 from core.graph.nodes import Layer, Step
 from core.graph.trace import as_inputs, check, trace, twice, twin, undisturbed
+
+LARGER = (2, 4)
+"""So many times larger images are tried where a network does not train on those it is evaluated on."""
 
 
 @dataclass(frozen=True)
@@ -107,16 +111,57 @@ def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
 def _label_training(model: nn.Module, inputs: tuple[Any, ...], evaluated: Labeller) -> Labeller:
     """Label, with the same atoms, the graph in training mode, if the one in eval mode leaves layers out.
 
-    What cannot be traced or labelled in training mode is left out here; the self-check of the cut network sees it.
+    Heads that only training has may need larger images than evaluation does, so these are tried too. Where none will
+    do, what such a head would read is frozen. What cannot be traced in training mode is left out here; the self-check
+    of the cut network sees it.
     """
     used = (*evaluated.layers, *evaluated.opaque)
     layers = [name for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.modules.conv._ConvNd))]
-    if all(any(name == u or name.startswith(f"{u}.") for u in used) for name in layers):
+    left_out = {name for name in layers if not any(name == u or name.startswith(f"{u}.") for u in used)}
+    if not left_out:
         return evaluated
-    run = twin(model).train()
     try:
-        labeller = Labeller(fx.symbolic_trace(twin(run)), run, evaluated.atoms)
-        labeller.run(*(twice(x) for x in inputs))
+        traced = fx.symbolic_trace(twin(model).train())
     except Exception:
         return evaluated
-    return labeller
+    for times in (1, *LARGER):
+        with contextlib.suppress(Exception):
+            labeller = Labeller(traced, twin(model).train(), evaluated.atoms)
+            labeller.run(*(_enlarged(twice(x), times) for x in inputs))
+            return labeller
+    _freeze_readers(traced, left_out, evaluated)
+    return evaluated
+
+
+def _enlarged(x: Any, times: int) -> Any:
+    """Images (N, C, H, W) with so many times the rows and columns."""
+    images = isinstance(x, Tensor) and x.dim() == 4 and x.is_floating_point()
+    return x.repeat_interleave(times, 2).repeat_interleave(times, 3) if images and times > 1 else x
+
+
+def _freeze_readers(training: fx.GraphModule, left_out: set[str], evaluated: Labeller) -> None:
+    """Freeze what the layers ``left_out`` read in the graph in training mode, as far as evaluation computes it too."""
+    graph: Any = evaluated.module.graph
+    own = dict(zip(_places(graph), graph.nodes, strict=True))
+    shared = dict(zip(training.graph.nodes, _places(training.graph), strict=True))
+    for node in training.graph.nodes:
+        inside = node.op == "call_module" and any(f"{name}.".startswith(f"{node.target}.") for name in left_out)
+        pending = list(node.all_input_nodes) if inside else []
+        while pending:
+            source = pending.pop()
+            known = own.get(shared[source])
+            if known is None:
+                pending.extend(source.all_input_nodes)
+            elif known in evaluated.labels:
+                evaluated.freeze(known, "a layer that only training uses reads it, and does not run on these inputs")
+
+
+def _places(graph: fx.Graph) -> list[tuple[str, str, int]]:
+    """What each node calls, and the how-manieth call of it that is: the same in two graphs of one network."""
+    seen: dict[tuple[str, str], int] = {}
+    found = []
+    for node in graph.nodes:
+        key = node.op, str(node.target)
+        seen[key] = seen.get(key, 0) + 1
+        found.append((*key, seen[key]))
+    return found

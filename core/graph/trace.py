@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 
 from core.errors import ModelError, first_line
 from core.graph.copies import deep_copy
+from core.graph.within import traceable_parts
 
 
 class GraphRunner(fx.Interpreter):
@@ -106,7 +107,8 @@ def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     """Trace ``model`` (in eval mode) into a graph module.
 
     Raises:
-        ModelError: neither torch.fx nor torch.export can trace it; the message names the line that stopped each.
+        ModelError: neither torch.fx nor torch.export can trace it; the message names the line that stopped each, and a
+            part of it that can be compressed instead.
     """
     try:
         return fx.symbolic_trace(model, concrete_args=_left_out(model, inputs))
@@ -115,9 +117,11 @@ def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     try:
         return _export(model, inputs)
     except Exception as error:
+        part = traceable_parts(twin(model), inputs)
+        other = f"or wrap it with torch.fx.wrap; {part}." if part else "or wrap it with torch.fx.wrap."
         raise ModelError(
             f"{type(model).__name__} cannot be traced. torch.fx: {fx_reason}. torch.export: {_reason(error)}. "
-            "Remove the control flow that depends on values from forward(), or wrap it with torch.fx.wrap."
+            f"Remove the control flow that depends on values from forward(), {other}"
         ) from None
 
 

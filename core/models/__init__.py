@@ -2,7 +2,7 @@
 
 from core.models.base import Factory, register
 from core.models.loading import load_model, origin, remember_origin, require_code
-from core.models.vision import licence_of
+from core.models.published import licence_of, preprocessing_of
 from core.parts import MODELS, TORCHVISION, is_pretrained
 from core.recipes import Recipe, recipe_for
 
@@ -15,6 +15,7 @@ __all__ = [
     "licence_of",
     "load_model",
     "origin",
+    "preprocessing_of",
     "recipe_for",
     "register",
     "remember_origin",

@@ -12,12 +12,12 @@ from torch import nn
 
 from core.checkpoint import load_checkpoint
 from core.errors import ModelError, UsageError
-from core.models.vision import torchvision_builder
-from core.parts import MODELS, TORCHVISION, is_pretrained
+from core.models import published
+from core.parts import HUGGINGFACE, MODELS, PUBLISHERS, TIMM, ZOO, is_own_code, is_pretrained
 from core.plugins import import_callable
 
 IMAGENET = 1000
-"""Outputs of torchvision's networks where nobody asks for another number."""
+"""Outputs of published networks where nobody asks for another number."""
 ORIGIN = "_load_model_arguments"
 
 
@@ -33,20 +33,21 @@ def load_model(
     """Build a network in eval mode.
 
     Args:
-        name: a registered model (``vgg16``); ``torchvision:NAME`` (``torchvision:resnet18``), or with weights by
-            torchvision's name, which torchvision downloads and keeps, ``torchvision:resnet18@IMAGENET1K_V1``; or
-            ``package.module:factory``, a function of the user that returns an `nn.Module`: its module is imported
-            and run, from the current directory too. It is given ``num_classes`` and ``in_channels`` if it names such
-            parameters.
-        checkpoint: weights, see `load_checkpoint`; without one they are random or torchvision's.
-        num_classes: number of outputs; None: what the factory makes by itself; torchvision's weights have their own.
+        name: a registered model (``vgg16``); ``torchvision:NAME`` (``torchvision:resnet18``) or ``timm:NAME``, or with
+            weights by the publisher's name, which it downloads and keeps, ``torchvision:resnet18@IMAGENET1K_V1``,
+            ``timm:resnet50@a1_in1k``; ``huggingface:PATH``, a folder that transformers' ``save_pretrained`` wrote or a
+            model in its cache, with its weights, as float32; or ``package.module:factory``, a function of the user that
+            returns an `nn.Module`: its module is imported and run, from the current directory too. It is given
+            ``num_classes`` and ``in_channels`` if it names such parameters.
+        checkpoint: weights, see `load_checkpoint`; without one they are random or published ones.
+        num_classes: number of outputs; None: what the factory makes by itself; published weights have their own.
         in_channels: channels of the input images; None takes the factory's own default.
         seed: of the random weights; the global random state is left alone.
         pretrained: False builds the network that ``@WEIGHTS`` belong to with random ones; nothing is downloaded.
 
     Raises:
         UnknownNameError: no such model or weights; the nearest names are given.
-        UsageError: the request cannot be met, for example one input channel for a torchvision model.
+        UsageError: the request cannot be met: one input channel for a torchvision model, a package that is not there.
         ModelError: the user's factory failed or returned something else.
         CheckpointError: the weights cannot be downloaded, cannot be read or do not fit.
     """
@@ -63,13 +64,17 @@ def load_model(
 
 
 def require_code(name: str) -> None:
-    """Find the user's own code behind the name of a model, before anything is spent on what it will be given.
+    """Find the code behind the name of a model, before anything is spent on what it will be given.
+
+    That is the user's own, or a package that is not always there, with the network and the weights that are named.
 
     Raises:
-        UsageError, UnknownNameError, ModelError: it cannot be had.
+        UsageError, UnknownNameError, ModelError, CheckpointError: it cannot be had.
     """
-    if ":" in name and not name.startswith(TORCHVISION):
+    if is_own_code(name):
         import_callable(name, "model")
+    elif name.startswith((TIMM, HUGGINGFACE, ZOO)):
+        published.builder(name, 1, None, pretrained=True)
 
 
 def remember_origin(model: nn.Module, arguments: dict[str, Any]) -> None:
@@ -84,8 +89,8 @@ def origin(model: nn.Module) -> dict[str, Any] | None:
 
 
 def _builder(name: str, num_classes: int | None, in_channels: int | None, pretrained: bool) -> Callable[[], nn.Module]:
-    if name.startswith(TORCHVISION):
-        return torchvision_builder(name, num_classes or IMAGENET, in_channels, pretrained)
+    if name.startswith(PUBLISHERS):
+        return published.builder(name, num_classes or IMAGENET, in_channels, pretrained)
     wanted = {"num_classes": num_classes, "in_channels": in_channels}
     given = {key: value for key, value in wanted.items() if value is not None}
     if ":" in name:

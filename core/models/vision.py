@@ -14,7 +14,7 @@ from torch import nn
 
 from core.datasets.download import UnavailableError, quietly
 from core.errors import CheckpointError, UnknownNameError, UsageError
-from core.parts import TORCHVISION, is_pretrained
+from core.parts import TORCHVISION
 
 ONLY_WEIGHTS = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 BUILT_FOR_WEIGHTS: dict[str, dict[str, Any]] = {
@@ -77,9 +77,7 @@ def preprocessing_of(name: str) -> dict[str, Any]:
 
 
 def licence_of(name: str) -> str:
-    """Where the licence of a model's published weights is, or which it is; "" where that is not known."""
-    if not is_pretrained(name):
-        return ""
+    """Where the licence of published weights is, or which it is; "" where that is not known."""
     kind, _, wanted = name.removeprefix(TORCHVISION).partition("@")
     return str(_weights(kind, wanted).meta.get("license", ""))
 
@@ -107,7 +105,7 @@ def _download(kind: str, weights: Any) -> nn.Module:
     """
     built: list[nn.Module] = []
     try:
-        with _plain_weights_only():
+        with plain_weights_only():
             quietly(lambda: built.append(_build(kind, weights=weights, progress=False)))
     except UnavailableError as error:
         folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -119,7 +117,7 @@ def _download(kind: str, weights: Any) -> nn.Module:
 
 
 @contextmanager
-def _plain_weights_only() -> Iterator[None]:
+def plain_weights_only() -> Iterator[None]:
     """Let torch refuse files that are more than tensors, which torchvision leaves open."""
     before = os.environ.get(ONLY_WEIGHTS)
     os.environ[ONLY_WEIGHTS] = "1"

@@ -17,9 +17,8 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from core.datasets.image_folder import PREFIX as IMAGE_FOLDER
 from core.errors import UsageError
-from core.parts import TORCHVISION
+from core.parts import is_own_code
 from core.plugins import import_callable
 from sweep.backend.manifest import Manifest, manifest_of
 
@@ -58,15 +57,11 @@ def user_modules(specs: Sequence[str]) -> list[Path]:
     With a module come all others that are loaded and lie beside it, since it may have imported them. Installed
     packages stay: they must be installed on the nodes too, as all that ours needs.
     """
-    names = {spec.partition(":")[0].partition(".")[0] for spec in specs if _is_user_code(spec)}
-    for spec in filter(_is_user_code, specs):
+    names = {spec.partition(":")[0].partition(".")[0] for spec in specs if is_own_code(spec)}
+    for spec in filter(is_own_code, specs):
         import_callable(spec, "model or dataset")
     roots = {path.parent for name in names if (path := _place(name)) is not None}
     return sorted(path for name, path in _loaded() if path.parent in roots and name not in PACKAGES)
-
-
-def _is_user_code(spec: str) -> bool:
-    return ":" in spec and not spec.startswith((TORCHVISION, IMAGE_FOLDER))
 
 
 def _loaded() -> Iterator[tuple[str, Path]]:

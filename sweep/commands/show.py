@@ -8,6 +8,7 @@ from dataclasses import asdict, fields
 from typing import TYPE_CHECKING
 
 from core.complaints import show
+from core.parts import is_pretrained
 from core.recipes import Recipe
 from sweep.arguments import Parser, network_changes, pairs
 from sweep.commands.missing import missing
@@ -45,7 +46,8 @@ def run(options: Namespace) -> int:
 
 def lines(info: SpaceInfo) -> list[str]:
     """The space in words, a line each."""
-    unread = {field.name for field in fields(Recipe)} | {"seed"} if "checkpoint" in info.baseline else set()
+    trained = "checkpoint" not in info.baseline and not is_pretrained(str(info.baseline["model"]))
+    unread = set() if trained else {field.name for field in fields(Recipe)} | {"seed"}
     baseline = ", ".join(f"{key} {show(value)}" for key, value in info.baseline.items() if key not in unread)
     ways = {"max": "up", "min": "down"}
     goals = ", ".join(f"{metric} {ways[way]}" for metric, way in info.objectives.items())

@@ -19,9 +19,10 @@ HEAD = """\
 #   sweep show {file}          what it varies, checked; nothing is run
 #   sweep run {file}           the sweep
 #
-# [baseline]    the original network. model: a name, torchvision:NAME, or package.module:factory of yours (which runs
-#               that code); dataset: a name, or package.module:factory; checkpoint: a file with weights (none: it is
-#               trained); epochs, batch_size, lr, weight_decay, momentum, augment, seed: of that training
+# [baseline]    the original network. model: a name, torchvision:NAME, timm:NAME, huggingface:FOLDER, or
+#               package.module:factory of yours (which runs that code); dataset: a name, or package.module:factory;
+#               checkpoint: a file with weights (none: it is trained); epochs, batch_size, lr, weight_decay,
+#               momentum, augment, seed: of that training
 # [search]      algorithm (grid, random, tpe, nsga2), samples: how many configurations; objectives
 # [evaluation]  split: what trials are scored on, validation or test
 # [fixed]       one value for every trial

@@ -10,7 +10,7 @@ from core.evaluators import EVALUATORS, Evaluator
 from core.measure import TIMED_BATCH
 from core.metrics import METRICS, SIZES, TEST
 from core.models import licence_of, origin
-from core.parts import TORCHVISION
+from core.parts import is_own_code
 from sweep.export.again import command_of
 from sweep.export.rebuild import Rebuilder, Rebuilt, parsed
 
@@ -185,7 +185,7 @@ def _row(title: str, before: float | None, after: float, form: str) -> str:
 
 def _code(file: str, model: str, shape: tuple[int, ...]) -> list[str]:
     """How a file is used."""
-    own = ":" in model and not model.startswith(TORCHVISION)
+    own = is_own_code(model)
     factory = f", factory={model.rpartition(':')[2]}" if own else ""
     text = CODE[file.rpartition(".")[2]].format(file=file, factory=factory, shape=", ".join(map(str, shape)))
     return ["```python", text, "```"]

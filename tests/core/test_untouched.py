@@ -94,16 +94,43 @@ def test_a_branch_that_only_training_uses_is_cut_with_the_rest() -> None:
     assert all(p.grad is not None for p in result.model.parameters())
 
 
+class Choosy(Auxiliary):
+    """Its head for training pools images that have to be larger than those it is looked at with."""
+
+    def __init__(self, side: int) -> None:
+        super().__init__()
+        self.pool = nn.AvgPool2d(side)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        x = F.relu(self.conv1(x))
+        out = self.head(F.relu(self.conv2(x)).mean((2, 3)))
+        return (out, self.aux_fc(F.relu(self.aux(self.pool(x))).mean((2, 3)))) if self.training else out
+
+
+@pytest.mark.parametrize(("side", "width"), [(12, 4), (50, 8)])
+def test_a_head_for_larger_images_trains_afterwards(side: int, width: int) -> None:
+    """Where larger images are of use, it is cut with the rest; else what it reads stays."""
+    net, x = Choosy(side).eval(), images()
+    with pytest.raises(RuntimeError, match="too small"):
+        net.train()(x)
+    result = compress(net.eval(), x, ratio=0.5)
+    assert result.model.conv1.weight.shape[0] == result.model.aux.weight.shape[1] == width
+    assert result.model.conv2.weight.shape[0] == 4
+    if width == 8:
+        assert "a layer that only training uses reads it" in result.skipped["conv1"]
+    result.model.train()(torch.zeros(2, 3, 60, 60))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "side"), [("googlenet", 64), ("inception_v3", 299)])
+@pytest.mark.parametrize(("name", "side"), [("googlenet", 64), ("inception_v3", 299), ("inception_v3", 96)])
 def test_torchvision_networks_with_auxiliary_heads_train_afterwards(name: str, side: int) -> None:
     import torchvision
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = getattr(torchvision.models, name)(num_classes=10, aux_logits=True, init_weights=False).eval()
-    x = torch.randn(2, 3, side, side)
-    result = compress(net, x[:1], ratio=0.5)
+    result = compress(net, torch.randn(1, 3, side, side), ratio=0.5)
+    x = torch.randn(2, 3, max(side, 299), max(side, 299))
     outputs = result.model.train()(x)
     sum(y.sum() for y in outputs).backward()
     assert sum(p.numel() for p in result.model.parameters()) < 0.65 * sum(p.numel() for p in net.parameters())

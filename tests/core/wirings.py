@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.core.blocks import C2fNet, OwnNorms, PaddedLast
 from tests.core.nets import factors, scales
 from tests.planting import randomise, split_columns, twin_norm, twin_rows
 
@@ -715,4 +717,8 @@ WIRINGS: dict[str, Wiring] = {
     "channels-last": Wiring(ChannelsLast, IMAGE),
     "functional": Wiring(Functional, IMAGE),
     "multiplier": Wiring(Multiplier, IMAGE),
+    "c2f": Wiring(C2fNet, IMAGE),
+    "c2f-without-sums": Wiring(partial(C2fNet, shortcut=False), IMAGE),
+    "own-norms": Wiring(OwnNorms, IMAGE),
+    "padded-last": Wiring(PaddedLast, IMAGE),
 }

@@ -29,12 +29,13 @@ from core.graph.rules.moves import (
 )
 from core.graph.rules.norms import batch_norm, group_norm, instance_norm, layer_norm, prelu
 from core.graph.rules.pointwise import ADDITIONS, APPROXIMATE, EXACT, GATES, PRODUCTS, activation, pointwise
-from core.graph.rules.sizes import follow_sizes, no_tensor
+from core.graph.rules.sizes import follow_sizes, new_constant, no_tensor
 from core.graph.walk import Walk
 
 __all__ = ["APPROXIMATE", "GATES", "MODULES", "OUTPUT", "RULES", "label_node"]
 
 OUTPUT = "it is the network's output"
+CHANGED = "its parameters are changed in forward() before they are used"
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(EXACT | APPROXIMATE, activation),
@@ -57,6 +58,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), channel_shuffle),
     "getattr": attribute_of,
+    **dict.fromkeys(("new_full", "new_zeros", "new_ones", "new_empty"), new_constant),
     **dict.fromkeys(
         ("size", "dim", "floordiv", "sym_size", "numel", "nelement", "ndimension", "eq", "_assert", "mod"), no_tensor
     ),
@@ -110,9 +112,24 @@ def _described(walk: Walk, call: Call) -> Any:
     if call.writes and _is_read_later(walk, call.node):
         return opaque(walk, call, f"{call.op!r} writes into it, and it is read again afterwards")
     rest = walk.undeclared(call.node)
+    if rest and _of_parameters(call.node):
+        return opaque(walk, call, CHANGED)
     if rest:
         return opaque(walk, call, f"how {call.op!r} treats its input {rest[0].name!r} is not known")
     return labels
+
+
+def _of_parameters(node: fx.Node) -> bool:
+    """Whether a value is computed from parameters and buffers alone: a weight that is changed before it is used."""
+    pending, seen = [node], {node}
+    while pending:
+        for source in pending.pop().all_input_nodes:
+            if source.op == "placeholder":
+                return False
+            if source not in seen:
+                seen.add(source)
+                pending.append(source)
+    return True
 
 
 def _is_read_later(walk: Walk, node: fx.Node) -> bool:

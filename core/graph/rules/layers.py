@@ -13,6 +13,8 @@ from core.graph.nodes import Layer, LayerKind
 from core.graph.rules.call import MODULES, Call, Rule, opaque
 from core.graph.walk import Walk
 
+COMPUTED = "its weight is computed in forward(), not a parameter"
+
 
 def layer_rule(kind: LayerKind) -> Rule:
     """The rule of a convolution, linear layer or transposed convolution, as module or as function."""
@@ -20,7 +22,7 @@ def layer_rule(kind: LayerKind) -> Rule:
     def rule(walk: Walk, call: Call) -> Any:
         found = _layer_of(walk, call, kind)
         if found is None:
-            return opaque(walk, call, "its weight is computed in forward(), not a parameter")
+            return opaque(walk, call, COMPUTED)
         layer, source = found
         if walk.layers.get(layer.name, layer).kind != kind:
             return opaque(walk, call, f"the weight of {layer.name} is used in two ways")

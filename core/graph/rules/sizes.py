@@ -32,6 +32,12 @@ def no_tensor(walk: Walk, call: Call) -> Any:
     return unlabelled(call.value)
 
 
+def new_constant(walk: Walk, call: Call) -> Any:
+    """A new tensor that takes its type and device from another one, and nothing else."""
+    walk.declare(call.arg(0, "input"))
+    return unlabelled(call.value)
+
+
 def follow_sizes(walk: Walk, call: Call, labels: Any) -> None:
     """Keep track of numbers that are channel counts, and freeze what they count where that would not change with it."""
     source = call.arg(0, "input")
