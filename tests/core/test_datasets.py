@@ -342,7 +342,7 @@ class TestNames:
             load_dataset("fashionmnist")
 
     def test_the_registry_is_complete(self) -> None:
-        assert DATASETS.names() == ["cifar10", "cifar100", "digits", "fashion-mnist"]
+        assert DATASETS.names() == ["cifar10", "cifar100", "digits", "fashion-mnist", "photographs"]
 
     def test_users_function(self, bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sys, "path", list(sys.path))

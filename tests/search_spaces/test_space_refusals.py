@@ -279,6 +279,7 @@ def test_every_bundled_space_is_good() -> None:
         "digits-quick",
         "everything-fashion-mnist",
         "lenet-fashion-mnist",
+        "lite0-agreement",
         "per-layer-nsga2",
         "recovery",
         "resnet56-cifar10",
