@@ -1,4 +1,4 @@
-"""What compress() makes of every network of the conformance table, at its native image size.
+"""What compress() makes of every network of the conformance tables, at its native image size.
 
 Run: ``python -m benchmarks.architectures [--write docs/architectures.md]``. One process and one thread a network,
 random weights: this is about structure, not accuracy.
@@ -7,6 +7,7 @@ random weights: this is about structure, not accuracy.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import multiprocessing
 import re
 import resource
@@ -18,12 +19,16 @@ import torch
 
 from core.compress import compress, prepare
 from core.graph.rules import OUTPUT
-from tests.conformance.networks import BY_NAME
+from tests.conformance.networks import BY_NAME, Network
+from tests.conformance.others import OTHERS, Other
+
+NETWORKS: dict[str, Network | Other] = {**BY_NAME, **{other.name: other for other in OTHERS}}
 
 HEAD = """# Architectures
 
 What `compress(model, images, ratio=0.5, decomposition="most-similar")` does to {count} networks: torchvision's
-classifiers and the registered ones. The weights are random, because this page is about structure, not accuracy.
+classifiers and the registered ones, and {others} of timm, transformers and segmentation-models-pytorch, or for
+segmentation and films. The weights are random, because this page is about structure, not accuracy.
 
 - **parameters**: of the original with 10 classes.
 - **sets**: groups of channels that are removed together; **coupled** are those with several producers (residual sums,
@@ -37,7 +42,8 @@ classifiers and the registered ones. The weights are random, because this page i
 - **seconds**, **peak**: to find the sets, merge and cut, on one thread, and the most memory that the process had, torch
   itself (0.8 GB) and both networks included.
 
-Images have the size that the network was designed for (224 pixels, Inception 299, the registered ones 28 or 32).
+Images have the size that the network was designed for (224 pixels, Inception 299, the registered ones 28 or 32, films
+16 frames of 112, those of transformers 64).
 Written by `python -m benchmarks.architectures --write docs/architectures.md` on a busy machine with two cores: the
 seconds are upper bounds.
 
@@ -54,7 +60,7 @@ The output layer of each network is, always. Besides:
 def describe(name: str) -> dict[str, Any]:
     """Compress one network and tell what happened."""
     torch.set_num_threads(1)
-    network = BY_NAME[name]
+    network = NETWORKS[name]
     model = network.build(native=True)
     images = network.images(1, native=True)
     start = time.perf_counter()
@@ -122,14 +128,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path)
     arguments = parser.parse_args()
+    needed = {other.package for other in OTHERS}
+    if missing := sorted(package for package in needed if importlib.util.find_spec(package) is None):
+        parser.error(f"not installed: {', '.join(missing)}")
     table, why = [], []
-    for name in BY_NAME:
+    for name in NETWORKS:
         found = in_a_process_of_its_own(name)
         table.append(row(name, found))
         why.append(reasons(name, found["skipped"]))
         print(table[-1], flush=True)
     if arguments.write:
-        head = HEAD.format(count=len(table))
+        head = HEAD.format(count=len(table), others=len(OTHERS))
         arguments.write.write_text(head + "\n".join(table) + "\n" + LEFT_ALONE + "".join(why))
 
 

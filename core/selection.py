@@ -33,7 +33,8 @@ def _needed(channels: Channels, channel_set: ChannelSet, scores: Tensor, kept: T
     parts = channels.parts_of(channel_set)
     if all(bool(torch.isin(own, kept).any()) for own in parts):
         return kept[:0]
-    return torch.unique(torch.stack([own[scores[own].argmax()] for own in parts]))
+    needed: Tensor = torch.unique(torch.stack([own[scores[own].argmax()] for own in parts]))
+    return needed
 
 
 def _choice(

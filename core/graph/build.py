@@ -141,7 +141,8 @@ def _enlarged(x: Any, times: int) -> Any:
 
 def _freeze_readers(training: fx.GraphModule, left_out: set[str], evaluated: Labeller) -> None:
     """Freeze what the layers ``left_out`` read in the graph in training mode, as far as evaluation computes it too."""
-    own = dict(zip(_places(evaluated.module.graph), evaluated.module.graph.nodes, strict=True))
+    graph: Any = evaluated.module.graph
+    own = dict(zip(_places(graph), graph.nodes, strict=True))
     shared = dict(zip(training.graph.nodes, _places(training.graph), strict=True))
     for node in training.graph.nodes:
         inside = node.op == "call_module" and any(f"{name}.".startswith(f"{node.target}.") for name in left_out)

@@ -26,6 +26,7 @@ def share_left(net: nn.Module) -> float:
         pytest.param("efficientnet_b0", "efficientnet_b0", marks=pytest.mark.slow),
         pytest.param("mobilenetv4_conv_small", "mobilenet_v3_large", marks=pytest.mark.slow),
         pytest.param("regnety_004", "regnet_y_400mf", marks=pytest.mark.slow),
+        pytest.param("densenet121", "densenet121", marks=pytest.mark.slow),
         pytest.param("repvgg_a0", "vgg16_bn", marks=pytest.mark.slow),
     ],
 )
@@ -33,4 +34,4 @@ def test_a_network_of_timm_keeps_what_torchvisions_keeps(name: str, like: str) -
     with torch.random.fork_rng(devices=[]):
         theirs = torchvision.models.get_model(like, num_classes=10)
         found = timm.create_model(name, num_classes=10)
-    assert abs(share_left(found) - share_left(theirs)) < 3
+    assert abs(share_left(found) - share_left(theirs)) < 2

@@ -89,6 +89,9 @@ class NormAct(nn.BatchNorm2d):
 class Whitening(nn.Module):
     """Batch norm of somebody's own making: other names, no class of torch's."""
 
+    centre: Tensor
+    spread: Tensor
+
     def __init__(self, width: int) -> None:
         super().__init__()
         self.gain, self.shift = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
