@@ -75,6 +75,18 @@ class Branches(nn.Module):
         return self.fc(F.relu(x + self.mix(F.relu(x))).mean((2, 3)))
 
 
+class PaddedLast(nn.Module):
+    """Channels come last where images are padded, as in front of windows."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.conv, self.mlp, self.fc = nn.Conv2d(3, width, 3), nn.Linear(width, width), nn.Linear(width, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.pad(F.relu(self.conv(x)).permute(0, 2, 3, 1), (0, 0, 0, 1, 1, 0))
+        return self.fc(F.relu(self.mlp(x)).mean((1, 2)))
+
+
 class NormAct(nn.BatchNorm2d):
     """A batch norm with an activation and a forward of its own, that calls torch's function with what it holds."""
 

@@ -12,8 +12,9 @@ from torch import nn
 from core.compress import compress
 from core.decompositions import DECOMPOSITIONS
 from core.export import load, save
+from core.graph.rules import CHANGED
 from core.graph.rules.layers import COMPUTED
-from tests.core.blocks import Branches, C2fNet, OwnNorms, Standardised
+from tests.core.blocks import Branches, C2fNet, OwnNorms, PaddedLast, Standardised
 from tests.planting import randomise
 
 IMAGES = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -46,10 +47,16 @@ def test_functional_batch_norm_is_compressed() -> None:
     assert [*skipped] == ["fc"]
 
 
+def test_images_are_padded_whatever_the_order_of_their_axes() -> None:
+    share, skipped = left(randomise(PaddedLast(32)))
+    assert share < 0.4
+    assert [*skipped] == ["fc"]
+
+
 def test_a_layer_that_changes_its_weight_is_left_alone_and_named() -> None:
     share, skipped = left(randomise(Standardised()))
     assert share < 1
-    assert skipped["conv2"] == COMPUTED
+    assert skipped["conv2"] == CHANGED
     assert skipped["conv1"] == COMPUTED, "what it reads stays"
     assert "conv3" not in skipped
 

@@ -354,7 +354,7 @@ def test_a_file_that_is_far_too_large_is_not_read(tmp_path: Path, monkeypatch: p
     with path.open("r+b") as file:
         file.truncate(10 * 2**30)
     monkeypatch.setattr("core.checkpoint.read_weights", lambda _: pytest.fail("it was read"))
-    monkeypatch.setattr("core.config.file_digest", lambda _: pytest.fail("it was hashed"))
+    monkeypatch.setattr("core.snapshots.file_digest", lambda _: pytest.fail("it was hashed"))
     sentence = r"has 10.0 GB, and the network's weights take 1.0 MB; save model.state_dict\(\) with torch.save"
     with pytest.raises(CheckpointError, match=sentence):
         load_checkpoint(load_model("lenet-300-100"), path)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.core.blocks import C2fNet, OwnNorms
+from tests.core.blocks import C2fNet, OwnNorms, PaddedLast
 from tests.core.nets import factors, scales
 from tests.planting import randomise, split_columns, twin_norm, twin_rows
 
@@ -720,4 +720,5 @@ WIRINGS: dict[str, Wiring] = {
     "c2f": Wiring(C2fNet, IMAGE),
     "c2f-without-sums": Wiring(partial(C2fNet, shortcut=False), IMAGE),
     "own-norms": Wiring(OwnNorms, IMAGE),
+    "padded-last": Wiring(PaddedLast, IMAGE),
 }

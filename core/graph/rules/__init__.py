@@ -14,7 +14,7 @@ from torch import Tensor, fx
 
 from core.graph.labels import spread, unlabelled
 from core.graph.rules.call import MODULES, Call, Rule, as_call, opaque
-from core.graph.rules.layers import COMPUTED, layer_rule, matmul
+from core.graph.rules.layers import layer_rule, matmul
 from core.graph.rules.moves import (
     MOVES,
     POOLS,
@@ -35,6 +35,7 @@ from core.graph.walk import Walk
 __all__ = ["APPROXIMATE", "GATES", "MODULES", "OUTPUT", "RULES", "label_node"]
 
 OUTPUT = "it is the network's output"
+CHANGED = "its parameters are changed in forward() before they are used"
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys(EXACT | APPROXIMATE, activation),
@@ -112,7 +113,7 @@ def _described(walk: Walk, call: Call) -> Any:
         return opaque(walk, call, f"{call.op!r} writes into it, and it is read again afterwards")
     rest = walk.undeclared(call.node)
     if rest and _of_parameters(call.node):
-        return opaque(walk, call, COMPUTED)
+        return opaque(walk, call, CHANGED)
     if rest:
         return opaque(walk, call, f"how {call.op!r} treats its input {rest[0].name!r} is not known")
     return labels

@@ -42,14 +42,14 @@ def pool(walk: Walk, call: Call) -> Any:
     return _inside(walk, call, {})
 
 
-def _inside(walk: Walk, call: Call, options: Mapping[str, Any]) -> Any:
+def _inside(walk: Walk, call: Call, options: Mapping[str, Any], axis: int = 1) -> Any:
     source = call.arg(0, "input")
     labels = walk.of(source)
-    if not isinstance(call.value, Tensor) or any(a != 1 for a in varying_axes(labels)):
+    if not isinstance(call.value, Tensor) or any(a != axis for a in varying_axes(labels)):
         return opaque(walk, call)
     walk.step(call.node, "pool", (source,), call.op, options=options)
-    read = labels.movedim(1, 0).flatten(1)[:, 0].contiguous()
-    return spread(read, 1, call.shape)
+    read = labels.movedim(axis, 0).flatten(1)[:, 0].contiguous()
+    return spread(read, axis, call.shape)
 
 
 def pad(walk: Walk, call: Call) -> Any:
@@ -66,9 +66,11 @@ def pad(walk: Walk, call: Call) -> Any:
     sizes = walk.value(sizes)
     axes = call.value.dim() - 1
     reached = {axes - place // 2 for place, size in enumerate(sizes) if size != 0}
-    if 1 in reached or call.shape[1] != walk.of(call.arg(0, "input")).size(1):
+    labels = walk.of(call.arg(0, "input"))
+    axis = next(iter(varying_axes(labels)), 1)  # the last one where channels come last
+    if axis in reached or call.shape[axis] != labels.size(axis):
         return opaque(walk, call, f"{call.op!r} adds or takes away channels")
-    return _inside(walk, call, {"exact": mode != "constant" or not fill})
+    return _inside(walk, call, {"exact": mode != "constant" or not fill}, axis)
 
 
 def reduction(walk: Walk, call: Call) -> Any:
