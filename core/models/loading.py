@@ -13,7 +13,7 @@ from torch import nn
 from core.checkpoint import load_checkpoint
 from core.errors import ModelError, UsageError
 from core.models import published
-from core.parts import MODELS, PUBLISHERS, is_own_code, is_pretrained
+from core.parts import HUGGINGFACE, MODELS, PUBLISHERS, TIMM, is_own_code, is_pretrained
 from core.plugins import import_callable
 
 ORIGIN = "_load_model_arguments"
@@ -62,13 +62,17 @@ def load_model(
 
 
 def require_code(name: str) -> None:
-    """Find the user's own code behind the name of a model, before anything is spent on what it will be given.
+    """Find the code behind the name of a model, before anything is spent on what it will be given.
+
+    That is the user's own, or a package that is not always there, with the network and the weights that are named.
 
     Raises:
-        UsageError, UnknownNameError, ModelError: it cannot be had.
+        UsageError, UnknownNameError, ModelError, CheckpointError: it cannot be had.
     """
     if is_own_code(name):
         import_callable(name, "model")
+    elif name.startswith((TIMM, HUGGINGFACE)):
+        published.builder(name, 1, None, pretrained=True)
 
 
 def remember_origin(model: nn.Module, arguments: dict[str, Any]) -> None:

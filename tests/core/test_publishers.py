@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from core.baselines import prepare_baseline
 from core.compress import compress
 from core.config import BaselineConfig
 from core.errors import CheckpointError, UnknownNameError, UsageError
@@ -167,6 +169,31 @@ class TestHuggingFace:
         found = preprocessing_of(f"huggingface:{folder}")
         assert (found["size"], found["resize"], found["interpolation"]) == (224, 256, "bicubic")
         assert (found["mean"], found["std"]) == ((0.5,) * 3, (0.25,) * 3)
+
+    def test_it_is_the_original_of_a_sweep_on_photographs(
+        self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for part in ("train", "val"):
+            for number in range(5):
+                photo = Image.new("RGB", (96, 80), (40 * number, 90, 20))
+                (place := tmp_path / "photos" / part / f"class {number}").mkdir(parents=True)
+                for copy in range(4):
+                    photo.save(place / f"{copy}.png")
+        monkeypatch.setattr("core.baselines.train", lambda *_, **__: pytest.fail("it was trained"))
+        config = BaselineConfig(model=f"huggingface:{folder}", dataset=f"image-folder:{tmp_path / 'photos'}")
+        found = prepare_baseline(config, tmp_path / "cache")
+        assert (found.origin, found.dataset.shape, found.dataset.mean) == ("checkpoint", (3, 224, 224), (0.5,) * 3)
+        inputs = found.dataset.inputs("test")[0][:2]
+        theirs = pytest.importorskip("transformers").ResNetForImageClassification.from_pretrained(folder).eval()
+        with torch.no_grad():
+            assert torch.equal(found.model(inputs), theirs(inputs).logits)
+        assert prepare_baseline(config, tmp_path / "cache").origin == "cache"
+
+    def test_what_cannot_be_had_is_said_before_the_data_are_read(self, folder: Path, tmp_path: Path) -> None:
+        (folder / "model.safetensors").unlink()
+        config = BaselineConfig(model=f"huggingface:{folder}", dataset=f"image-folder:{tmp_path / 'gone'}")
+        with pytest.raises(CheckpointError, match="has no weights"):
+            prepare_baseline(config, tmp_path / "cache")
 
     def test_weights_that_do_not_fill_the_classifier_are_refused(self, folder: Path) -> None:
         own = load_file(folder / "model.safetensors")

@@ -28,6 +28,16 @@ def shown(capsys, *words: str) -> tuple[int, list[str]]:
     return code, [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing: ")]
 
 
+def test_a_package_that_a_network_needs_is_looked_for(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("sweep.commands.missing._is_there", lambda package: package not in ("timm", "transformers"))
+    (folder := tmp_path / "net").mkdir()
+    for model, package, extra in (("timm:resnet18", "timm", "timm"), (f"huggingface:{folder}", "transformers", "hugg")):
+        _, lines = shown(capsys, "--set", f"baseline.model={model}")
+        assert any(f"the package {package!r} is not installed: pip install 'neuron" in line for line in lines), lines
+        assert any(f"sweep[{extra}" in line for line in lines)
+    assert any(f"{folder} has no config.json" in line for line in lines)
+
+
 def test_nothing_is_missing(capsys):
     assert shown(capsys) == (0, [])
     Path("mine.py").write_text("raise RuntimeError('run by a dry run')")
