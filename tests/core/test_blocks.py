@@ -61,6 +61,23 @@ def test_a_layer_that_changes_its_weight_is_left_alone_and_named() -> None:
     assert "conv3" not in skipped
 
 
+class Averaged(nn.Conv2d):
+    """A weight that is computed in many steps, each of which reads the one before it twice."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = self.weight
+        for _ in range(60):
+            weight = (weight + weight.abs().neg()) / 2
+        return super()._conv_forward(x, weight.reshape_as(self.weight), self.bias)
+
+
+def test_a_weight_of_many_steps_is_named_at_once() -> None:
+    """Every way back to the parameter would be 2⁶⁰ ways."""
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), Averaged(8, 8, 3), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 4, 1))
+    skipped = compress(randomise(net), IMAGES, ratio=0.5).skipped
+    assert (skipped["0"], skipped["2"]) == (COMPUTED, CHANGED)
+
+
 def test_no_branch_loses_all_of_its_channels() -> None:
     """The criterion would: channels of the small branch are the weakest of the set by far."""
     net = randomise(Branches())

@@ -66,6 +66,20 @@ def concat_sum(d: Draw, c: int) -> Body:
     return Body(lambda m, x: torch.cat([m.a(x), m.b(x)], 1) + m.c(x), c, **parts)
 
 
+@construct("halves-read-unequally", MAPS)
+def halves(d: Draw, c: int) -> Body:
+    """As in C2f: one half goes through residual layers, and all of its stages are read beside both halves."""
+
+    def forward(m: Any, x: Tensor) -> Tensor:
+        parts = list(F.relu(m.first(x)).chunk(2, 1))
+        for inner in (m.a, m.b):
+            parts.append(parts[-1] + F.relu(inner(parts[-1])))
+        return m.last(torch.cat(parts, 1))
+
+    inner = {"a": d.layer(8, 8), "b": d.layer(8, 8)}
+    return Body(forward, c, first=d.layer(c, 16), last=d.layer(32, c), **inner)
+
+
 @construct("dense", MAPS)
 def dense(d: Draw, c: int) -> Body:
     def forward(m: Any, x: Tensor) -> Tensor:

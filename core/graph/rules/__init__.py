@@ -121,7 +121,15 @@ def _described(walk: Walk, call: Call) -> Any:
 
 def _of_parameters(node: fx.Node) -> bool:
     """Whether a value is computed from parameters and buffers alone: a weight that is changed before it is used."""
-    return all(n.op == "get_attr" or (n.op != "placeholder" and _of_parameters(n)) for n in node.all_input_nodes)
+    pending, seen = [node], {node}
+    while pending:
+        for source in pending.pop().all_input_nodes:
+            if source.op == "placeholder":
+                return False
+            if source not in seen:
+                seen.add(source)
+                pending.append(source)
+    return True
 
 
 def _is_read_later(walk: Walk, node: fx.Node) -> bool:
