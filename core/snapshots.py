@@ -25,6 +25,8 @@ CONFIG, WEIGHTS, INDEX, PREPROCESSING = (
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 """Pillow's numbers of the ways that `core.preprocessing` knows."""
+READERS = frozenset({"Beit", "Bit", "CLIP", "ConvNext", "DeiT", "MobileNetV1", "MobileNetV2", "ViT"})
+"""transformers' classes that scale an image, cut the middle out, or none, and normalise it, and do nothing else."""
 
 
 def folder_of(model: str) -> Path:
@@ -105,27 +107,39 @@ def preprocessing_of(model: str) -> dict[str, Any]:
     """
     folder = folder_of(model)
     told = _table(folder / PREPROCESSING) if (folder / PREPROCESSING).is_file() else {}
+    try:
+        found = _way(told)
+    except (TypeError, ValueError, ArithmeticError):  # something else than the number that it should be
+        found = None
+    if found is None:
+        raise UsageError(
+            f"model {model!r}: its {PREPROCESSING} is missing or reads images in a way that is not known here: set"
+            ' baseline.preprocessing = "dataset", and size, mean and std'
+        )
+    return found
+
+
+def _way(told: dict[str, Any]) -> dict[str, Any] | None:
+    kind = str(told.get("image_processor_type") or told.get("feature_extractor_type") or "")
+    kind = kind.removesuffix("Fast").removesuffix("ImageProcessor").removesuffix("FeatureExtractor")
     size, crop = _side(told.get("size")), _side(told.get("crop_size"))
-    if "crop_pct" in told and size is not None and size < 384:  # ConvNeXt's own: above, all of the image is squeezed
+    if kind == "ConvNext" and "crop_pct" in told and size is not None and size < 384:  # above, all of it is squeezed
         size, crop = int(size / told["crop_pct"]), size
     side = crop if told.get("do_center_crop", crop is not None) and crop else size
-    way = RESAMPLING.get(told.get("resample", 2))
-    mean, std = (_numbers(told.get(name)) for name in ("image_mean", "image_std"))
+    way, mean, std = RESAMPLING.get(told.get("resample", -1)), told.get("image_mean"), told.get("image_std")
     if told.get("do_normalize") is False:
-        mean, std = (0.0,), (1.0,)
-    plain = told.get("rescale_factor", 1 / 255), told.get("do_rescale", True)
-    if size is None or side is None or way is None or not mean or not std or plain[1] is not True:
-        raise UsageError(_unknown(model))
-    if abs(plain[0] * 255 - 1) > 1e-3:
-        raise UsageError(_unknown(model))
-    return {"size": side, "resize": max(size, side), "interpolation": way, "mean": mean, "std": std}
-
-
-def _unknown(model: str) -> str:
-    return (
-        f"model {model!r}: its {PREPROCESSING} is missing or reads images in a way that is not known here: set"
-        ' baseline.preprocessing = "dataset", and size, mean and std'
+        mean, std = [0.0], [1.0]
+    odd = (
+        kind not in READERS,
+        told.get("do_rescale", True) is not True,
+        told.get("do_flip_channel_order", False),
+        told.get("rescale_offset", False),
+        abs(told.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-3,
     )
+    if size is None or side is None or way is None or not mean or not std or any(odd):
+        return None
+    means, deviations = tuple(map(float, mean)), tuple(map(float, std))
+    return {"size": side, "resize": max(size, side), "interpolation": way, "mean": means, "std": deviations}
 
 
 def _side(value: Any) -> int | None:
@@ -133,10 +147,6 @@ def _side(value: Any) -> int | None:
     if isinstance(value, dict):
         value = value.get("shortest_edge") or (value.get("height") if value.get("height") == value.get("width") else 0)
     return value if isinstance(value, int) and value > 0 else None
-
-
-def _numbers(value: Any) -> tuple[float, ...]:
-    return tuple(map(float, value)) if isinstance(value, list) and value else ()
 
 
 def _table(path: Path) -> dict[str, Any]:

@@ -23,9 +23,11 @@ from core.snapshots import content_of, folder_of, weights_of
 
 IMAGES = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 READING = {
+    "image_processor_type": "BitImageProcessor",
     "size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224}, "resample": 3, "do_center_crop": True,
     "image_mean": [0.5, 0.5, 0.5], "image_std": [0.25, 0.25, 0.25], "do_rescale": True, "rescale_factor": 1 / 255,
 }  # fmt: skip
+PLAIN = {"image_processor_type": "ViTImageProcessorFast", "resample": 2, "image_mean": [0.5], "image_std": [0.5]}
 
 
 def test_neither_package_is_imported_where_it_is_not_used() -> None:
@@ -270,22 +272,46 @@ class TestFolders:
     @pytest.mark.parametrize(
         ("told", "expected"),
         [
-            ({"size": 224, "resample": 2}, (224, 224)),
+            ({"size": 224}, (224, 224)),
             ({"size": {"height": 384, "width": 384}}, (384, 384)),
-            ({"size": {"shortest_edge": 224}, "crop_pct": 0.875}, (224, 256)),
+            (
+                {
+                    "size": {"shortest_edge": 224},
+                    "crop_pct": 0.875,
+                    "feature_extractor_type": "ConvNextFeatureExtractor",
+                    "image_processor_type": None,
+                },
+                (224, 256),
+            ),
+            ({"size": 256, "crop_size": 224, "do_center_crop": True}, (224, 256)),
+            ({"size": 256, "crop_size": 224, "do_center_crop": False}, (256, 256)),
         ],
     )
     def test_how_images_are_read(self, folder: Path, told: dict[str, Any], expected: tuple[int, int]) -> None:
-        plain = {"image_mean": [0.5], "image_std": [0.5]}
-        (folder / "preprocessor_config.json").write_text(json.dumps(plain | told))
+        (folder / "preprocessor_config.json").write_text(json.dumps(PLAIN | told))
         found = preprocessing_of(f"huggingface:{folder}")
         assert (found["size"], found["resize"]) == expected
 
     @pytest.mark.parametrize(
         "told",
-        [{}, {"size": {"height": 224, "width": 192}}, {"size": 224, "resample": 1}, {"size": 224, "rescale_factor": 1}],
+        [
+            {},
+            {"size": {"height": 224, "width": 192}},
+            {"size": 224, "resample": 1},
+            {"size": 224, "resample": None},
+            {"size": 224, "rescale_factor": 1},
+            {"size": 224, "rescale_offset": True},
+            {"size": 224, "do_flip_channel_order": True},
+            {"size": 224, "image_processor_type": "EfficientNetImageProcessor"},
+            {"size": 224, "image_processor_type": None},
+            {"size": 224, "rescale_factor": "a 255th"},
+            {"size": 224, "resample": [2]},
+            {"size": 224, "image_mean": 7},
+            {"size": 224, "image_std": ["wide"]},
+            {"size": 224, "crop_pct": 0, "image_processor_type": "ConvNextImageProcessor"},
+        ],
     )
     def test_ways_that_are_not_known_are_refused(self, folder: Path, told: dict[str, Any]) -> None:
-        (folder / "preprocessor_config.json").write_text(json.dumps({"image_mean": [0.5], "image_std": [0.5], **told}))
+        (folder / "preprocessor_config.json").write_text(json.dumps(PLAIN | told))
         with pytest.raises(UsageError, match=r'set baseline\.preprocessing = "dataset"'):
             preprocessing_of(f"huggingface:{folder}")
