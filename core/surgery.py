@@ -161,11 +161,11 @@ def by_channel(where: Tensor, size: int) -> list[tuple[Tensor, Tensor]]:
     order = torch.argsort(where, stable=True)
     order = order[where[order] >= 0]
     times = torch.bincount(where[order], minlength=size)
-    found = []
-    for multiplicity in torch.unique(times[times > 0]).tolist():  # one, but for halves that are read again (C2f)
-        covered = times == multiplicity
-        found.append((covered, order[covered[where[order]]].view(-1, multiplicity)))
-    return found
+    counts = {*times.tolist()} - {0}
+    if len(counts) == 1:
+        return [(times > 0, order.view(-1, *counts))]
+    of_channel = where[order]  # halves that are read again, as in C2f
+    return [(times == m, order[(times == m)[of_channel]].view(-1, m)) for m in sorted(counts)]
 
 
 def replace_rows(model: nn.Module, channels: Channels, chosen: ChannelSet, kept: Tensor, rows: Tensor) -> None:
