@@ -9,11 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from core.channels import find_channels
 from core.compress import compress
 from core.decompositions import DECOMPOSITIONS
+from core.evidence import InputStatistics
 from core.export import load, save
 from core.graph.rules import CHANGED
 from core.graph.rules.layers import COMPUTED
+from core.seen import seen_moments
 from tests.core.blocks import Branches, C2fNet, OwnNorms, PaddedLast, Standardised
 from tests.planting import randomise
 
@@ -123,3 +126,24 @@ def test_a_network_keeps_its_number_format(dtype: torch.dtype, decomposition: st
         assert torch.equal(again(images), outputs)
     assert [site.kept for site in wide.sites] == [site.kept for site in result.sites]
     assert float((outputs.float() - expected).abs().max() / expected.abs().max()) < 0.05
+
+
+def test_what_is_seen_of_halves_is_averaged_over_their_own_places() -> None:
+    """A 1×1 layer reads one half of the channels once and the other three times; each counts for itself."""
+    net = randomise(C2fNet(16)).eval()
+    channels = find_channels(net, IMAGES)
+    chosen = next(s for s in channels.sets if s.name == "one.cv1.conv")
+    read: list[torch.Tensor] = []
+    hook = net.one.cv2.conv.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0].detach()))
+    with torch.no_grad():
+        net(IMAGES)
+    hook.remove()
+    where = channels.local(chosen, "one.cv2.conv.weight", 1)
+    assert sorted(torch.bincount(where).unique().tolist()) == [1, 3]
+    mean, square = read[0].double().mean((0, 2, 3)), read[0].double().square().mean((0, 2, 3))
+    found = seen_moments(channels, chosen, InputStatistics(channels, IMAGES))["one.cv2.conv"]
+    assert found is not None
+    for channel in range(chosen.size):
+        assert float(found.mean[channel]) == pytest.approx(float(mean[where == channel].mean()), rel=1e-4, abs=1e-6)
+        wanted = float(square[where == channel].mean())
+        assert float(found.second[channel, channel]) == pytest.approx(wanted, rel=1e-4, abs=1e-6)
