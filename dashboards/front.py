@@ -46,16 +46,28 @@ def front_table(info: ParetoInfo, width: int | None = None) -> str:
     heads = ("rank", *columns, "criterion", "decomposition", "ratio", "options", "key")
     shown = list(columns.values())
     rows = [_row(rank, point, shown) for rank, point in enumerate(reversed(info.front), 1)]
-    table = dict(zip(heads, zip(*rows, strict=True), strict=True))
+    table: dict[str, Sequence[str]] = dict(zip(heads, zip(*rows, strict=True), strict=True))
     if not any(table["options"]):
         del table["options"]
     if width is not None and _width(table) > width:
         table = {SHORT_HEADS.get(head, head): cells for head, cells in table.items()}
         table["key"] = _short_keys(table["key"])
-        for head in DISPENSABLE:
-            if head in table and _width(table) > width:
-                del table[head]
+        table = _fitted(table, width)
     return "\n".join(_lines(table))
+
+
+def _fitted(table: Mapping[str, Sequence[str]], width: int) -> dict[str, Sequence[str]]:
+    """The table without as few of the `DISPENSABLE` columns as make it fit, if that can be."""
+    kept, dropped = dict(table), list[str]()
+    for head in DISPENSABLE:
+        if head in kept and _width(kept) > width:
+            del kept[head]
+            dropped.append(head)
+    for head in reversed(dropped):  # a wide one that went later may have made room for a narrow one
+        more = {known: cells for known, cells in table.items() if known in kept or known == head}
+        if _width(more) <= width:
+            kept = more
+    return kept
 
 
 def _lines(table: Mapping[str, Sequence[str]]) -> Iterator[str]:

@@ -60,5 +60,5 @@ function others(place) {
   return pairs.map(([name, value]) => `${name} ${shown(value)}`).join(", ");
 }
 const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
-const short = (axis) => axis.replace(/_fraction$/, "").replace("macs", "MACs");
+const short = (axis) => axis.replace(/_fraction$/, "").replaceAll("_", " ").replace("macs", "MACs");
 const plural = (number, noun) => `${grouped(number, 0)} ${noun}${number === 1 ? "" : "s"}`;

@@ -15,6 +15,7 @@ from core.config import TrialConfig
 from core.errors import UnknownNameError, UsageError
 from core.pareto import hypervolume, pareto_front
 from dashboards import PLOTS, front_table, get_pareto_info, write_front_csv, write_front_json, write_trials_csv
+from dashboards.front import _fitted
 from dashboards.palette import COLOURS
 from dashboards.pareto_info import step_line
 from dashboards.style import colours, markers
@@ -249,3 +250,10 @@ def test_unwritable_places_are_said_in_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"folder\.json cannot be written"):
         write_front_json(info, tmp_path / "folder.json")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.json"], "no temporary file stays"
+
+
+def test_a_table_does_without_as_few_columns_as_it_can() -> None:
+    table = {"rank": ["1"], "MACs %": ["80.8"], "options": ["x" * 60], "key": ["de675153"]}
+    assert list(_fitted(table, 200)) == list(table)
+    assert list(_fitted(table, 40)) == ["rank", "MACs %", "key"], "the wide one went, and made room for the narrow one"
+    assert list(_fitted(table, 15)) == ["rank", "key"]
