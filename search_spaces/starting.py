@@ -46,7 +46,7 @@ def started(
     workers: int,
     facts: Mapping[str, str],
     advice: Mapping[str, str],
-    evaluator: str = CLASSIFICATION,
+    evaluation: Mapping[str, str],
 ) -> Start:
     """Write a space for a network.
 
@@ -56,7 +56,7 @@ def started(
         workers: how many trials run at the same time.
         facts: key of ``[baseline]`` -> what is said behind it.
         advice: table -> what is said above it.
-        evaluator: what its trials are scored by.
+        evaluation: keys of its ``[evaluation]`` table.
     """
     axes = chosen_axes(found, workers)
     trials = _count(axes)
@@ -67,8 +67,8 @@ def started(
     for key, value in baseline.items():
         line = f"{key} = {_value(value)}"
         lines.append(f"{line}  # {facts[key]}" if key in facts else line)
-    lines += ["", *_remarks(advice.get("evaluation", "")), "[evaluation]", 'split = "validation"']
-    lines += [f"evaluator = {_value(evaluator)}"] if evaluator != CLASSIFICATION else []
+    lines += ["", *_remarks(advice.get("evaluation", "")), "[evaluation]"]
+    lines += [f"{key} = {_value(value)}" for key, value in evaluation.items() if value != CLASSIFICATION]
     lines.append("")
     for text in (*structure(found), advice.get("axes", ""), pace(found, trials, seconds, workers)):
         lines += _remarks(text)

@@ -17,6 +17,7 @@ from sweep.arguments import Parser, chosen_network
 
 if TYPE_CHECKING:
     from core.baselines import Baseline
+    from core.records import EvalSplit
     from core.survey import Survey
     from search_spaces.starting import Start
 
@@ -111,7 +112,7 @@ def _baseline(config: Any, results: Path, reporter: Any, *, trained: bool) -> Ba
     baseline = load_baseline(config, results, reporter)
     reached = f"{baseline.accuracy:.2f} % on the test split" if baseline.dataset.labelled else "the data have no labels"
     reporter.line(f"{config.model}: {reached} ({described(baseline.dataset)})")
-    for line in remarks(baseline, "validation"):
+    for line in remarks(baseline, split_of(baseline)):
         reporter.line(line)
     return baseline
 
@@ -120,7 +121,7 @@ def _look(baseline: Baseline, *, trained: bool) -> Survey:
     from core.survey import survey, without_accuracy
     from sweep.backend.workbench import make_bench, measured, one_thread
 
-    bench, _ = measured(make_bench(baseline, "validation", evaluator=evaluator_of(baseline)))
+    bench, _ = measured(make_bench(baseline, split_of(baseline), evaluator=evaluator_of(baseline)))
     with one_thread():
         found = survey(bench)
     return found if trained else without_accuracy(found)
@@ -131,6 +132,11 @@ def evaluator_of(baseline: Baseline) -> str:
     return "classification" if baseline.dataset.labelled else "agreement"
 
 
+def split_of(baseline: Baseline) -> EvalSplit:
+    """What its networks can be scored on."""
+    return "validation" if len(baseline.dataset.validation) else "test"
+
+
 def _written(table: dict[str, Any], baseline: Baseline, found: Survey, out: Path, *, trained: bool) -> Start:
     """Write the file, after it was read as one."""
     import tomllib
@@ -138,13 +144,11 @@ def _written(table: dict[str, Any], baseline: Baseline, found: Survey, out: Path
     from search_spaces import parse_space
     from search_spaces.starting import started
 
-    facts, advice = (
-        {},
-        {
-            "axes": " ".join(tried(found, evaluator_of(baseline))),
-            "baseline": " ".join(f"WARNING: {d}." for d in baseline.doubts),
-        },
-    )
+    facts: dict[str, str] = {}
+    advice = {
+        "axes": " ".join(tried(found, baseline)),
+        "baseline": " ".join(f"WARNING: {doubt}." for doubt in baseline.doubts),
+    }
     keys = {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in table.items()}
     if "checkpoint" in keys:
         keys["checkpoint"] = beside(Path(keys["checkpoint"]), out)
@@ -155,12 +159,13 @@ def _written(table: dict[str, Any], baseline: Baseline, found: Survey, out: Path
         facts["model"] = 'trained by the first sweep; checkpoint = "FILE" takes weights of yours instead'
     if not baseline.dataset.labelled:
         advice["evaluation"] = "The data have no labels: networks are scored by how often they agree with the original."
-    elif trained and ":" not in baseline.config.dataset:
+    elif trained and ":" not in baseline.config.dataset and split_of(baseline) == "validation":
         advice["evaluation"] = (
             "A tenth of the training files. A network that was trained elsewhere has most likely seen them, and is too"
             ' good there: then take split = "test", or data of your own with a validation split that it has not seen.'
         )
-    start = started(keys, found, os.cpu_count() or 1, facts, advice, evaluator_of(baseline))
+    evaluation = {"split": split_of(baseline), "evaluator": evaluator_of(baseline)}
+    start = started(keys, found, os.cpu_count() or 1, facts, advice, evaluation)
     parse_space({"name": out.stem, **tomllib.loads(start.text)}, str(out))
     with writing(out) as temporary:
         temporary.write_text(start.text, encoding="utf-8")
@@ -174,16 +179,16 @@ def beside(checkpoint: Path, out: Path) -> str:
     return os.path.relpath(checkpoint, out.parent)
 
 
-def tried(found: Survey, evaluator: str) -> list[str]:
+def tried(found: Survey, baseline: Baseline) -> list[str]:
     """What the network came to with half of its channels, or why it could not be had, a sentence each."""
     if found.trial.status != "finished":
         return [f"Half of all channels could not be removed with obs and least-squares: {found.trial.reason}."]
     if not found.trial.metrics:
         return []
-    metrics, word = found.trial.metrics, EVALUATORS.get(evaluator).word
+    metrics, word = found.trial.metrics, EVALUATORS.get(evaluator_of(baseline)).word
     return [
         f"Tried: with half of all channels removed by obs and least-squares, {100 * metrics['params_fraction']:.1f} %"
-        f" of the parameters are left and {metrics['accuracy']:.2f} % {word} on the validation split"
+        f" of the parameters are left and {metrics['accuracy']:.2f} % {word} on the {split_of(baseline)} split"
         f" (before {metrics['accuracy'] + metrics['accuracy_drop']:.2f} %)."
     ]
 
@@ -192,12 +197,8 @@ def _lines(out: Path, baseline: Baseline, found: Survey, start: Start, *, traine
     from search_spaces.starting import pace, structure
 
     first = [] if trained else [f"{baseline.config.model} has no weights yet: the first sweep trains it"]
-    words = [
-        *first,
-        *structure(found),
-        *tried(found, evaluator_of(baseline)),
-        pace(found, start.trials, start.seconds, os.cpu_count() or 1),
-    ]
+    how_long = pace(found, start.trials, start.seconds, os.cpu_count() or 1)
+    words = [*first, *structure(found), *tried(found, baseline), how_long]
     return [*words, f"written: {out}", f"next: sweep show {out}", f"      sweep run {out}"]
 
 

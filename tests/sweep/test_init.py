@@ -55,6 +55,28 @@ def test_the_space_says_what_was_found_and_can_be_run(capsys, weights):
     assert "A network that was trained elsewhere has most likely seen them" in " ".join(text.split()).replace("# ", "")
 
 
+def test_data_without_labels_or_validation_images_are_scored_as_they_can_be(capsys, tmp_path, monkeypatch, weights):
+    (tmp_path / "init_data.py").write_text(
+        "import torch\nfrom core.datasets import ImageDataset, Split\n"
+        "def parts(classes, held):\n"
+        "    images = torch.rand(60, 1, 28, 28, generator=torch.Generator().manual_seed(0))\n"
+        "    split = lambda n: Split(images[:n], torch.zeros(n, dtype=torch.long))\n"
+        "    return ImageDataset('mine', split(60), split(held), split(30), (0.5,), (0.5,), classes)\n"
+        "def blind(): return parts((), 20)\n"
+        "def few(): return parts(tuple('0123456789'), 0)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["--checkpoint", weights, "--force"]
+    report, text = written(capsys, "lenet-300-100", "--dataset", "init_data:blind", *words)
+    assert report["accuracy"] is None
+    assert 'evaluator = "agreement"' in text
+    assert "expected_accuracy" not in text
+    assert "% agreement on the validation split" in " ".join(text.split()).replace("# ", "")
+    _, text = written(capsys, "lenet-300-100", "--dataset", "init_data:few", *words)
+    assert load_space("my-space.toml").evaluation.split == "test"
+    assert "evaluator" not in text
+
+
 def test_what_is_not_trained_yet_is_not_trained_to_be_looked_at(capsys):
     report, text = written(capsys, *NETWORK)
     assert report["accuracy"] is report["tried"] is None
