@@ -228,9 +228,11 @@ def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str 
             output = model(dataset.normalise(dataset.test.images[:1]).to(device))
     except Exception as error:  # whatever a network says to what it does not take
         reason = first_line(error)
-        raise ModelError(
-            f"model {name!r} does not take images {shape} of {dataset.name!r} ({reason}): choose another size"
-        ) from None
+        advice = "choose another size"
+        if shape[-1] in (1, 3) and shape[0] not in (1, 3):
+            advice = "they seem to be (N, H, W, C), and (N, C, H, W) are wanted: images.permute(0, 3, 1, 2)"
+        what = f"model {name!r} does not take images {shape} of {dataset.name!r}"
+        raise ModelError(f"{what} ({reason}): {advice}") from None
     if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] < max(classes, 1):
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         expected = f"(1, {classes})" if classes else "(1, any number of classes)"

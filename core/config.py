@@ -187,7 +187,7 @@ class BaselineConfig(Preprocessing):
     dataset: str = Field(description="a registered dataset, `image-folder:PATH`, or `module:function` of your own")
     checkpoint: Path | None = Field(None, description="file with the weights; left out: they are trained here")
     expected_accuracy: float | None = Field(
-        None, ge=0, le=100, description="top-1 on the test split in percent: a network a point below it is refused"
+        None, gt=1, le=100, description="top-1 on the test split in percent: a network a point below it is refused"
     )
     epochs: int = Field(Recipe.epochs, ge=1, description="training: passes over the training split")
     batch_size: int = Field(Recipe.batch_size, ge=2, description="training: images per step")

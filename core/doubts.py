@@ -28,6 +28,8 @@ RISE = 3.0
 SHORT = 1.0
 """So many points below the expected accuracy are forgiven."""
 BATCH = 100
+BYTES = 32.0
+"""A fraction of a pixel that is larger than this is none: somebody has left it a byte."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ def usual_ways(data: ImageDataset, own: ImageDataset) -> Iterator[Way]:
     ]
     if channels == len(MEAN):
         ways.append(Way("the normalisation of ImageNet", MEAN, STD))
+    if unscaled and float(plain.max()) > BYTES:
+        ways += [
+            Way("images divided by 255", tuple(255 * m for m in mean), tuple(255 * s for s in std))
+            for mean, std in ((data.mean, data.std), (own.mean, own.std), ((0.0,) * channels, (1.0,) * channels))
+        ]
     seen = {(data.mean, data.std)}
     for way in ways:
         if (way.mean, way.std) not in seen:

@@ -17,6 +17,8 @@ BEST = {"criterion": "obs", "decomposition": "least-squares"}
 TRIED = 0.5
 WARM = 0.4
 NEARLY_ALL = 0.999
+STARTING = 30.0
+"""Seconds to start workers, and to write what came of it."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ class Survey:
     seconds: float
 
     def expected(self, trials: int, workers: int) -> float:
-        """Seconds that ``trials`` such trials take on ``workers`` workers, each of which does once what they share."""
-        return self.once + self.seconds * math.ceil(trials / workers)
+        """Seconds that a sweep of such trials takes on idle workers, each of which does once what they share."""
+        return STARTING + self.once + self.seconds * math.ceil(trials / workers)
 
 
 def survey(bench: Workbench) -> Survey:

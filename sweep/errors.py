@@ -15,6 +15,10 @@ PARAMETER = re.compile(
 )
 
 
+class StoppedError(NeuronMergingError):
+    """Somebody wanted the end, before there was anything to end in good order."""
+
+
 class StoreError(NeuronMergingError):
     """The results on disk cannot be written or read."""
 

@@ -22,6 +22,7 @@ from core.records import EvalSplit, TrialRecord
 from core.shelf import FolderShelf
 from core.workbench import Workbench
 from search_spaces import SearchSpace
+from search_spaces.algorithms import GRID
 from sweep.backend.cluster import connected
 from sweep.backend.execute import execute
 from sweep.backend.shared import SharedBench, share
@@ -31,7 +32,7 @@ from sweep.backend.stopping import FAILED, StopRequest, breaking_off, listening
 from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured, one_thread, remarks
 from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
-from sweep.errors import first_line
+from sweep.errors import StoppedError, first_line
 from sweep.export.models import log_models, make_models
 from sweep.export.rebuild import Rebuilder
 from sweep.filing import Filing, fronts_of, lacking_test
@@ -149,7 +150,15 @@ class Session:
             self._reporter.line(f"other versions than before: {', '.join(changed)}; results may differ a little")
 
     def _training(self, text: str) -> None:
-        """Say on disk, for other commands, that the original network is being trained."""
+        """Say on disk, for other commands, that the original network is being trained; end where one wants that.
+
+        Raises:
+            StoppedError: somebody does.
+        """
+        if self._store.stop_file.exists():
+            raise StoppedError(
+                "stopped while the original network is trained; the same command goes on after the last epoch kept"
+            )
         self._store.save(replace(self._store.state, message=f"{TRAINING}, {text}"))
 
     def _require_same(self, baseline_key: str, card: DatasetCard) -> None:
@@ -192,7 +201,8 @@ class Session:
         self._store.save(replace(state, total=planner.total, lag=lag))
         has_test = self._shared.test is not None
         if len(known) >= planner.total and not (has_test and lacking_test(fronts_of(known), tested)):
-            tell("every trial is there already")
+            more = ": its grid has no more" if self._space.search.algorithm == GRID else ""
+            tell(f"every trial is there already{more}")
             return
         code = (self._space.baseline.model, self._space.baseline.dataset)
         with connected(request.cluster, self._shared.nbytes, code, tell) as workers, listening(stop, tell):

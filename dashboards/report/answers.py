@@ -57,7 +57,8 @@ def headline(records: Sequence[TrialRecord], original: Mapping[str, float], x: s
     [key] = [answer.key for answer in answers if answer.drop == HEADLINE]
     named = {record.key: record for record in front}
     if key:
-        return f"At most {HEADLINE:g} point below the original: {_size(named[key], x)} ({in_words(named[key])})."
+        where = f" on the {named[key].split} split"
+        return f"At most {HEADLINE:g} point below the original{where}: {_size(named[key], x)} ({in_words(named[key])})."
     best = max(front, key=lambda record: record.metrics["accuracy"])
     lost = METRICS["accuracy_drop"].show(original.get("accuracy", math.nan) - best.metrics["accuracy"])
     return f"No trial is within {HEADLINE:g} point; the best loses {lost}: {_size(best, x)} ({in_words(best)})."

@@ -25,7 +25,7 @@ function answers(host) {
       ...data.axes.map((axis, i) => el("td", { class: kind(i + 1) }, `${share(100 * measured(row.place, axis))} %`)),
       ...names.map((name) => el("td", { class: name === "accuracy" ? null : "wide" }, show(row.place, name))),
       el("td", { class: "words" }, pick(row.place, inWords(row.place)))];
-    return el("table", { class: "rows answers" }, el("caption", {}, "The smallest network that loses at most so much accuracy"),
+    return el("table", { class: "rows answers" }, el("caption", {}, "The smallest network that loses at most so much accuracy, on the split that was searched"),
       el("thead", {}, el("tr", {}, head.map((name, i) => el("th", { class: kind(i) }, name)))),
       el("tbody", {}, rows.map((row) => el("tr", { class: row.place !== null && row.place === state.selected ? "chosen" : null }, el("th", { scope: "row" }, `${row.drop} ${row.drop === 1 ? "point" : "points"}`), cells(row)))));
   };

@@ -53,7 +53,7 @@ function results(place) {
   for (const axis of ["params", "macs", "bytes", "latency_ms", "idle_latency_ms"]) {
     const left = measured(place, `${axis.replace("_ms", "")}_fraction`);
     if (measured(place, axis) === null && left === null) continue;
-    rows.push([{ params: "parameters", macs: "MACs", bytes: "bytes", latency_ms: "latency", idle_latency_ms: "latency, alone" }[axis], show(place, axis), left === null ? "" : `${share(100 * left)} %`]);
+    rows.push([{ params: "parameters", macs: "MACs", bytes: "bytes", latency_ms: "latency", idle_latency_ms: "idle latency" }[axis], show(place, axis), left === null ? "" : `${share(100 * left)} %`]);
   }
   return el("table", { class: "results" }, el("tbody", {}, rows.map(([name, value, left]) =>
     el("tr", {}, el("th", { scope: "row" }, name), el("td", {}, value), el("td", {}, left)))));

@@ -27,16 +27,16 @@ QUESTIONS = {
     "checkpoint": "file with its weights (empty: it is trained here): ",
     "dataset": "data (module:function, image-folder:PATH, or a name such as fashion-mnist): ",
     "mean": "mean that its training subtracted from pixels in [0, 1] (empty: the data's): ",
-    "std": "what it divided them by then (empty: the data's): ",
+    "std": "standard deviation that it divided the rest by (empty: the data's): ",
 }
-NEEDED = ("model", "dataset")
+NEEDED = {"model": "the network", "dataset": "--dataset"}
 OUT = Path("my-space.toml")
 
 
 def add_arguments(parser: Parser) -> None:
     """The network, its data, and the file."""
     add = parser.add_argument
-    add("model", nargs="?", metavar="MODEL", help="the network, as in --model of 'sweep compress'")
+    add("model", nargs="?", metavar="MODEL", help="my_nets:make, torchvision:NAME, timm:NAME, or a name")
     add("--checkpoint", type=Path, metavar="FILE", help="its weights (none: it is trained, later)")
     add("--dataset", metavar="D", help="e.g. my_data:load, image-folder:PATH, fashion-mnist")
     parser.network()
@@ -56,9 +56,9 @@ def run(options: Namespace) -> int:
     require_free(out, force=options.force)
     if sys.stdin.isatty() and any(getattr(options, name) is None for name in NEEDED):
         ask(options)
-    for name in NEEDED:
+    for name, what in NEEDED.items():
         if getattr(options, name) is None:
-            raise UsageError(f"name the network and its data, such as: {EXAMPLE}")
+            raise UsageError(f"{what} is missing; such as: {EXAMPLE}")
     from core.config import BaselineConfig
     from core.models import is_pretrained
     from sweep.reporting.progress import make_reporter
@@ -96,10 +96,29 @@ def ask(options: Namespace) -> None:
     for name, question in QUESTIONS.items():
         if getattr(options, name) is not None:
             continue
-        print(question, end="", file=sys.stderr, flush=True)
-        answer = sys.stdin.readline().strip()
+        while True:
+            print(question, end="", file=sys.stderr, flush=True)
+            line = sys.stdin.readline()
+            answer = line.strip()
+            if not line or not (wrong := _wrong(name, answer)):
+                break
+            print(wrong, file=sys.stderr)
         if answer:
             setattr(options, name, Path(answer) if name == "checkpoint" else answer)
+
+
+def _wrong(name: str, answer: str) -> str:
+    """What is wrong with an answer, as far as it can be told at once; "" where nothing is."""
+    if not answer:
+        return "an answer is needed" if name in NEEDED else ""
+    if name == "checkpoint" and not Path(answer).expanduser().is_file():
+        return f"there is no file {answer}"
+    if name in ("mean", "std"):
+        try:
+            [float(word) for word in answer.split(",")]
+        except ValueError:
+            return "a number, or one for each channel: 0.485,0.456,0.406"
+    return ""
 
 
 def _baseline(config: Any, results: Path, reporter: Any, *, trained: bool) -> Baseline:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from core.complaints import show
 from core.parts import is_pretrained
 from core.recipes import Recipe
-from sweep.arguments import Parser, network_changes, pairs
+from sweep.arguments import Parser
 from sweep.commands.missing import missing
+from sweep.commands.run import chosen_space
 
 if TYPE_CHECKING:
     from search_spaces.describe import SpaceInfo
@@ -23,6 +24,8 @@ def add_arguments(parser: Parser) -> None:
     """The space and its changes."""
     parser.add_argument("space", metavar="SPACE", help="a name of 'sweep spaces', or the path of a TOML file")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the space")
+    parser.add_argument("--search", metavar="HOW", help="grid, random, tpe or nsga2 (the space's)")
+    parser.add_argument("--samples", type=int, metavar="N", help="how many configurations (the space's; grid: all)")
     parser.evaluator()
     parser.network()
     parser.cluster()
@@ -32,14 +35,9 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: Namespace) -> int:
     """Print the space, and what a sweep of it lacks; 1 if that is anything."""
-    from search_spaces import load_space
-
-    changes = {**pairs(options.set, "--set"), **network_changes(options)}
-    if options.evaluate is not None:
-        changes["evaluation.evaluator"] = options.evaluate
-    space = load_space(options.space, changes)
+    space = chosen_space(options)
     info, lacks = space.describe(), missing(space.baseline, options)
-    text = [*lines(info), *(f"missing: {what}" for what in lacks)]
+    text = [*lines(info), *(f"missing: {what}" for what in lacks or ["nothing"])]
     print(json.dumps(asdict(info) | {"missing": lacks}, indent=2) if options.json else "\n".join(text))
     return 1 if lacks else 0
 

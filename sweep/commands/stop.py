@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from argparse import Namespace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sweep.arguments import Parser
@@ -36,6 +37,7 @@ def run(options: Namespace) -> int:
     from sweep.storage.writer import require_own_files
 
     sweep = read_sweep(options.results, options.name)
+    state = sweep.info.state
     if sweep.info.status != "running":
         return told(sweep, options, f"sweep {options.name!r} is not running ({sweep.info.status})")
     require_own_files(sweep.folder)
@@ -51,6 +53,9 @@ def run(options: Namespace) -> int:
                 f" to MLflow, else end process {sweep.info.state.pid} on {sweep.info.state.host} yourself"
             )
         time.sleep(0.1)
+    if not sweep.folder.exists():  # it had no trial yet; the training of its original network is kept
+        sentence = f"sweep {options.name!r} had tried nothing yet and is gone; the command that began it goes on"
+        return told(replace(sweep, info=replace(sweep.info, state=replace(state, status="stopped"))), options, sentence)
     sweep = read_sweep(options.results, options.name)
     return told(
         sweep,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.errors import UnknownNameError, UsageError
-from core.metrics import SHORT, axis_named
+from core.errors import UsageError
+from core.metrics import SHORT, TEST, axis_named
 from core.pareto import pareto_front
 from core.records import TrialRecord
 from core.where import parse_where
@@ -34,14 +34,13 @@ def any_by_key(sweep: StoredSweep, key: str) -> TrialRecord:
     """The trial whose key begins with ``key``, however it ended.
 
     Raises:
-        UnknownNameError: there is none.
-        UsageError: there are several, or ``key`` is shorter than `SHORTEST`.
+        UsageError: there is none, there are several, or ``key`` is shorter than `SHORTEST`.
     """
     if len(key) < SHORTEST:
         raise UsageError(f"trial {key!r}: give at least {SHORTEST} digits of its key, as '{status_of(sweep)}' shows it")
     found = [record for record in sweep.records if record.key.startswith(key)]
     if not found:
-        raise UnknownNameError("trial", key, [record.key for record in sweep.records], where=f"{sweep.info.name}: ")
+        raise UsageError(f"{sweep.info.name}: no trial's key begins with {key!r}; '{status_of(sweep)}' shows them")
     if len(found) > 1:
         keys = " or ".join(record.key for record in found[:3])
         raise UsageError(f"trial {key!r} may be {keys}; give more of its key")
@@ -106,7 +105,10 @@ def status_of(sweep: StoredSweep) -> str:
 def described(record: TrialRecord) -> str:
     """A trial in a few words."""
     metrics = record.metrics
-    return f"{record.key}, {metrics['accuracy']:.2f} % at {100 * metrics['params_fraction']:.1f} % of the parameters"
+    on = f"{metrics['accuracy']:.2f} % on {record.split}"
+    if f"{TEST}accuracy" in metrics:
+        on += f" and {metrics[f'{TEST}accuracy']:.2f} % on test"
+    return f"{record.key}, {on} at {100 * metrics['params_fraction']:.1f} % of the parameters"
 
 
 def _accuracy(record: TrialRecord) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import statistics
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 OWN = re.compile(r"[0-9a-f]{16}\.(safetensors|md)")
 """What we call our files; others in the folder are somebody else's."""
+BUSY = 0.1
+"""Spread of a latency from which on something else has run beside it."""
 SHARE = 0.5
 """Of the free space, what one network may take at most: the records of other sweeps need some too."""
 
@@ -59,18 +62,23 @@ def make_models(
             if OWN.fullmatch(path.name) and path.stem not in wanted:
                 path.unlink()
     new = [record for key, record in wanted.items() if not _is_there(folder, key)]
-    failed = dict[str, str]()
+    failed, spreads = dict[str, str](), list[float]()
     if new:
         rebuilder.bench  # noqa: B018  what is wrong with it is wrong with every network, and said once
     for number, record in enumerate(new):
         reporter.step(number, len(new), f"network {record.key} of the front is rebuilt and measured")
         try:
             _require_room(sweep.folder, record)
-            timed(_write(folder, rebuilder, record))
+            times = _write(folder, rebuilder, record)
+            timed(times)
+            spreads.append(times.metrics.get("idle_latency_spread", 0.0))
         except (NeuronMergingError, OSError) as error:
             failed[record.key] = first_line(error)
     if new:
         reporter.step(len(new), len(new), f"{len(new) - len(failed)} networks of the front are written")
+    if spreads and statistics.median(spreads) > BUSY:
+        noise = f"{100 * statistics.median(spreads):.0f} %"
+        reporter.line(f"their latencies spread by {noise}: the machine was not idle; compare them with care")
     return failed
 
 

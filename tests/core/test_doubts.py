@@ -13,8 +13,8 @@ from safetensors import safe_open
 from core import baselines
 from core.baselines import Baseline, prepare_baseline
 from core.config import BaselineConfig
-from core.datasets import ImageDataset, load_dataset
-from core.doubts import PROBED, usual_ways
+from core.datasets import ImageDataset, Split, load_dataset
+from core.doubts import PROBED, better_way, usual_ways
 from core.errors import ModelError
 from core.models import load_model
 from core.recipes import Recipe
@@ -51,6 +51,28 @@ def test_a_better_preprocessing_is_named(prepare: Any) -> None:
     [doubt] = found.doubts
     assert "% as given (mean 0.5, std 0.5), 9" in doubt
     assert f"% with images in [0, 1], on {PROBED} test images; did you mean mean = 0, std = 1?" in doubt
+
+
+class Brightness(torch.nn.Module):
+    """Tells ten kinds of brightness apart, of pixels normalised by 0.5 and 0.25."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kinds = (torch.arange(10) / 10 + 0.05 - 0.5) / 0.25
+        return -(x.mean((1, 2, 3))[:, None] - kinds).square()
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_bytes_that_somebody_took_for_fractions_are_named(scale: float) -> None:
+    labels = torch.arange(200) % 10
+    part = Split(scale * (labels / 10 + 0.05)[:, None, None, None].expand(200, 1, 4, 4), labels)
+    data = ImageDataset("grey", part, part, part, (0.5,), (0.25,), tuple("0123456789"))
+    found = better_way(Brightness(), data, data, "cpu")
+    if scale == 1:
+        assert found == ""
+    else:
+        assert (
+            "100.0 % with images divided by 255, on 200 test images; did you mean mean = 127.5, std = 63.75?" in found
+        )
 
 
 def test_the_right_one_is_not_doubted(prepare: Any) -> None:
@@ -108,7 +130,7 @@ def test_a_training_that_disappoints_is_kept(prepare: Any, monkeypatch: pytest.M
 
 def test_a_point_is_forgiven_and_nothing_probed(prepare: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "doubts_about", lambda *_: pytest.fail("it was probed"))
-    accuracy = prepare(expected_accuracy=1).accuracy
+    accuracy = prepare(expected_accuracy=2).accuracy
     assert prepare(expected_accuracy=accuracy + 0.99).doubts == ()
     with pytest.raises(ModelError):
         prepare(expected_accuracy=accuracy + 1.01)

@@ -32,7 +32,7 @@ CASES = {
     "extra argument": (["show", "digits-quick", "more"], 2, "unexpected argument 'more'; see 'sweep show --help'"),
     "missing argument": (["run"], 2, "the following arguments are required: SPACE; see 'sweep run --help'"),
     "no number": (["run", "digits-quick", "--samples", "many"], 2, "argument --samples: invalid int value: 'many'"),
-    "nothing to look at": (["init"], 2, "name the network and its data, such as: sweep init my_nets:make"),
+    "nothing to look at": (["init"], 2, "the network is missing; such as: sweep init my_nets:make"),
     "no space's file": (["init", "lenet-5", "--out", "x.json"], 2, "--out x.json: a space is a file such as"),
     "unknown space": (["run", "digits-quik"], 2, "unknown search space 'digits-quik'; did you mean 'digits-quick'"),
     "missing file": (["show", "nowhere/x.toml"], 2, "nowhere/x.toml: there is no such file"),

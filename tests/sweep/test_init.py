@@ -95,13 +95,19 @@ def test_a_checkpoint_is_named_as_the_file_finds_it(capsys, weights):
 
 
 def test_a_terminal_is_asked_and_a_pipe_is_not(capsys, monkeypatch, weights):
-    answers = io.StringIO(f"lenet-300-100\n{weights}\ndigits\n\n\n")
+    answers = io.StringIO(f"\nlenet-300-100\ngone.pt\n{weights}\n\ndigits\nabc\n\n\n")
     monkeypatch.setattr("sys.stdin", answers)
     assert main(["init"]) == 2
-    assert "name the network and its data, such as: sweep init " in capsys.readouterr().err
+    assert "the network is missing; such as: sweep init " in capsys.readouterr().err
+    assert main(["init", "lenet-300-100"]) == 2
+    assert "--dataset is missing; such as: sweep init " in capsys.readouterr().err
     monkeypatch.setattr(answers, "isatty", lambda: True)
     assert main(["init"]) == 0
-    assert "file with its weights" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.count("file with its weights") == 2
+    assert told.count("an answer is needed") == 2
+    assert "there is no file gone.pt" in told
+    assert "a number, or one for each channel" in told
     assert 'checkpoint = "net.pt"' in Path("my-space.toml").read_text()
     assert "mean" not in load_space("my-space.toml").document["baseline"]
 

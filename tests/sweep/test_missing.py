@@ -25,7 +25,8 @@ def here(tmp_path, monkeypatch):
 def shown(capsys, *words: str) -> tuple[int, list[str]]:
     """Exit code of ``sweep show``, and what is missing."""
     code = main(["show", "digits-quick", *words])
-    return code, [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing: ")]
+    found = [line for line in capsys.readouterr().out.splitlines() if line.startswith("missing: ")]
+    return code, [line for line in found if line != "missing: nothing"]
 
 
 def test_a_package_that_a_network_needs_is_looked_for(capsys, monkeypatch, tmp_path):
@@ -40,6 +41,11 @@ def test_a_package_that_a_network_needs_is_looked_for(capsys, monkeypatch, tmp_p
 
 def test_nothing_is_missing(capsys):
     assert shown(capsys) == (0, [])
+    assert main(["show", "digits-quick", "--search", "random", "--samples", "7"]) == 0
+    out = capsys.readouterr().out
+    assert "missing: nothing" in out
+    assert "search: random" in out
+    assert "7 trials" in out
     Path("mine.py").write_text("raise RuntimeError('run by a dry run')")
     Path("net.pt").touch()
     assert shown(capsys, "--set", "baseline.model=mine:make", "--set", "baseline.checkpoint=net.pt") == (0, [])

@@ -95,10 +95,11 @@ def test_one_that_fails_costs_the_others_nothing(
 ) -> None:
     write = models._write
 
-    def fails_at_first(*words: Any) -> None:
-        write(*words)
+    def fails_at_first(*words: Any) -> TimeRecord:
+        found = write(*words)
         if len(made) == 1:
             raise NeuronMergingError("it broke\nhere")
+        return found
 
     monkeypatch.setattr(models, "_write", fails_at_first)
     failed = make_models(Rebuilder(sweep.folder.parent, sweep, Silent()), Silent())

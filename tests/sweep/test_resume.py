@@ -140,7 +140,7 @@ def test_mlflow_is_rebuilt_from_the_store(folder, whole):
     assert count == 151
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, None])
 def test_a_training_that_is_broken_off_goes_on_after_its_last_epoch(tmp_path, number):
     """By the same command; meanwhile other commands say what the sweep is doing."""
     words = ["run", "digits-quick", "--set", "baseline.epochs=250", "--samples", "2", "--name", "a"]
@@ -149,10 +149,15 @@ def test_a_training_that_is_broken_off_goes_on_after_its_last_epoch(tmp_path, nu
         (kept,) = wait_for(lambda: list(tmp_path.glob("results/.baselines/*.training")))
         assert re.search(r"^a +training ", call(tmp_path, "list"), re.MULTILINE)
         assert "training its original network, epoch" in call(tmp_path, "status", "a")
+        if number is None:
+            assert "had tried nothing yet" in call(tmp_path, "stop", "a")
+            process.wait(timeout=60)
     finally:
-        os.killpg(process.pid, number)
+        if process.poll() is None:
+            os.killpg(process.pid, number or signal.SIGKILL)
         _, told = process.communicate(timeout=60)
-    assert process.returncode == (130 if number == signal.SIGINT else -number)
+    assert process.returncode == {signal.SIGINT: 130, None: 1}.get(number, -(number or 0))
+    assert ("stopped while the original network is trained" in told) == (number is None)
     assert "lenet-300-100 is trained on digits first: 250 epochs" in told
     assert re.search(r"about \d+ .*left; whatever breaks it off, the same command goes on", told)
     assert kept.exists()
