@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.config import TrialConfig
-from core.errors import UnknownNameError, UsageError
+from core.errors import UsageError
 from core.records import TrialRecord
 from sweep.export.choose import best, by_key, front, within
 from sweep.storage.reader import StoredSweep
@@ -79,7 +79,7 @@ def test_a_key_may_be_short_and_must_be_one_of_a_network() -> None:
         by_key(sweep, "abcdef0")
     with pytest.raises(UsageError, match="was stopped by the race"):
         by_key(sweep, "abcdef1")
-    with pytest.raises(UnknownNameError, match="unknown trial '123456789'"):
+    with pytest.raises(UsageError, match="no trial's key begins with '123456789'"):
         by_key(sweep, "123456789")
     for short in (whole[:5], ""):
         with pytest.raises(UsageError, match="give at least 6 digits of its key"):
