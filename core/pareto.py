@@ -11,6 +11,9 @@ from typing import Protocol, TypeVar
 
 from core.metrics import metric_named
 
+ALIKE = 1.005
+"""Sizes whose ratio is below this are as good as equal."""
+
 
 class HasMetrics(Protocol):
     """Anything with a ``metrics`` mapping, e.g. a TrialRecord."""
@@ -71,3 +74,12 @@ def hypervolume(
             area += (x_worst - x_loss) * (floor - y_loss)
             floor = y_loss
     return area
+
+
+def smallest(records: Sequence[R], x: str = "params_fraction", y: str = "accuracy") -> R:
+    """Of records that are all good enough, the best in ``y`` of those whose size ``x`` is as good as the least.
+
+    Budgets that are as large come out a few parameters apart; nobody gives a point of accuracy for so few.
+    """
+    most = ALIKE * min(record.metrics[x] for record in records)
+    return min((r for r in records if r.metrics[x] <= most), key=lambda r: (_loss(r, y), r.metrics[x]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from core.evaluators import EVALUATORS
 from core.evaluators.base import CLASSIFICATION
 from core.metrics import Metric, axis_named
-from core.pareto import hypervolume, pareto_front
+from core.pareto import hypervolume, pareto_front, smallest
 from core.records import TrialRecord
 from dashboards.noise import latency_noise, noise_in_words
 from dashboards.points import Point, make_points
@@ -185,8 +185,9 @@ def labelled_of(
     if y.name != "accuracy":
         chosen = {p.key: p for p in (*front[:1], *front[-1:])}
     else:
-        within = [next((p for p in front if p.y >= accuracy - drop), None) for drop in drops]
-        chosen = {p.key: p for p in within if p is not None} or {p.key: p for p in front[-1:]}
+        within = [[p for p in front if p.y >= accuracy - drop] for drop in drops]
+        found = [smallest(points, x.name) if x.better == "min" else points[0] for points in within if points]
+        chosen = {p.key: p for p in found} or {p.key: p for p in front[-1:]}
     return tuple((p, f"{_short(y, p.y)} at {_short(x, p.x)}") for p in chosen.values())
 
 

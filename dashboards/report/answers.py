@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.metrics import METRICS
-from core.pareto import pareto_front
+from core.pareto import pareto_front, smallest
 from core.records import TrialRecord
 
 WITHIN = (0.5, 1.0, 2.0, 5.0)
@@ -31,7 +31,7 @@ class Answer:
 
     Attributes:
         drop: points of accuracy that may be lost.
-        key: of the smallest trial that loses no more; empty: none does.
+        key: of the smallest trial that loses no more (see `core.pareto.smallest`); empty: none does.
     """
 
     drop: float
@@ -43,8 +43,8 @@ def make_answers(records: Sequence[TrialRecord], original: Mapping[str, float], 
     front, found = pareto_front(records, x), []
     for drop in WITHIN:
         least = original.get("accuracy", math.inf) - drop - CLOSE
-        within = next((record for record in front if record.metrics["accuracy"] >= least), None)
-        found.append(Answer(drop, within.key if within else ""))
+        within = [record for record in front if record.metrics["accuracy"] >= least]
+        found.append(Answer(drop, smallest(within, x).key if within else ""))
     return tuple(found)
 
 

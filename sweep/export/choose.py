@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from core.errors import UsageError
 from core.metrics import SHORT, TEST, axis_named
-from core.pareto import pareto_front
+from core.pareto import pareto_front, smallest
 from core.records import TrialRecord
 from core.where import parse_where
 from sweep.reporting.outcome import in_fixed_order
@@ -68,7 +68,7 @@ def best(sweep: StoredSweep, metric: str = "accuracy", where: str = "") -> Trial
 
 
 def within(sweep: StoredSweep, drop: float, by: str = "params") -> TrialRecord:
-    """The smallest trial that loses at most ``drop`` points of accuracy; of equal ones the most accurate.
+    """The smallest trial that loses at most ``drop`` points of accuracy; of (nearly) equal ones the most accurate.
 
     Raises:
         UsageError: none does.
@@ -82,7 +82,7 @@ def within(sweep: StoredSweep, drop: float, by: str = "params") -> TrialRecord:
             "" if nearest is None else f"; the least is {nearest.metrics['accuracy_drop']:.2f} ({described(nearest)})"
         )
         raise UsageError(f"no trial of {sweep.info.name} loses at most {drop:g} points{hint}")
-    return min(kept, key=lambda r: (r.metrics[size.name], -r.metrics["accuracy"], r.key))
+    return smallest(sorted(kept, key=lambda record: record.key), size.name)
 
 
 def front(sweep: StoredSweep, by: str = "params") -> list[TrialRecord]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.pareto import hypervolume, pareto_front
+from core.pareto import hypervolume, pareto_front, smallest
 from tests import oracle
 
 
@@ -55,3 +55,10 @@ def test_records_without_the_metrics_are_left_out() -> None:
     good = points([(0.5, 50.0)])[0]
     assert pareto_front([failed, good]) == [good]
     assert pareto_front([failed]) == []
+
+
+def test_of_sizes_as_good_as_equal_the_most_accurate_is_the_smallest() -> None:
+    least, better, larger, half = points([(0.3000, 89.70), (0.3001, 90.84), (0.31, 91.5), (0.5, 80.0)])
+    assert smallest([larger, least, better]) is better
+    assert smallest([larger, least]) is least
+    assert smallest([half, larger]) is larger
