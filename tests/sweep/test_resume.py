@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def results(folder: Path, name: str) -> dict[str, dict[str, float]]:
     """What each trial came to, but for what is timed."""
     return {
-        record.key: {key: value for key, value in record.metrics.items() if not key.startswith("latency")}
+        record.key: {key: value for key, value in record.metrics.items() if not key.startswith(("latency", "idle_"))}
         for record in read_sweep(folder / "results", name).records
     }
 
