@@ -257,7 +257,8 @@ class Session:
         store.save(replace(store.state, run_id=report.run_id))
         code, failed = self._write_models(report) if self._request.models and self._in_order else (0, {})
         with contextlib.suppress(NeuronMergingError):  # with the latencies that the networks have alone
-            write_report([read_sweep(self._results, store.info.name)], store.folder / REPORT)
+            outcome = replace(outcome, sweep=read_sweep(self._results, store.info.name))
+            write_report([outcome.sweep], store.folder / REPORT)
         return Finished(outcome, report, stop.reason, stop.exit_code or code, failed)
 
     @property
