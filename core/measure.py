@@ -20,8 +20,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from core.pixels import Images, Pixels
 
-TIMED_BATCH, TIMED_SECONDS = 32, 0.2
-
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -310,42 +308,3 @@ def latency_ms(model: nn.Module, example: Tensor, repeats: int = 7) -> float:
                 torch.cuda.synchronize(example.device)
             times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times[1:])  # the first one warms caches up
-
-
-@dataclass(frozen=True)
-class Timing:
-    """How long a network takes, one thread, nothing beside it.
-
-    Attributes:
-        one: median of one image, ms.
-        spread: interquartile range of that, as a share of the median.
-        batch: median of `TIMED_BATCH` images at once, ms.
-    """
-
-    one: float
-    spread: float
-    batch: float
-
-
-def timing(model: nn.Module, images: Tensor) -> Timing:
-    """Time ``model`` with torch's benchmark timer, which warms up, waits for the GPU and repeats for `TIMED_SECONDS`.
-
-    Args:
-        model: in eval mode, where the images are.
-        images: inputs (N, C, H, W), N >= 1; repeated where they are fewer than a batch.
-    """
-    logger = logging.getLogger("torch.utils.cpp_extension")
-    before, logger.disabled = logger.disabled, True  # it warns of a compiler that nobody needs here
-    try:
-        from torch.utils.benchmark import Timer
-    finally:
-        logger.disabled = before
-
-    def measured(count: int) -> Any:
-        batch = images[torch.arange(count) % len(images)]
-        with torch.inference_mode():
-            timer = Timer("model(batch)", globals={"model": model, "batch": batch}, num_threads=1)
-            return timer.blocked_autorange(min_run_time=TIMED_SECONDS)
-
-    one = measured(1)
-    return Timing(1e3 * one.median, one.iqr / one.median, 1e3 * measured(TIMED_BATCH).median)

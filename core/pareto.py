@@ -81,5 +81,6 @@ def smallest(records: Sequence[R], x: str = "params_fraction", y: str = "accurac
 
     Budgets that are as large come out a few parameters apart; nobody gives a point of accuracy for so few.
     """
-    most = ALIKE * min(record.metrics[x] for record in records)
+    least = min(record.metrics[x] for record in records)
+    most = max(least, ALIKE * least)  # of a damaged record a size may be below zero
     return min((r for r in records if r.metrics[x] <= most), key=lambda r: (_loss(r, y), r.metrics[x]))

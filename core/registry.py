@@ -50,14 +50,14 @@ class Registry(Generic[T]):
 
         return file
 
-    def require(self, name: str) -> None:
+    def require(self, name: str, where: str = "") -> None:
         """Look whether there is a part called ``name``; nothing is imported.
 
         Raises:
-            UnknownNameError: there is none; the message names the nearest ones.
+            UnknownNameError: there is none; the message begins with ``where`` and names the nearest ones.
         """
         if name not in self:
-            raise UnknownNameError(self.kind, name, self.names())
+            raise UnknownNameError(self.kind, name, self.names(), where)
 
     def get(self, name: str) -> T:
         """Return the part called ``name``; its file is imported.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from core.evaluators import EVALUATORS
 from core.evaluators.base import CLASSIFICATION
@@ -113,9 +113,7 @@ def get_pareto_info(
     """
     scored = EVALUATORS.get(evaluator)
     alone = x == "latency" and any(IDLE in record.metrics for record in records)
-    x_metric, y_metric = axis_named("idle_latency" if alone else x, "x axis"), axis_named(y, "y axis")
-    if y_metric.name == "accuracy":
-        y_metric = replace(y_metric, label=scored.label)
+    x_metric, y_metric = axis_named("idle_latency" if alone else x, "x axis"), scored.named(axis_named(y, "y axis"))
     points = make_points(records, x_metric.name, y_metric.name)
     front = tuple(pareto_front(points, x_metric.name, y_metric.name))
     failed, stopped = (sum(record.status == status for record in records) for status in ("failed", "stopped"))

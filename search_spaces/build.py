@@ -34,8 +34,8 @@ def resolve_baseline(table: dict[str, Any], source: str) -> BaselineConfig:
     """
     for key, registry in (("model", MODELS), ("dataset", DATASETS)):
         name = table.get(key)
-        if isinstance(name, str) and ":" not in name and name not in registry:
-            raise UnknownNameError(key, name, registry.names(), f"{source}: baseline.{key}: ")
+        if isinstance(name, str) and ":" not in name:
+            registry.require(name, f"{source}: baseline.{key}: ")
     try:
         return BaselineConfig.model_validate(table)
     except ValidationError as error:
@@ -54,8 +54,7 @@ def resolve_defaults(table: Mapping[str, Mapping[str, Any]], source: str) -> dic
     found: dict[str, dict[str, Value]] = {}
     for decomposition, options in table.items():
         where = f"{source}: defaults.{decomposition}: "
-        if decomposition not in DECOMPOSITIONS:
-            raise UnknownNameError("decomposition", decomposition, DECOMPOSITIONS.names(), where)
+        DECOMPOSITIONS.require(decomposition, where)
         known = DECOMPOSITIONS.get(decomposition).model_fields
         for name in options:
             if name not in known:

@@ -98,8 +98,8 @@ def checked(name: str, value: Any, decompositions: Iterable[str], where: str) ->
         raise UsageError(f"{where}{value} is not a finite number")
     if name == "calibration" and isinstance(value, str):
         find_source(value, where)
-    elif name in REGISTRIES and isinstance(value, str) and value not in REGISTRIES[name]:
-        raise UnknownNameError(name, value, REGISTRIES[name].names(), where)
+    elif name in REGISTRIES and isinstance(value, str):
+        REGISTRIES[name].require(value, where)
     owners: list[type[BaseModel]] = [TrialConfig]
     if is_option(name):
         owners = [DECOMPOSITIONS.get(d) for d in decompositions]

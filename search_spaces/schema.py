@@ -164,9 +164,7 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
     """
     table = SpaceTable.parse(document, source)
     baseline = resolve_baseline(table.baseline, source)
-    if table.evaluation.evaluator not in EVALUATORS:
-        where = f"{source}: evaluation.evaluator: "
-        raise UnknownNameError("evaluator", table.evaluation.evaluator, EVALUATORS.names(), where)
+    EVALUATORS.require(table.evaluation.evaluator, f"{source}: evaluation.evaluator: ")
     fixed, axes, conditions = resolve(table, source)
     endless = [name for name, axis in axes.items() if axis.count is None]
     if endless and table.search.algorithm == GRID:

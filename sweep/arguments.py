@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from core.errors import UnknownNameError, UsageError, nearest
+from core.files import NAME
 
 if TYPE_CHECKING:
     from sweep.storage.info import ClusterRequest, Limits
@@ -192,6 +193,25 @@ def network_changes(options: argparse.Namespace) -> dict[str, str]:
     return {
         f"baseline.{name}": f'"{v}"' if isinstance(v, str) else str(v) for name, v in chosen_network(options).items()
     }
+
+
+def require_space_file(path: Path, *, force: bool, option: str = "") -> None:
+    """Look at where a search space will be written.
+
+    Args:
+        path: of the file.
+        force: whether one that is there may be replaced.
+        option: that names it; empty: it is an argument of its own.
+
+    Raises:
+        UsageError: it cannot be a space's, or is there already.
+    """
+    if path.suffix != ".toml" or not re.fullmatch(NAME, path.stem):
+        named = f"{option} {path}".lstrip()
+        raise UsageError(f"{named}: a space is a file such as my-space.toml, of letters, digits, '.', '_' and '-'")
+    if path.exists() and not force:
+        other = f"another name with {option}" if option else "another name"
+        raise UsageError(f"{path} is there already; take --force to replace it, or {other}")
 
 
 def listed(text: str, option: str, known: Collection[str]) -> list[str]:

@@ -255,7 +255,9 @@ class Session:
         ending = Ending(RUN_STATUS[store.info.status], outcome.metrics, outcome.files, front, store.info)
         report = tracker.finish(ending, patience)
         store.save(replace(store.state, run_id=report.run_id))
-        code, failed = self._write_models(report) if self._request.models and self._in_order else (0, {})
+        if not (self._request.models and self._in_order):
+            return Finished(outcome, report, stop.reason, stop.exit_code)
+        code, failed = self._write_models(report)
         with contextlib.suppress(NeuronMergingError):  # with the latencies that the networks have alone
             outcome = replace(outcome, sweep=read_sweep(self._results, store.info.name))
             write_report([outcome.sweep], store.folder / REPORT)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from core.errors import UnknownNameError, UsageError
+from core.errors import UsageError
 from core.lazy import torch
 from core.registry import Registry
 
@@ -123,8 +123,7 @@ def find_source(name: str, where: str = "") -> tuple[CalibrationSource, str]:
         UsageError: a text is missing or not taken.
     """
     head, colon, text = name.partition(":")
-    if head not in CALIBRATIONS:
-        raise UnknownNameError(CALIBRATIONS.kind, head, CALIBRATIONS.names(), where)
+    CALIBRATIONS.require(head, where)
     source = CALIBRATIONS.get(head)
     if source.takes and not text.strip():
         raise UsageError(f"{where}calibration {name!r}: write {head}:{source.takes}")

@@ -11,9 +11,10 @@ agree, in percent, and its ``loss`` how far the answers are apart, in nats. A ne
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from core.metrics import Metric
 from core.registry import Registry
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 CLASSIFICATION = "classification"
 """The usual one."""
+AGREEMENT = "agreement"
+"""The one that needs no labels."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ class Evaluator:
     word: str
     loss: str
     needs_labels: bool
+
+    def named(self, metric: Metric) -> Metric:
+        """A metric by the name that it has here, as on an axis."""
+        own = {"accuracy": self.label, "loss": self.loss}
+        return replace(metric, label=own.get(metric.name, metric.label))
 
 
 EVALUATORS: Registry[Evaluator] = Registry("evaluator", "core.evaluators")

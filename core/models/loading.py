@@ -13,7 +13,7 @@ from torch import nn
 from core.checkpoint import load_checkpoint
 from core.errors import ModelError, UsageError
 from core.models import published
-from core.parts import HUGGINGFACE, MODELS, PUBLISHERS, TIMM, ZOO, is_own_code, is_pretrained
+from core.parts import MODELS, OPTIONAL, PUBLISHERS, is_own_code, is_pretrained
 from core.plugins import import_callable
 
 IMAGENET = 1000
@@ -73,7 +73,7 @@ def require_code(name: str) -> None:
     """
     if is_own_code(name):
         import_callable(name, "model")
-    elif name.startswith((TIMM, HUGGINGFACE, ZOO)):
+    elif name.startswith(tuple(OPTIONAL)):
         published.builder(name, 1, None, pretrained=True)
 
 

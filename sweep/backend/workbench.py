@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from core.baselines import Baseline, prepare_baseline
+from core.baselines import EVALUATION_BATCH, Baseline, prepare_baseline
 from core.calibration import Scale, collect
 from core.config import BaselineConfig
 from core.errors import DataError
@@ -25,7 +25,7 @@ from sweep.storage.layout import BASELINES
 from sweep.storage.reader import unwritable
 from sweep.tracking.view import DatasetCard
 
-NOTE_SECONDS, EVALUATED = 2.0, 250
+NOTE_SECONDS = 2.0
 POOL = 10_000
 """Training images at most that calibration draws from."""
 
@@ -149,7 +149,7 @@ def make_bench(
             f"dataset {dataset.name!r} has no labels: take an evaluator that needs none,"
             ' evaluation.evaluator = "agreement", or sort its images into folders of their classes'
         )
-    own = Labelled(images, labels).against(scored, baseline.model, EVALUATED, "cpu")
+    own = Labelled(images, labels).against(scored, baseline.model, EVALUATION_BATCH, "cpu")
     test = Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None
     pool = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
     bench = Workbench(
@@ -159,7 +159,7 @@ def make_bench(
         train_images=dataset.pool(pool),
         baseline_key=baseline.key,
         split=split,
-        test=None if test is None else test.against(scored, baseline.model, EVALUATED, "cpu"),
+        test=None if test is None else test.against(scored, baseline.model, EVALUATION_BATCH, "cpu"),
         scale=Scale(dataset.mean, dataset.std),
         collected={name: found for name in sources if (found := collect(name, dataset.shape)) is not None},
         train_labels=dataset.train.labels[pool] if dataset.labelled else None,

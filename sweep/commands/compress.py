@@ -6,7 +6,7 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -250,8 +250,7 @@ def table(report: dict[str, Any]) -> str:
     before, after = report["original"], report["metrics"]
     rows = [(f"on the {report['split']} split", "original", "compressed")]
     scored = EVALUATORS.get(report["evaluator"])
-    own = {"accuracy": scored.label, "loss": scored.loss}
-    shown = {n: replace(m, label=own.get(n, m.label)) for n, m in METRICS.items() if n in before}
+    shown = {name: scored.named(metric) for name, metric in METRICS.items() if name in before}
     rows += [(metric.title, metric.show(before[name]), metric.show(after[name])) for name, metric in shown.items()]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     out = ["  ".join((row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]))) for row in rows]

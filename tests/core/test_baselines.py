@@ -16,6 +16,7 @@ from core.baselines import Baseline, cache_path, prepare_baseline
 from core.config import BaselineConfig
 from core.datasets import ImageDataset, Split, load_dataset
 from core.errors import CheckpointError, ModelError, UnknownNameError, UsageError
+from core.fit import require_fit
 from core.measure import accuracy_and_loss
 from core.models import Recipe, load_model, recipe_for
 from core.training import mirrored, one_cycle, shifted, train
@@ -308,7 +309,7 @@ class TestFit:
     )
     def test_outputs_that_are_no_logits(self, digits: ImageDataset, model: nn.Module, found: str) -> None:
         with pytest.raises(ModelError, match=rf"model 'net' gives {found} for one image; expected logits \(1, 10\)"):
-            baselines.require_fit("net", model, digits)
+            require_fit("net", model, digits)
 
 
 class Pair(nn.Module):
@@ -327,7 +328,7 @@ class TestTwoInputs:
         with pytest.raises(
             ModelError, match=r"takes 2 inputs \(left, right\), and a dataset has images alone: wrap it"
         ):
-            baselines.require_fit("pair", Pair(), digits)
+            require_fit("pair", Pair(), digits)
 
     def test_calibration_is_a_tuple_and_a_recovery_refuses_one(self) -> None:
         from core.compress import compress
@@ -350,7 +351,7 @@ def test_whatever_a_network_says_to_an_image_is_a_sentence(digits: ImageDataset)
             raise KeyError("mask")
 
     with pytest.raises(ModelError, match=r"'odd' does not take images \(1, 28, 28\) of 'digits' \('mask'\)"):
-        baselines.require_fit("odd", Odd(), digits)
+        require_fit("odd", Odd(), digits)
 
 
 def test_a_network_that_cannot_be_followed_says_so_before_it_is_trained(

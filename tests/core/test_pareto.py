@@ -62,3 +62,8 @@ def test_of_sizes_as_good_as_equal_the_most_accurate_is_the_smallest() -> None:
     assert smallest([larger, least, better]) is better
     assert smallest([larger, least]) is least
     assert smallest([half, larger]) is larger
+
+
+def test_the_smallest_of_damaged_sizes_is_one_of_them() -> None:
+    records = points([(-2.0, 50.0), (0.5, 50.0)])
+    assert smallest(records) is records[0]

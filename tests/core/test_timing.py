@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from core.measure import TIMED_BATCH, timing
 from core.records import SplitRecord, TimeRecord, TrialRecord, parse_record
+from core.timing import TIMED_BATCH, timing
 
 
 class Slow(nn.Module):
@@ -27,7 +27,7 @@ class Slow(nn.Module):
 
 
 def test_one_image_and_a_batch_are_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.measure.TIMED_SECONDS", 0.02)
+    monkeypatch.setattr("core.timing.TIMED_SECONDS", 0.02)
     net = Slow()
     found = timing(net, torch.zeros(5, 1))
     assert set(net.seen) == {1, TIMED_BATCH}, "five images are repeated to a batch"
