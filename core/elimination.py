@@ -43,7 +43,7 @@ class Part:
     def __init__(self, channel: Tensor, weight: Tensor, inverse: Tensor, scale: float) -> None:
         m, p = len(channel), weight.shape[1] // max(1, len(channel))
         self.channel, self._taps, self._scale, self._base = channel, p, scale, inverse
-        self._weight = weight.T.contiguous()  # (m·p, out)
+        self._weight = weight.T.clone(memory_format=torch.contiguous_format)  # (m·p, out), which changes
         own = torch.arange(m)
         self._blocks = inverse.view(m, p, m, p)[own, :, own]  # (m, p, p)
         self._alive = torch.ones(m, dtype=torch.bool)

@@ -82,9 +82,12 @@ def _swaps(layer: Layer) -> bool:
 
 
 def swapped(x: Tensor) -> Tensor:
-    """A copy with the first two axes in the other order; for a matrix torch is several times as fast as for others."""
+    """A copy with the first two axes in the other order; for a matrix torch is several times as fast as for others.
+
+    # NOTE: `contiguous` is no copy of a single row or column, and what is folded would go into the original.
+    """
     if x.numel() == x.shape[0] * x.shape[1]:
-        return x.flatten(1).T.contiguous().view(x.shape[1], x.shape[0], *x.shape[2:])
+        return x.flatten(1).T.clone(memory_format=CONTIGUOUS).view(x.shape[1], x.shape[0], *x.shape[2:])
     return x.transpose(0, 1).clone(memory_format=CONTIGUOUS)
 
 

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.compress import compress
+from core.compress import compress, prepare
+from core.decompositions import DECOMPOSITIONS
 from core.errors import ModelError
 from core.export import load, save
 from core.models import load_model
@@ -72,6 +73,36 @@ def test_every_module_keeps_its_own_mode_and_gradients() -> None:
     assert {n: m.training for n, m in result.model.named_modules()} == {n: m.training for n, m in net.named_modules()}
     assert not result.model.conv1.weight.requires_grad
     assert result.model.conv2.weight.requires_grad
+
+
+class Told(nn.Module):
+    """One number is read, and one is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(1, 8), nn.Linear(8, 8), nn.Linear(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.second(F.relu(self.first(x)))))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("criterion", ["l1", "obs"])
+@pytest.mark.parametrize("decomposition", DECOMPOSITIONS.names())
+def test_of_one_prepared_network_every_configuration_is_made_as_if_it_were_the_first(
+    decomposition: str, criterion: str, dtype: torch.dtype
+) -> None:
+    torch.manual_seed(0)
+    net, x = Told().to(dtype).eval(), torch.randn(64, 1, dtype=dtype)
+    options = {"decomposition": decomposition, "criterion": criterion, "calibration": x}
+    prepared = prepare(net, x)
+    before = {name: value.clone() for name, value in prepared.channels.graph.model.state_dict().items()}
+    compress(prepared, x, ratio=0.5, **options)
+    after = prepared.channels.graph.model.state_dict()
+    assert [name for name, value in before.items() if not torch.equal(value, after[name])] == []
+    again, alone = (compress(start, x, ratio=0.25, **options).model for start in (prepared, net))
+    with torch.no_grad():
+        assert torch.equal(again(x), alone(x))
 
 
 def test_a_cut_buffer_outside_the_state_dict_is_exported(tmp_path: Path) -> None:
