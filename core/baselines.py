@@ -20,17 +20,20 @@ from torch import nn
 
 from core.checkpoint import is_compressed, load_checkpoint, require_size
 from core.config import BaselineConfig
-from core.datasets import ImageDataset, load_dataset
+from core.datasets import ImageDataset
+from core.datasets.loading import load_data
 from core.doubts import doubts_about, require_expected
 from core.errors import CheckpointError, UsageError
 from core.export import load, made_of
 from core.files import read_bytes, writing
-from core.fit import require_fit
+from core.fit import require_fit, require_runs
+from core.graph.trace import as_inputs
 from core.measure import accuracy_and_loss
 from core.models import is_pretrained, load_model, remember_origin, require_code
 from core.models import origin as origin_of
 from core.prepared import require_sites
 from core.resumable import Continuation
+from core.tasks import Inputs, Task
 from core.training import StepProgress, train
 
 EVALUATION_BATCH = 250
@@ -47,7 +50,7 @@ class Baseline:
         key: the configuration's.
         accuracy: top-1 on the test split, in percent; 100 where nobody knows the labels.
         config: what it was asked for.
-        dataset: what it was trained and measured on.
+        dataset: what it was trained and measured on; or a task of the user's.
         origin: where the weights came from this time.
         doubts: what speaks against it that a network from elsewhere is evaluated as its author meant, in sentences.
     """
@@ -56,9 +59,20 @@ class Baseline:
     key: str
     accuracy: float
     config: BaselineConfig
-    dataset: ImageDataset
+    dataset: ImageDataset | Task
     origin: Literal["checkpoint", "cache", "training", "random"]
     doubts: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> ImageDataset:
+        """The dataset.
+
+        Raises:
+            UsageError: it is a task.
+        """
+        if isinstance(self.dataset, Task):
+            raise UsageError(f"{self.dataset.name!r} is a Task, and this is for datasets of images: see docs/tasks.md")
+        return self.dataset
 
     @property
     def trained_here(self) -> bool:
@@ -70,7 +84,7 @@ def prepare_baseline(
     config: BaselineConfig,
     cache_dir: str | Path,
     progress: StepProgress | None = None,
-    dataset: ImageDataset | None = None,
+    dataset: ImageDataset | Task | None = None,
     device: str = "cpu",
     *,
     may_train: bool = True,
@@ -97,8 +111,13 @@ def prepare_baseline(
     own, data, model = _opened(config, tell, dataset, device)
     key = config.key
     path = cache_path(config, key, cache_dir)
-    kept, example = _load_cached(model, path, data), data.normalise(data.test.images[:1]).to(device)
+    kept, example = _load_cached(model, path, data), _example(data, device)
     origin: Literal["checkpoint", "cache", "training"] = "cache"
+    if isinstance(data, Task) and _trains(config):
+        raise UsageError(
+            f"dataset {data.name!r} is a Task, for which networks are not trained here: give {config.model!r} its"
+            " weights, baseline.checkpoint = FILE"
+        )
     if not data.labelled and (_trains(config) or config.expected_accuracy is not None):
         raise UsageError(
             f"dataset {data.name!r} has no labels, so {config.model!r} can neither be trained on it nor be expected to"
@@ -117,10 +136,12 @@ def prepare_baseline(
         require_sites(model, example, sites)
     if origin == "training":
         _store(model, path, config, data, kept)  # it took long, whatever is expected of it
-    require_expected(config, model, kept.accuracy, data, own, device)
-    looks = kept.doubts is None and not _trains(config) and config.expected_accuracy is None and data.labelled
-    if looks:
-        kept = _Kept(kept.accuracy, tuple(doubts_about(model, kept.accuracy, data, own, device)))
+    looks = False
+    if isinstance(data, ImageDataset) and isinstance(own, ImageDataset):
+        require_expected(config, model, kept.accuracy, data, own, device)
+        looks = kept.doubts is None and not _trains(config) and config.expected_accuracy is None and data.labelled
+        if looks:
+            kept = _Kept(kept.accuracy, tuple(doubts_about(model, kept.accuracy, data, own, device)))
     if looks or origin == "checkpoint":
         _store(model, path, config, data, kept)
     doubts = () if kept.doubts is None or config.expected_accuracy is not None else kept.doubts
@@ -137,21 +158,36 @@ def random_baseline(config: BaselineConfig, progress: StepProgress | None = None
     return Baseline(model, config.key, math.nan, config, data, "random")
 
 
-def _accuracy(model: nn.Module, data: ImageDataset, device: str) -> float:
+def _accuracy(model: nn.Module, data: ImageDataset | Task, device: str) -> float:
     """On the test split, percent; of images without labels how often the network agrees with itself."""
-    return accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0] if data.labelled else 100.0
+    if isinstance(data, Task) or not data.labelled:
+        return 100.0
+    return accuracy_and_loss(model, *data.inputs("test"), EVALUATION_BATCH, device)[0]
+
+
+def _example(data: ImageDataset | Task, device: str) -> Inputs:
+    """One input, or one of each."""
+    if isinstance(data, ImageDataset):
+        return data.normalise(data.test.images[:1]).to(device)
+    inputs = tuple(x.to(device) for x in as_inputs(data.example_inputs))
+    return inputs if isinstance(data.example_inputs, tuple) else inputs[0]
 
 
 def _opened(
-    config: BaselineConfig, tell: StepProgress, dataset: ImageDataset | None, device: str
-) -> tuple[ImageDataset, ImageDataset, nn.Module]:
+    config: BaselineConfig, tell: StepProgress, dataset: ImageDataset | Task | None, device: str
+) -> tuple[ImageDataset | Task, ImageDataset | Task, nn.Module]:
     """The dataset as it is and as the network takes it, and the network before its weights, which takes its images."""
     if config.checkpoint is not None:
         read_bytes(config.checkpoint.expanduser(), 1)  # before minutes are spent on data
     require_code(config.model)
-    own = dataset or load_dataset(
+    own = dataset or load_data(
         config.dataset, **config.loading(config.model, config.dataset), progress=lambda text: tell(0, 1, text)
     )
+    if isinstance(own, Task):
+        config.require_no_images(own.name)
+        model = _unfilled(config, own, device)
+        require_runs(config.model, model, own, device)
+        return own, own, model
     data = config.scaled(config.model, config.dataset, own)
     model = _unfilled(config, data, device)
     require_fit(config.model, model, data, device)
@@ -163,7 +199,7 @@ def _trains(config: BaselineConfig) -> bool:
 
 
 def _filled(
-    config: BaselineConfig, model: nn.Module, data: ImageDataset, device: str, tell: StepProgress, path: Path
+    config: BaselineConfig, model: nn.Module, data: ImageDataset | Task, device: str, tell: StepProgress, path: Path
 ) -> nn.Module:
     """The network with its weights: from its checkpoint, torchvision, or a training, which is kept beside ``path``."""
     if config.checkpoint is not None:
@@ -172,13 +208,14 @@ def _filled(
     elif is_pretrained(config.model):
         return _build(config, data, device, pretrained=True)
     else:
+        assert isinstance(data, ImageDataset), "on a task nothing is trained"
         about = json.dumps([config.key, data.fingerprint, _scale(data)])
         kept = Continuation(path.with_suffix(UNDER_WAY), about)
         train(model, data, config.recipe, seed=config.seed, device=device, progress=tell, continuation=kept)
     return model
 
 
-def _unfilled(config: BaselineConfig, data: ImageDataset, device: str) -> nn.Module:
+def _unfilled(config: BaselineConfig, data: ImageDataset | Task, device: str) -> nn.Module:
     """The network before its weights; one of our own compressed files has its narrower layers already, and filled.
 
     Raises:
@@ -202,8 +239,8 @@ def _unfilled(config: BaselineConfig, data: ImageDataset, device: str) -> nn.Mod
     return smaller
 
 
-def _build(config: BaselineConfig, data: ImageDataset, device: str, *, pretrained: bool) -> nn.Module:
-    classes, channels = len(data.classes) or None, data.shape[0]
+def _build(config: BaselineConfig, data: ImageDataset | Task, device: str, *, pretrained: bool) -> nn.Module:
+    classes, channels = (None, None) if isinstance(data, Task) else (len(data.classes) or None, data.shape[0])
     model = load_model(config.model, num_classes=classes, in_channels=channels, seed=config.seed, pretrained=pretrained)
     return model.to(device)
 
@@ -227,7 +264,7 @@ class _Kept:
     doubts: tuple[str, ...] | None
 
 
-def _load_cached(model: nn.Module, path: Path, dataset: ImageDataset) -> _Kept | None:
+def _load_cached(model: nn.Module, path: Path, dataset: ImageDataset | Task) -> _Kept | None:
     """Fill ``model`` from the cache; None if it is not there or no longer fits."""
     if not path.is_file():
         return None
@@ -244,7 +281,7 @@ def _load_cached(model: nn.Module, path: Path, dataset: ImageDataset) -> _Kept |
         return None
 
 
-def _store(model: nn.Module, path: Path, config: BaselineConfig, dataset: ImageDataset, kept: _Kept) -> None:
+def _store(model: nn.Module, path: Path, config: BaselineConfig, dataset: ImageDataset | Task, kept: _Kept) -> None:
     """Write the cache file at once or not at all."""
     weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in model.state_dict().items()}
     metadata = {
@@ -259,8 +296,8 @@ def _store(model: nn.Module, path: Path, config: BaselineConfig, dataset: ImageD
         save_file(weights, temporary, metadata)
 
 
-def _scale(dataset: ImageDataset) -> str:
-    return json.dumps([dataset.mean, dataset.std])
+def _scale(dataset: ImageDataset | Task) -> str:
+    return json.dumps(None if isinstance(dataset, Task) else [dataset.mean, dataset.std])
 
 
 def _texts(text: str | None) -> tuple[str, ...] | None:

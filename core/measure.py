@@ -48,6 +48,24 @@ class Evaluation:
         """Mean cross-entropy or divergence of those seen, in nats."""
         return self.loss / self.images
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """What was found, by name."""
+        return {"accuracy": self.accuracy, "loss": self.mean_loss}
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """How a network did by an evaluator that measures it as a whole.
+
+    Attributes:
+        metrics: name -> number, the score first.
+        images: how many samples it was measured on.
+    """
+
+    metrics: dict[str, float]
+    images: int
+
 
 def evaluate(
     model: nn.Module,
@@ -143,15 +161,16 @@ def fastest_layout(model: nn.Module, example: Tensor) -> torch.memory_format:
     return torch.contiguous_format
 
 
-def sizes(model: nn.Module, example: Tensor) -> dict[str, float]:
+def sizes(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> dict[str, float]:
     """Count ``params``, ``macs`` per image and ``bytes`` (parameters and buffers as stored).
 
-    ``example`` is a batch of inputs; for ``macs`` see `macs`.
+    ``example`` is a batch of inputs, or of each of several; for ``macs`` see `macs`.
     """
     stored = [*model.parameters(), *model.buffers()]
+    inputs = example if isinstance(example, tuple) else (example,)
     return {
         "params": float(sum(p.numel() for p in model.parameters())),
-        "macs": macs(model, example) / len(example),
+        "macs": macs(model, *inputs) / len(inputs[0]),
         "bytes": float(sum(t.numel() * t.element_size() for t in stored)),
     }
 
@@ -297,14 +316,15 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
 
-def latency_ms(model: nn.Module, example: Tensor, repeats: int = 7) -> float:
+def latency_ms(model: nn.Module, example: Tensor | tuple[Tensor, ...], repeats: int = 7) -> float:
     """Median time of one forward of ``example`` in milliseconds, over ``repeats``, with this process's threads."""
     times = []
+    inputs = example if isinstance(example, tuple) else (example,)
     with torch.inference_mode():
         for _ in range(repeats + 1):
             start = time.perf_counter()
-            model(example)
-            if example.is_cuda:
-                torch.cuda.synchronize(example.device)
+            model(*inputs)
+            if inputs[0].is_cuda:
+                torch.cuda.synchronize(inputs[0].device)
             times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times[1:])  # the first one warms caches up

@@ -1,8 +1,9 @@
 """Every metric of a trial: what it is called, which way is better, and whether it is known before an evaluation.
 
-A new metric is one line here, and in `core.trial` where it is measured. Sizes also come as the fraction left of the
-original network's, under ``<name>_fraction``; a metric with ``test_`` before its name was measured on the test split of
-a trial that was searched on another one.
+A new metric is one line here, and in `core.trial` where it is measured; what an evaluator measures of its own it
+declares (`declare`). Sizes also come as the fraction left of the original network's, under ``<name>_fraction``; a
+metric with ``test_`` before its name was measured on the test split of a trial that was searched on another one; one
+with ``_drop`` behind it is how much worse than the original's it is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from core.errors import UnknownNameError
+from core.errors import UnknownNameError, UsageError
 
 Direction = Literal["max", "min"]
 TEST = "test_"
@@ -52,6 +53,17 @@ class Metric:
         """``value`` as something to be minimised."""
         return value if self.better == "min" else -value
 
+    def corner(self, original: float | None) -> float:
+        """No better than any value that counts, as one corner of a hypervolume: the worst, or twice as bad as before.
+
+        Args:
+            original: the original network's value; None: it is not known.
+        """
+        if self.worst is not None:
+            return self.worst
+        known = 0.0 if original is None else original
+        return known + (abs(known) or 1.0) * (1 if self.better == "min" else -1)
+
     def show(self, value: float) -> str:
         """``value`` as it is written, without the unit."""
         return self.form.format(self.scale * value)
@@ -72,11 +84,16 @@ def fraction_of(size: str) -> str:
     return f"{size.removesuffix('_ms')}_fraction"
 
 
-METRICS: Mapping[str, Metric] = dict(
+def drop_of(score: str) -> str:
+    """The name of how much worse than the original's a score is."""
+    return f"{score}_drop"
+
+
+METRICS: dict[str, Metric] = dict(
     _with_fractions(
         Metric("accuracy", "top-1 accuracy", "%", better="max", worst=0.0, form="{:.2f}"),
         Metric("loss", "cross-entropy", "nats", form="{:.4f}"),
-        Metric("accuracy_drop", "accuracy lost", "points", form="{:.2f}"),
+        Metric(drop_of("accuracy"), "accuracy lost", "points", form="{:.2f}"),
         Metric("params", "parameters", known=True, relative=True, form="{:,.0f}"),
         Metric("macs", "multiply-accumulates (MACs)", known=True, relative=True, form="{:,.0f}"),
         Metric("bytes", "bytes of weights", known=True, relative=True, form="{:,.0f}"),
@@ -86,15 +103,33 @@ METRICS: Mapping[str, Metric] = dict(
         Metric("idle_batch_ms", "idle latency of 32 images", "ms", form="{:.3f}"),
     )
 )
+OURS = frozenset(METRICS)
+"""Those that every release has, whatever a network is scored by."""
 SIZES = tuple(name for name, metric in METRICS.items() if metric.relative)
 """What a network costs: metrics that are also given as a fraction of the original's."""
 SHORT: Mapping[str, str] = {
-    "drop": "accuracy_drop",
+    "drop": drop_of("accuracy"),
     **{name.removesuffix("_ms"): fraction_of(name) for name in SIZES},
 }
 """What may be written for a metric: ``params`` for ``params_fraction`` …"""
 KNOWN_FRACTIONS = tuple(fraction_of(name) for name in SIZES if METRICS[name].known)
 """The fractions that are known before an evaluation."""
+
+
+def declare(score: Metric) -> Metric:
+    """Make what an evaluator measures known by its name, with how much worse than the original's it is.
+
+    Raises:
+        UsageError: another metric has this name already.
+    """
+    known = METRICS.setdefault(score.name, score)
+    if known != score:
+        ways = f"{known.better}, in {known.unit or 'no unit'}, and now {score.better}, in {score.unit or 'no unit'}"
+        raise UsageError(f"metric {score.name!r} is known as {known.label!r} ({ways}): give yours another name")
+    unit = "points" if score.unit == "%" else score.unit
+    lost = Metric(drop_of(score.name), f"{score.label} lost", unit, form=score.form)
+    METRICS.setdefault(lost.name, lost)
+    return score
 
 
 def metric_named(name: str) -> Metric:
@@ -109,6 +144,12 @@ def metric_named(name: str) -> Metric:
         metric = METRICS[name.removeprefix(TEST)]
         return replace(metric, name=name, label=f"{metric.label} on the test split")
     raise UnknownNameError("metric", name, METRICS)
+
+
+def any_metric(name: str) -> Metric:
+    """The metric called ``name``, or for what an evaluator gives beside its score, one of which only that is known."""
+    bare = name.removeprefix(TEST)
+    return metric_named(name) if bare in METRICS else Metric(name, name.replace("_", " "))
 
 
 def axis_named(name: str, axis: str) -> Metric:

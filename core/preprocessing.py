@@ -18,6 +18,7 @@ from core.parts import IMAGE_FOLDER, is_pretrained
 
 if TYPE_CHECKING:
     from core.datasets import ImageDataset
+    from core.tasks import Task
 
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -76,6 +77,16 @@ class Preprocessing(BaseModel):
         mean, std = self.mean or own.get("mean") or data.mean, self.std or own.get("std") or data.std
         return replace(data, mean=_per_channel(mean, channels), std=_per_channel(std, channels))
 
+    def require_no_images(self, name: str) -> None:
+        """Look that nothing is said of images, for data that has none.
+
+        Raises:
+            UsageError: something is.
+        """
+        for field in Preprocessing.model_fields:
+            if getattr(self, field) is not None:
+                raise UsageError(f"{field} is of images, and {name!r} brings inputs of its own: leave it out")
+
     def _published(self, model: str, dataset: str) -> dict[str, Any]:
         """What published weights were trained with, where that is what holds."""
         if self.preprocessing == "dataset" or not is_pretrained(model) or not dataset.startswith(IMAGE_FOLDER):
@@ -89,8 +100,12 @@ def _per_channel(numbers: Sequence[float], channels: int) -> tuple[float, ...]:
     return tuple(numbers) * channels if len(numbers) == 1 else tuple(numbers)
 
 
-def described(data: ImageDataset) -> str:
-    """How the pixels of a dataset become inputs, in words."""
+def described(data: ImageDataset | Task) -> str:
+    """How the pixels of a dataset become inputs, in words; what a task takes."""
+    from core.tasks import Task
+
+    if isinstance(data, Task):
+        return data.words
     side = "x".join(map(str, data.shape[1:]))
     return f"images {side}, mean {numbers(data.mean)}, std {numbers(data.std)}"
 

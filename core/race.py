@@ -147,8 +147,11 @@ class Lane:
 
 
 def add(rivals: tuple[Rival, ...], record: TrialRecord) -> tuple[Rival, ...]:
-    """``rivals`` and what ``record`` reached; only a finished record is a rival, and only the best ones stay."""
-    if record.status != "finished":
+    """``rivals`` and what ``record`` reached; only a finished record is a rival, and only the best ones stay.
+
+    What an evaluator measured that knows nothing of single images is none: there is no race.
+    """
+    if record.status != "finished" or "accuracy" not in record.metrics:
         return rivals
     sizes = tuple(record.metrics[name] for name in KNOWN_FRACTIONS)
     return merge(rivals, [Rival(accuracy=record.metrics["accuracy"], sizes=sizes)])

@@ -27,12 +27,12 @@ class Timing:
     batch: float
 
 
-def timing(model: nn.Module, images: Tensor) -> Timing:
+def timing(model: nn.Module, images: Tensor | tuple[Tensor, ...]) -> Timing:
     """Time ``model`` with torch's benchmark timer, which warms up, waits for the GPU and repeats for `TIMED_SECONDS`.
 
     Args:
         model: in eval mode, where the images are.
-        images: inputs (N, C, H, W), N >= 1; repeated where they are fewer than a batch.
+        images: inputs (N, …), N >= 1, or a tuple of several; repeated where they are fewer than a batch.
     """
     logger = logging.getLogger("torch.utils.cpp_extension")
     before, logger.disabled = logger.disabled, True  # it warns of a compiler that nobody needs here
@@ -41,10 +41,12 @@ def timing(model: nn.Module, images: Tensor) -> Timing:
     finally:
         logger.disabled = before
 
+    inputs = images if isinstance(images, tuple) else (images,)
+
     def measured(count: int) -> Any:
-        batch = images[torch.arange(count) % len(images)]
+        batch = [x[torch.arange(count, device=x.device) % len(x)] for x in inputs]
         with torch.inference_mode():
-            timer = Timer("model(batch)", globals={"model": model, "batch": batch}, num_threads=1)
+            timer = Timer("model(*batch)", globals={"model": model, "batch": batch}, num_threads=1)
             return timer.blocked_autorange(min_run_time=TIMED_SECONDS)
 
     one = measured(1)

@@ -16,7 +16,8 @@ from torch import nn
 from core.compress import Result, compress
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, TrialError
-from core.metrics import SIZES, fraction_of
+from core.measure import Measurement
+from core.metrics import METRICS, SIZES, Metric, drop_of, fraction_of
 from core.race import Race
 from core.records import SplitRecord, TrialRecord
 from core.recovery import recovered
@@ -60,7 +61,7 @@ def make_trial(config: TrialConfig, bench: Workbench) -> Made:
 
     def measure(made: Made) -> float:
         if target.metric == DROP:
-            return float(bench.accuracy - bench.evaluate(made.model).accuracy)
+            return bench.worse(bench.evaluate(made.model).metrics)
         return relative(bench.sizes(made.model), bench.sizes(bench.model))[target.metric]
 
     ratio, made = reach(target, lambda ratio: _make(config.model_copy(update={"ratio": ratio}), bench), measure)
@@ -74,7 +75,7 @@ def _make(config: TrialConfig, bench: Workbench) -> Made:
     if config.recovery == "none":
         return Made(result.model, result, {})
     clock = time.perf_counter()
-    images = bench.calibration(config)
+    images: Any = bench.calibration(config)  # several inputs are refused in words
     assert images is not None, "a configuration with a recovery reads calibration images"
     found = recovered(
         result.model,
@@ -170,25 +171,33 @@ def reason_of(error: Exception) -> str:
 
 def measure_trial(model: nn.Module, bench: Workbench, race: Race) -> dict[str, Any]:
     """Measure ``model`` as far as ``race`` lets it come; return its record's status, reason, metrics and images."""
-    size = bench.sizes(model)
+    size, score = bench.sizes(model), bench.scored.score
     fractions = relative(size, bench.original)
-    lane = race.lane(fractions, len(bench.images), bench.probe)
+    lane = race.lane(fractions, bench.total, bench.probe)
     evaluation = bench.evaluate(model, lane.beaten)
-    seen, right = evaluation.images, evaluation.right
-    if seen == len(bench.images):
-        metrics = relative(bench.complete(model, evaluation, size), bench.original)
+    if isinstance(evaluation, Measurement) or evaluation.images == bench.total:
+        metrics = relative(bench.complete(model, evaluation, size), bench.original, score)
         require_finite(metrics)
-        return {"status": "finished", "metrics": metrics, "images": seen}
+        return {"status": "finished", "metrics": metrics, "images": evaluation.images}
     require_finite({"loss": evaluation.mean_loss})
-    metrics = {**lane.bounds(right), **fractions}
-    return {"status": "stopped", "reason": lane.reason(right), "metrics": metrics, "images": seen}
+    metrics = {**lane.bounds(evaluation.right), **fractions}
+    return {
+        "status": "stopped",
+        "reason": lane.reason(evaluation.right),
+        "metrics": metrics,
+        "images": evaluation.images,
+    }
 
 
-def relative(metrics: Mapping[str, float], original: Mapping[str, float]) -> dict[str, float]:
-    """Add the fractions of the original's sizes and the accuracy drop to ``metrics``, of those that are there."""
+def relative(
+    metrics: Mapping[str, float], original: Mapping[str, float], score: Metric = METRICS["accuracy"]
+) -> dict[str, float]:
+    """Add the fractions of the original's sizes to ``metrics``, and how much worse the score is, if that is there."""
     fractions = {fraction_of(name): metrics[name] / original[name] for name in SIZES if name in metrics}
-    drop = {"accuracy_drop": original["accuracy"] - metrics["accuracy"]} if "accuracy" in metrics else {}
-    return {**metrics, **fractions, **drop}
+    if score.name not in metrics:
+        return {**metrics, **fractions}
+    worse = score.loss(metrics[score.name]) - score.loss(original[score.name])
+    return {**metrics, **fractions, drop_of(score.name): worse}
 
 
 def require_finite(metrics: Mapping[str, float]) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 from core.config import TrialConfig, counting
 from core.decompositions import DECOMPOSITIONS
 from core.errors import UsageError, nearest, shortened
-from core.metrics import KNOWN_FRACTIONS, METRICS, SHORT, TEST
+from core.metrics import KNOWN_FRACTIONS, METRICS, SHORT, TEST, drop_of
 from core.records import TrialRecord
 
 TOKEN = re.compile(r"\s*(?:(<=|>=|==|!=|<|>|\(|\))|\"([^\"]*)\"|'([^']*)'|([\w.+:/-]+))")
@@ -150,6 +150,8 @@ def value_of(record: TrialRecord, name: str) -> Any:
     """What a record has under a name of the language; None: nothing, "none": that nothing is what was chosen."""
     if SHORT.get(name, name) in record.metrics:
         return record.metrics[SHORT.get(name, name)]
+    if name == "drop":  # of another score than accuracy
+        return next((value for metric, value in record.metrics.items() if metric.endswith(drop_of(""))), None)
     fields = {**counting(record.config), **record.options}
     return "none" if name in fields and fields[name] is None else fields.get(name)
 

@@ -16,13 +16,14 @@ from core.compress import Prepared, prepare
 from core.config import TrialConfig
 from core.criteria import CRITERIA
 from core.errors import UsageError
-from core.evaluators import Evaluator
-from core.measure import Evaluation, evaluate, latency_ms, logits_of, sizes
+from core.evaluators import USUAL, Evaluator, Measure, measured
+from core.measure import Evaluation, Measurement, evaluate, latency_ms, logits_of, sizes
 from core.metrics import TEST
 from core.pixels import Images
 from core.records import EvalSplit
 from core.recovery import RECOVERIES
 from core.shelf import Kept, Shelf
+from core.tasks import ImageBatches, Inputs, Samples
 
 LABELLED = "train-subset"
 """The calibration source whose images have labels."""
@@ -76,12 +77,18 @@ class Workbench:
         mirror: whether a mirror image keeps its label.
         shelf: keeps what no trial changes for other processes, and for later.
         reference: (N, classes) log-probabilities that are wanted of the images (see `core.evaluators`).
+        scored: what trials are scored by.
+        measure_by: how a network is measured, where `scored` does not look at images one by one.
+        samples: what it is measured on then.
+        test_samples: likewise of the test split, where ``samples`` are of another one.
+        inputs: an example (1, …) of what the network takes, of a task that has no images; ``images`` are empty then,
+            and ``train_images`` what calibration draws from: as many inputs.
     """
 
     model: nn.Module
     images: Images
     labels: Tensor
-    train_images: Images
+    train_images: Images | tuple[Tensor, ...]
     original: Mapping[str, float] = field(default_factory=dict)
     baseline_key: str = ""
     device: str = "cpu"
@@ -95,7 +102,12 @@ class Workbench:
     mirror: bool = False
     shelf: Shelf = field(default_factory=Shelf)
     reference: Tensor | None = None
-    _calibrations: dict[tuple[str, int, int], Tensor] = field(default_factory=dict, repr=False)
+    scored: Evaluator = USUAL
+    measure_by: Measure | None = None
+    samples: Samples | None = None
+    test_samples: Samples | None = None
+    inputs: Inputs | None = None
+    _calibrations: dict[tuple[str, int, int], Inputs] = field(default_factory=dict, repr=False)
     _labels: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -106,27 +118,67 @@ class Workbench:
         return found
 
     @property
-    def example(self) -> Tensor:
-        """One image (1, C, H, W), where trials compute."""
-        return self.images[:1].to(self.device)
+    def example(self) -> Inputs:
+        """One input (1, …), or one of each, where trials compute."""
+        return self.some(1)
+
+    def some(self, count: int) -> Inputs:
+        """The first inputs that the network is evaluated on, at most so many; of a task its example."""
+        if isinstance(self.inputs, tuple):
+            return tuple(x.to(self.device, copy=True) for x in self.inputs)
+        found = self.images[:count] if self.inputs is None else self.inputs
+        return found.to(self.device, copy=True)
+
+    @property
+    def total(self) -> int:
+        """How many samples a network is evaluated on."""
+        return len(self.labels) if self.samples is None else self.samples.count
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the front is evaluated on other samples than the search."""
+        return self.test is not None or self.test_samples is not None
 
     @cached_property
-    def accuracy(self) -> float:
-        """That of the original network, percent."""
-        return self.original["accuracy"] if "accuracy" in self.original else self.evaluate(self.model).accuracy
+    def score(self) -> float:
+        """That of the original network."""
+        name = self.scored.score.name
+        return self.original[name] if name in self.original else self.evaluate(self.model).metrics[name]
+
+    def worse(self, metrics: Mapping[str, float]) -> float:
+        """How much worse than the original's a network's score is."""
+        score = self.scored.score
+        return score.loss(metrics[score.name]) - score.loss(self.score)
+
+    def measured_by(self, measure: Measure) -> Self:
+        """The same for an evaluator that goes through images and labels itself, batch by batch."""
+        test = self.test
+        return replace(
+            self,
+            measure_by=measure,
+            samples=Samples(ImageBatches(self.images, self.labels, self.batch_size)),
+            test_samples=None if test is None else Samples(ImageBatches(test.images, test.labels, self.batch_size)),
+        )
 
     def with_original(self) -> Self:
         """The same bench with the metrics of its original network, measured on it."""
-        tested = {} if self.test is None else self.tested(self.model)[0]
+        tested = self.tested(self.model)[0] if self.has_test else {}
         named = {f"{TEST}{name}": value for name, value in tested.items()}
         return replace(self, original={**self.measure(self.model), **named})
 
-    def calibration(self, config: TrialConfig) -> Tensor | None:
-        """The configuration's calibration images (n, C, H, W), or None where it needs none; cached."""
+    def calibration(self, config: TrialConfig) -> Inputs | None:
+        """The configuration's calibration images (n, C, H, W), or None where it needs none; cached.
+
+        Raises:
+            UsageError: this task has none, or none of this source.
+        """
         if config.calibration is None:
             return None
         key = (config.calibration, config.calibration_images, config.seed)
-        if key not in self._calibrations:
+        if key not in self._calibrations and self.inputs is not None:
+            self._calibrations[key] = self._drawn(config)
+        elif key not in self._calibrations:
+            assert not isinstance(self.train_images, tuple)
             draw = partial(
                 calibration_images,
                 config.calibration,
@@ -144,6 +196,25 @@ class Workbench:
                 drawn = draw()
             self._calibrations[key] = drawn.to(self.device)
         return self._calibrations[key]
+
+    def _drawn(self, config: TrialConfig) -> Inputs:
+        """Rows of a task's own calibration inputs, the same of each.
+
+        Raises:
+            UsageError: it has none, or another source is asked for.
+        """
+        if config.calibration != LABELLED:
+            raise UsageError(
+                f"calibration {config.calibration!r} makes or reads images, and this is a task of its own inputs: take"
+                f" {LABELLED!r}, which draws from those that it brings"
+            )
+        pool = self.train_images if isinstance(self.train_images, tuple) else (self.train_images[:],)
+        if not pool or not len(pool[0]):
+            raise UsageError("this task brings no calibration inputs: give it some (Task(calibration=…))")
+        generator = torch.Generator().manual_seed(config.seed)
+        chosen = torch.randperm(len(pool[0]), generator=generator)[: config.calibration_images]
+        drawn = tuple(x[chosen].to(self.device) for x in pool)
+        return drawn if isinstance(self.inputs, tuple) else drawn[0]
 
     def calibration_labels(self, config: TrialConfig) -> Tensor | None:
         """Classes (n,) of the configuration's calibration images, or None where nothing of it learns from labels.
@@ -164,6 +235,7 @@ class Workbench:
             )
         key = (config.calibration_images, config.seed)
         if key not in self._labels:
+            assert not isinstance(self.train_images, tuple)
             _, *shape = self.train_images.shape
             generator = torch.Generator().manual_seed(config.seed)
             drawn = draw(LABELLED, Wanted((shape[0], shape[1], shape[2]), key[0], generator, pool=self.train_labels))
@@ -178,18 +250,36 @@ class Workbench:
         """The metrics of ``model`` that are known without an evaluation."""
         return sizes(model, self.example)
 
-    def evaluate(self, model: nn.Module, enough: Callable[[int, int], bool] | None = None) -> Evaluation:
-        """Evaluate ``model``, until ``enough`` says so (see `core.measure.evaluate`)."""
+    def evaluate(self, model: nn.Module, enough: Callable[[int, int], bool] | None = None) -> Evaluation | Measurement:
+        """Evaluate ``model``, image by image until ``enough`` says so (see `core.measure.evaluate`), or as a whole.
+
+        Raises:
+            UsageError: an evaluator that measures gave no numbers, or others than of the original network.
+        """
+        if self.samples is not None:
+            return self._measured(model, self.samples)
         return evaluate(model, self.images, self.labels, self.batch_size, self.device, enough, self.reference)
 
-    def complete(self, model: nn.Module, evaluation: Evaluation, size: dict[str, float]) -> dict[str, float]:
+    def _measured(self, model: nn.Module, samples: Samples) -> Measurement:
+        assert self.measure_by is not None, "samples come with what measures on them"
+        with torch.inference_mode():
+            found = measured(self.scored.score, self.measure_by(model, samples, self.device))
+        if self.scored.score.name in self.original and (odd := [name for name in found if name not in self.original]):
+            raise UsageError(f"the evaluator gave {odd[0]!r}, which it did not give of the original network")
+        return Measurement(found, samples.count)
+
+    def complete(
+        self, model: nn.Module, evaluation: Evaluation | Measurement, size: dict[str, float]
+    ) -> dict[str, float]:
         """The metrics of a network that was evaluated on all images."""
-        latency = latency_ms(model, self.example)
-        return {"accuracy": evaluation.accuracy, "loss": evaluation.mean_loss, **size, "latency_ms": latency}
+        return {**evaluation.metrics, **size, "latency_ms": latency_ms(model, self.example)}
 
     def tested(self, model: nn.Module) -> tuple[dict[str, float], int]:
-        """``accuracy`` (percent) and ``loss`` (nats) of ``model`` on the test split, and how many images that has."""
+        """What ``model`` reaches on the test split, by name, and how many samples that has."""
+        if self.test_samples is not None:
+            measurement = self._measured(model, self.test_samples)
+            return measurement.metrics, measurement.images
         assert self.test is not None, "this bench has another split than the test split, and that one too"
         test = self.test
         found = evaluate(model, test.images, test.labels, self.batch_size, self.device, reference=test.reference)
-        return {"accuracy": found.accuracy, "loss": found.mean_loss}, found.images
+        return found.metrics, found.images

@@ -7,12 +7,13 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from core.config import TrialConfig
 from core.files import writing
-from core.metrics import METRICS, TEST, Metric, fraction_of, metric_named
+from core.metrics import METRICS, OURS, TEST, Metric, fraction_of
 from core.records import TrialRecord
 from dashboards.pareto_info import ParetoInfo
 from dashboards.points import Point, written
@@ -21,7 +22,6 @@ WORDS = frozenset({"criterion", "decomposition", "options", "key"})
 """Columns that are aligned to the left."""
 SHORT_HEADS = {
     "accuracy %": "acc %",
-    "test accuracy %": "test %",
     "params left %": "params %",
     "MACs left %": "MACs %",
     "bytes left %": "bytes %",
@@ -42,7 +42,7 @@ def front_table(info: ParetoInfo, width: int | None = None) -> str:
     """
     if not info.front:
         return info.subtitle
-    columns = {head.replace("accuracy", info.word): metric for head, metric in _columns(info).items()}
+    columns = _columns(info)
     heads = ("rank", *columns, "criterion", "decomposition", "ratio", "options", "key")
     shown = list(columns.values())
     rows = [_row(rank, point, shown) for rank, point in enumerate(reversed(info.front), 1)]
@@ -50,7 +50,9 @@ def front_table(info: ParetoInfo, width: int | None = None) -> str:
     if not any(table["options"]):
         del table["options"]
     if width is not None and _width(table) > width:
-        table = {SHORT_HEADS.get(head, head): cells for head, cells in table.items()}
+        unit = f" {info.scored.score.unit}".rstrip()
+        shorter = {**SHORT_HEADS, f"test {info.word}{unit}": f"test{unit}"}
+        table = {shorter.get(head, head): cells for head, cells in table.items()}
         table["key"] = _short_keys(table["key"])
         table = _fitted(table, width)
     return "\n".join(_lines(table))
@@ -97,10 +99,11 @@ def _short_keys(keys: Sequence[str]) -> tuple[str, ...]:
 
 def _columns(info: ParetoInfo) -> dict[str, Metric]:
     """The metrics that the table shows, by the heads of their columns."""
-    accuracy, tested = METRICS["accuracy"], metric_named("test_accuracy")
-    columns = {"accuracy %": accuracy}
+    score = info.scored.score
+    tested, head = replace(score, name=f"{TEST}{score.name}"), f"{info.word} {score.unit}".rstrip()
+    columns = {head: score}
     if any(tested.name in point.metrics for point in info.front):
-        columns["test accuracy %"] = tested
+        columns[f"test {head}"] = tested
     for size in ("params", "macs"):
         columns[_head(METRICS[fraction_of(size)])] = METRICS[fraction_of(size)]
     for metric in (info.x_metric, info.y_metric):
@@ -147,7 +150,7 @@ def write_front_csv(info: ParetoInfo, path: str | Path) -> Path:
 
 TRIAL_COLUMNS = (
     *("sweep", "rank", "key", "status", "split", "reason", "seconds", "images"),
-    *METRICS,
+    *(name for name in METRICS if name in OURS),
     *(f"{TEST}{name}" for name in ("accuracy", "loss")),
     *TrialConfig.model_fields,
 )
@@ -157,24 +160,31 @@ TRIAL_COLUMNS = (
 def write_trials_csv(
     sweeps: Mapping[str, ParetoInfo], records: Mapping[str, Sequence[TrialRecord]], path: Path
 ) -> Path:
-    """Write every trial of some sweeps, in the order of their records, with the columns `TRIAL_COLUMNS`.
+    """Write every trial of some sweeps, in the order of their records, with the columns `TRIAL_COLUMNS`, and more.
 
     ``rank`` is the place on the sweep's own front from 1, and 0 elsewhere; metrics have the names and units of
-    `core.metrics`; fields that hold several values are JSON; what a trial has not is empty.
+    `core.metrics`; fields that hold several values are JSON; what a trial has not is empty. Behind those columns stand
+    the metrics that only some evaluators give, sorted.
 
     Raises:
         UsageError: the file cannot be written.
     """
     text = io.StringIO()
-    table = csv.DictWriter(text, TRIAL_COLUMNS, lineterminator="\n")
+    columns = (*TRIAL_COLUMNS, *_own_columns(records))
+    table = csv.DictWriter(text, columns, lineterminator="\n")
     table.writeheader()
     for name, found in records.items():
         ranks = {point.key: rank for rank, point in enumerate(reversed(sweeps[name].front), 1)}
         for record in found:
             own = {field: getattr(record, field) for field in ("key", "status", "split", "reason", "seconds", "images")}
             values = {**record.config, **record.metrics, **own, "sweep": name, "rank": ranks.get(record.key, 0)}
-            table.writerow({column: _exact(values.get(column)) for column in TRIAL_COLUMNS})
+            table.writerow({column: _exact(values.get(column)) for column in columns})
     return _write(path, text.getvalue())
+
+
+def _own_columns(records: Mapping[str, Sequence[TrialRecord]]) -> list[str]:
+    """What an evaluator of the user's gave, or another that measures networks as a whole."""
+    return sorted({name for found in records.values() for r in found for name in r.metrics} - set(TRIAL_COLUMNS))
 
 
 def _cell(value: Any) -> str:

@@ -7,9 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from core.evaluators import EVALUATORS
-from core.evaluators.base import CLASSIFICATION
-from core.metrics import Metric, axis_named
+from core.evaluators import USUAL, Evaluator
+from core.metrics import Metric, axis_named, drop_of
 from core.pareto import hypervolume, pareto_front, smallest
 from core.records import TrialRecord
 from dashboards.noise import latency_noise, noise_in_words
@@ -36,13 +35,13 @@ class ParetoInfo:
         front: those that no other dominates, the best in x first.
         labelled: those of the front that get a label, with its text.
         original: (x, y) of the uncompressed network.
-        original_accuracy: of the uncompressed network, percent.
+        original_accuracy: the score of the uncompressed network.
         hypervolume: area that the front dominates (fraction × percent: at most 100); None where it has no corner.
         failed: number of trials that gave no result.
         stopped: number of trials that a race stopped early; they have no accuracy, and nothing here shows them.
         left_out: number of finished trials without the metrics on the axes.
         noise: relative standard deviation of a latency on the x axis (see `latency_noise`); NaN where it is not known.
-        word: what ``accuracy`` is called (see `core.evaluators`).
+        scored: what trials are scored by.
     """
 
     title: str
@@ -60,7 +59,12 @@ class ParetoInfo:
     stopped: int
     left_out: int
     noise: float = math.nan
-    word: str = "accuracy"
+    scored: Evaluator = USUAL
+
+    @property
+    def word(self) -> str:
+        """What the score is called in a table's head."""
+        return self.scored.word
 
     @property
     def x_label(self) -> str:
@@ -94,9 +98,9 @@ def get_pareto_info(
     original: Mapping[str, float],
     *,
     x: str = "params",
-    y: str = "accuracy",
+    y: str = "",
     title: str = "Pareto front",
-    evaluator: str = CLASSIFICATION,
+    scored: Evaluator = USUAL,
 ) -> ParetoInfo:
     """Gather what the Pareto plot shows.
 
@@ -104,17 +108,18 @@ def get_pareto_info(
         records: of the sweep.
         original: metrics of the uncompressed network.
         x: of the plot.
-        y: of the plot.
+        y: of the plot; empty: the score.
         title: of the plot.
-        evaluator: what the trials were scored by.
+        scored: what the trials were scored by.
 
     Raises:
-        UnknownNameError: ``x`` or ``y`` is none of params, macs, bytes, latency, and no metric; or no such evaluator.
+        UnknownNameError: ``x`` or ``y`` is none of params, macs, bytes, latency, and no metric.
     """
-    scored = EVALUATORS.get(evaluator)
+    score = scored.score.name
     alone = x == "latency" and any(IDLE in record.metrics for record in records)
-    x_metric, y_metric = axis_named("idle_latency" if alone else x, "x axis"), scored.named(axis_named(y, "y axis"))
-    points = make_points(records, x_metric.name, y_metric.name)
+    x_metric = axis_named("idle_latency" if alone else x, "x axis")
+    y_metric = scored.named(axis_named(y or score, "y axis"))
+    points = make_points(records, x_metric.name, y_metric.name, scored)
     front = tuple(pareto_front(points, x_metric.name, y_metric.name))
     failed, stopped = (sum(record.status == status for record in records) for status in ("failed", "stopped"))
     left_out = len(records) - failed - stopped - len(points)
@@ -127,15 +132,15 @@ def get_pareto_info(
         y_metric=y_metric,
         points=points,
         front=front,
-        labelled=labelled_of(front, x_metric, y_metric, original["accuracy"]),
+        labelled=labelled_of(front, x_metric, y_metric, original[score] if y_metric.name == score else None),
         original=(_of_original(x_metric, original), _of_original(y_metric, original)),
-        original_accuracy=original["accuracy"],
+        original_accuracy=original[score],
         hypervolume=volume,
         failed=failed,
         stopped=stopped,
         left_out=left_out,
         noise=_noise(x_metric, points),
-        word=scored.word,
+        scored=scored,
     )
 
 
@@ -151,7 +156,7 @@ def _of_original(metric: Metric, original: Mapping[str, float]) -> float:
     """The original network's own value; of a fraction it is the whole, and it has lost no accuracy."""
     if metric.name in original:
         return original[metric.name]
-    return 1.0 if metric.name.endswith("_fraction") else 0.0 if metric.name == "accuracy_drop" else float("nan")
+    return 1.0 if metric.name.endswith("_fraction") else 0.0 if metric.name.endswith(drop_of("")) else float("nan")
 
 
 def _volume(points: Sequence[Point], x: Metric, y: Metric) -> float | None:
@@ -174,17 +179,18 @@ def _subtitle(
 
 
 def labelled_of(
-    front: Sequence[Point], x: Metric, y: Metric, accuracy: float, drops: Sequence[float] = DROPS
+    front: Sequence[Point], x: Metric, y: Metric, score: float | None, drops: Sequence[float] = DROPS
 ) -> tuple[tuple[Point, str], ...]:
-    """The smallest network of ``front`` within each of ``drops`` points of ``accuracy``, with its label.
+    """The smallest network of ``front`` within each of ``drops`` points of the original's ``score``, with its label.
 
-    Where there is none, the best one; on another axis than that of the accuracy the two ends.
+    Where there is none, the best one; on another axis than that of the score, or of one that is not in percent, the
+    two ends.
     """
-    if y.name != "accuracy":
+    if score is None or y.unit != "%":
         chosen = {p.key: p for p in (*front[:1], *front[-1:])}
     else:
-        within = [[p for p in front if p.y >= accuracy - drop] for drop in drops]
-        found = [smallest(points, x.name) if x.better == "min" else points[0] for points in within if points]
+        within = [[p for p in front if y.loss(p.y) <= y.loss(score) + drop] for drop in drops]
+        found = [smallest(points, x.name, y.name) if x.better == "min" else points[0] for points in within if points]
         chosen = {p.key: p for p in found} or {p.key: p for p in front[-1:]}
     return tuple((p, f"{_short(y, p.y)} at {_short(x, p.x)}") for p in chosen.values())
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from core.config import TrialConfig, counting
 from core.decompositions import DECOMPOSITIONS
-from core.metrics import METRICS, SIZES, TEST, fraction_of, metric_named
+from core.evaluators import USUAL, Evaluator
+from core.metrics import METRICS, SIZES, TEST, any_metric, drop_of, fraction_of
 from core.records import TrialRecord
 
 HEADLINE = ("ratio", "criterion", "decomposition")
@@ -46,20 +47,17 @@ class Point:
     split: str
     hover: tuple[str, ...]
 
-    @property
-    def accuracy(self) -> float:
-        """Top-1 in percent, on ``split``."""
-        return self.metrics["accuracy"]
 
-
-def make_points(records: Sequence[TrialRecord], x: str, y: str = "accuracy") -> tuple[Point, ...]:
-    """Return a point for each finished record that has an accuracy and both metrics, in the given order."""
-    usable = [r for r in records if r.status == "finished" and {x, y, "accuracy"} <= r.metrics.keys()]
+def make_points(
+    records: Sequence[TrialRecord], x: str, y: str = "accuracy", scored: Evaluator = USUAL
+) -> tuple[Point, ...]:
+    """Return a point for each finished record that has a score and both metrics, in the given order."""
+    usable = [r for r in records if r.status == "finished" and {x, y, scored.score.name} <= r.metrics.keys()]
     notable = _notable(usable)
-    return tuple(_point(record, x, y, notable[record.decomposition]) for record in usable)
+    return tuple(_point(record, x, y, notable[record.decomposition], scored) for record in usable)
 
 
-def _point(record: TrialRecord, x: str, y: str, notable: set[str]) -> Point:
+def _point(record: TrialRecord, x: str, y: str, notable: set[str], scored: Evaluator) -> Point:
     settings = {name: value for name, value in flat(record).items() if name in notable and value is not None}
     return Point(
         key=record.key,
@@ -72,7 +70,7 @@ def _point(record: TrialRecord, x: str, y: str, notable: set[str]) -> Point:
         metrics=record.metrics,
         config=record.config,
         split=record.split,
-        hover=_hover(record),
+        hover=_hover(record, scored),
     )
 
 
@@ -105,24 +103,28 @@ def _defaults(decomposition: str) -> Mapping[str, Any]:
     return {**values.pop("options"), **values}
 
 
-def _hover(record: TrialRecord) -> tuple[str, ...]:
-    metrics = record.metrics
+def _hover(record: TrialRecord, scored: Evaluator) -> tuple[str, ...]:
+    metrics, score = record.metrics, scored.score
     left = ", ".join(
         f"{size.removesuffix('_ms')} {METRICS[name].show(metrics[name])} %"
         for size in SIZES
         if (name := fraction_of(size)) in metrics
     )
-    drop = f" ({-metrics['accuracy_drop']:+.2f})" if "accuracy_drop" in metrics else ""
+    lost = metrics.get(drop_of(score.name))
+    sign = -1 if score.better == "max" else 1
+    drop = "" if lost is None else f" ({score.scale * sign * lost:+.4g})"
+    if lost is not None and score.unit == "%":
+        drop = f" ({-lost:+.2f})"
     tested = [
         f"{name.replace('_', ' ')} {metric.show(metrics[name])} {metric.unit}"
         for name in sorted(metrics)
-        if name.startswith(TEST) and (metric := metric_named(name))
+        if name.startswith(TEST) and (metric := any_metric(name))
     ]
     split = f" on {record.split}" if record.split != "test" else ""
     rest = {name: value for name, value in flat(record).items() if name not in HEADLINE and value not in (None, {})}
     return (
         f"{record.decomposition}, {record.criterion}" + (f", ratio {record.ratio:g}" if record.ratio >= 0 else ""),
-        f"accuracy {metrics['accuracy']:.2f} %{split}{drop}",
+        f"{scored.word} {scored.show(metrics)}{split}{drop}",
         *tested,
         f"left: {left}",
         *(f"{name} = {written(value)}" for name, value in rest.items()),

@@ -26,10 +26,12 @@ def front_picture(info: ParetoInfo, width: int = 72, height: int = 12) -> list[s
     places = [info.place(p.x, p.y) for p in info.points]
     front = [info.place(p.x, p.y) for p in info.front]
     original = [info.original_place] if all(map(math.isfinite, info.original_place)) else []
-    low, high = y_range([y for _, y in front], [y for _, y in [*places, *original]])
+    ys = [y for _, y in [*places, *original]]
+    low, high = y_range([y for _, y in front], ys) if info.y_metric.unit == "%" else (min(ys), max(ys) + 1e-9)
     xs = [x for x, _ in [*places, *original]]
     left, right = min(0.0, *xs), max(xs)
-    margin = max(len(f"{low:.1f}"), len(f"{high:.1f}")) + 1
+    digits = 1 if info.y_metric.unit == "%" else 3
+    margin = max(len(f"{low:.{digits}f}"), len(f"{high:.{digits}f}")) + 1
     inside = max(20, width - margin - 1)
     grid = [[" "] * inside for _ in range(height)]
     for mark, marked in ((TRIAL, places), (MEMBER, front), (ORIGINAL, original)):
@@ -39,7 +41,7 @@ def front_picture(info: ParetoInfo, width: int = 72, height: int = 12) -> list[s
             column = round((x - left) / ((right - left) or 1.0) * (inside - 1))
             row = round((high - max(low, min(high, y))) / (high - low) * (height - 1))
             grid[row][column] = BELOW if y < low else mark
-    heads = {0: f"{high:.1f}", height - 1: f"{low:.1f}"}
+    heads = {0: f"{high:.{digits}f}", height - 1: f"{low:.{digits}f}"}
     lines = [f"{heads.get(row, ''):>{margin}}|{''.join(cells)}".rstrip() for row, cells in enumerate(grid)]
     ends = f"{left:.4g}", f"{right:.4g}"
     axis = ends[0] + info.x_label.center(inside - len(ends[0]) - len(ends[1])) + ends[1]

@@ -10,14 +10,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from core.complaints import complaint
-from core.errors import UsageError, nearest, shortened
+from core.errors import UnknownNameError, UsageError, nearest, shortened
+from core.evaluators import Evaluator, find_evaluator
 from core.evaluators.base import CLASSIFICATION
 from core.files import NAME
 from core.metrics import METRICS, Direction
 from core.records import EvalSplit
 from search_spaces.algorithms import ALGORITHMS, GRID
-
-DEFAULT_OBJECTIVES: dict[str, Direction] = {"accuracy": "max", "params_fraction": "min"}
 
 DEFAULT_SAMPLES = 100
 """How many configurations random, tpe and nsga2 try when the space does not say."""
@@ -44,8 +43,10 @@ class SearchDefaults(_Table):
     samples: StrictInt | None = Field(
         None, ge=1, le=1_000_000, description="configurations to try; None: the whole grid"
     )
-    objectives: dict[str, Direction] = Field(
-        DEFAULT_OBJECTIVES, min_length=1, description="metric -> whether it is to be large or small"
+    objectives: dict[str, Direction] | None = Field(
+        None,
+        min_length=1,
+        description="metric -> whether it is to be large or small; left out: the evaluator's score and params_fraction",
     )
     start: Literal["", "budget"] = Field(
         "", description="budget: try first what budgets of several sizes spend on the layers; all axes are ratios then"
@@ -56,7 +57,28 @@ class EvaluationTable(_Table):
     """What trials are evaluated on; the test split is left to the front, unless a space says otherwise."""
 
     split: EvalSplit = Field("validation", description="part of the dataset")
-    evaluator: StrictStr = Field(CLASSIFICATION, description="classification, by labels; agreement, with the original")
+    evaluator: StrictStr = Field(
+        CLASSIFICATION,
+        description="classification, by labels; agreement, with the original; segmentation; task, what a Task brings;"
+        " or `module:function` of your own",
+    )
+    metric: StrictStr | None = Field(None, description="of an evaluator of your own: what it gives first (score)")
+    direction: Direction | None = Field(None, description="of that: whether it is to be large (max) or small")
+    unit: StrictStr | None = Field(None, max_length=20, description="of that; '%' is from 0 to 100")
+
+    def scored(self, where: str = "") -> Evaluator:
+        """What trials are scored by.
+
+        Raises:
+            UnknownNameError: there is no such evaluator; the message begins with ``where``.
+            UsageError: its metric is refused.
+        """
+        try:
+            return find_evaluator(self.evaluator, self.metric, self.direction, self.unit)
+        except UnknownNameError as error:
+            raise UnknownNameError(error.kind, error.name, error.known, f"{where}evaluator: ") from None
+        except UsageError as error:
+            raise UsageError(f"{where}{error}") from None
 
 
 class AxisTable(_Table):
@@ -100,7 +122,8 @@ class SpaceTable(_Table):
         except ValidationError as error:
             raise UsageError(f"{source}: {complaint(error, cls)}") from None
         _require(table.search.algorithm, ALGORITHMS.names(), f"{source}: search.algorithm: ")
-        for name in table.search.objectives:
+        table.evaluation.scored(f"{source}: evaluation.")  # whose metric may be an objective
+        for name in table.search.objectives or ():
             _require(name, METRICS, f"{source}: search.objectives.{shortened(name)}: ")
         return table
 

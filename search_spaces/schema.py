@@ -21,7 +21,8 @@ from typing import Any
 from core.complaints import show
 from core.config import BaselineConfig, TrialConfig, make_options
 from core.errors import UnknownNameError, UsageError, shortened
-from core.evaluators import EVALUATORS
+from core.evaluators import Evaluator
+from core.metrics import Direction
 from core.parts import is_pretrained
 from search_spaces import sampling
 from search_spaces.algorithms import GRID
@@ -44,6 +45,7 @@ class SearchSpace(Axes):
         baseline: the original network that every trial compresses.
         search: how it is searched by default.
         evaluation: what trials are evaluated on.
+        scored: what they are scored by.
         defaults: decomposition -> its options where nothing else says them.
         document: the file's tables, as plain JSON, from which `parse_space` builds the same space.
     """
@@ -52,8 +54,15 @@ class SearchSpace(Axes):
     baseline: BaselineConfig
     search: SearchDefaults
     evaluation: EvaluationTable
+    scored: Evaluator
     defaults: dict[str, dict[str, Value]]
     document: dict[str, Any] = field(compare=False, repr=False)
+
+    @property
+    def objectives(self) -> dict[str, Direction]:
+        """Metric -> whether it is to be large or small."""
+        score = self.scored.score
+        return self.search.objectives or {score.name: score.better, "params_fraction": "min"}
 
     def planned(self) -> int:
         """Return how many trials a sweep with the space's own defaults runs."""
@@ -147,7 +156,7 @@ class SearchSpace(Axes):
             baseline=baseline_info(self.baseline),
             algorithm=self.search.algorithm,
             split=self.evaluation.split,
-            objectives={str(metric): str(way) for metric, way in self.search.objectives.items()},
+            objectives={str(metric): str(way) for metric, way in self.objectives.items()},
             size=self.size(),
             trials=self.planned(),
             fixed={name: show(value) for name, value in self.fixed.items()},
@@ -164,7 +173,6 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
     """
     table = SpaceTable.parse(document, source)
     baseline = resolve_baseline(table.baseline, source)
-    EVALUATORS.require(table.evaluation.evaluator, f"{source}: evaluation.evaluator: ")
     fixed, axes, conditions = resolve(table, source)
     endless = [name for name, axis in axes.items() if axis.count is None]
     if endless and table.search.algorithm == GRID:
@@ -185,6 +193,7 @@ def parse_space(document: dict[str, Any], source: str) -> SearchSpace:
         baseline=baseline,
         search=table.search,
         evaluation=table.evaluation,
+        scored=table.evaluation.scored(),
         defaults=resolve_defaults(table.defaults, source),
         document=document,
     )

@@ -83,7 +83,9 @@ class Parser(argparse.ArgumentParser):
 
     def evaluator(self) -> None:
         """Add what trials are scored by."""
-        self.add_argument("--evaluate", metavar="HOW", help="classification, or agreement, without labels")
+        add = self.add_argument
+        add("--evaluate", metavar="HOW", help="agreement, segmentation, my_task:evaluate (accuracy)")
+        add("--metric", metavar="M:WAY:UNIT", help="of your own evaluate, e.g. rmse:min (score:max)")
 
     def network(self) -> None:
         """Add how the original network is to be read: its preprocessing, and what it should reach."""
@@ -244,4 +246,20 @@ def pairs(texts: Sequence[str], option: str) -> dict[str, str]:
         if key.strip() in found:
             raise UsageError(f"{option} {key.strip()} is given twice; give it once")
         found[key.strip()] = value.strip()
+    return found
+
+
+def evaluation_of(options: argparse.Namespace) -> dict[str, str]:
+    """What the command line says of how trials are scored: keys of a space's ``[evaluation]``.
+
+    Raises:
+        UsageError: ``--metric`` is not of its form.
+    """
+    found = {} if options.evaluate is None else {"evaluator": options.evaluate}
+    if options.metric is not None:
+        name, *rest = options.metric.split(":")
+        direction, unit = (*rest, "", "")[:2]
+        if len(rest) > 2 or direction not in ("", "min", "max"):
+            raise UsageError(f"--metric {options.metric}: write NAME, NAME:min or NAME:min:UNIT (or max)")
+        found |= {"metric": name} | {k: v for k, v in (("direction", direction), ("unit", unit)) if v}
     return found

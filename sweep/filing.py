@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from core.config import TrialConfig
 from core.errors import UsageError
-from core.metrics import KNOWN_FRACTIONS, TEST
+from core.metrics import KNOWN_FRACTIONS, METRICS, TEST, Metric
 from core.records import Record, TrialRecord
 from sweep.backend.stopping import FAILED, StopRequest
 from sweep.limits import Front, Plateau
@@ -46,8 +46,11 @@ class Filing:
     ) -> None:
         self._store, self._tracker, self._stop = store, tracker, stop
         self._reporter, self._telemetry = reporter, telemetry
-        self._meter = Meter(total, since=time.time())
-        self._fronts, self._tested = fronts_of(known), set(tested)
+        scored = store.info.request.scored
+        self._meter = Meter(total, since=time.time(), scored=scored)
+        self._score = scored.score
+        least = self._score.corner(store.state.original.get(self._score.name))
+        self._fronts, self._tested = fronts_of(known, self._score, least), set(tested)
         for record in known:
             self._meter.add(record)
         patience = store.info.request.limits.plateau
@@ -78,7 +81,7 @@ class Filing:
 
     def untested(self) -> list[TrialConfig]:
         """The trials on the front (over any size that is known beforehand) that lack figures of the test split."""
-        return lacking_test(self._fronts, self._tested)
+        return lacking_test(self._fronts, self._tested, self._score.name)
 
     def _show(self) -> None:
         progress = self._meter.progress(time.time())
@@ -86,15 +89,17 @@ class Filing:
         self._telemetry.update(progress, lambda: self._volume, last=progress.done >= progress.total)
 
 
-def fronts_of(records: Sequence[TrialRecord]) -> dict[str, Front]:
-    """The front over each size that is known beforehand."""
-    return {size: Front(records, size) for size in KNOWN_FRACTIONS}
+def fronts_of(
+    records: Sequence[TrialRecord], score: Metric = METRICS["accuracy"], least: float = 0.0
+) -> dict[str, Front]:
+    """The front over each size that is known beforehand; hypervolumes begin at the ``least`` of the score."""
+    return {size: Front(records, size, score.name, (1.0, least)) for size in KNOWN_FRACTIONS}
 
 
-def lacking_test(fronts: Mapping[str, Front], tested: Collection[str]) -> list[TrialConfig]:
+def lacking_test(fronts: Mapping[str, Front], tested: Collection[str], score: str = "accuracy") -> list[TrialConfig]:
     """The members of ``fronts`` without figures of the test split; ``tested`` are keys that have been there."""
     members = {record.key: record for front in fronts.values() for record in front.members}
-    lacking = [r for key, r in members.items() if key not in tested and f"{TEST}accuracy" not in r.metrics]
+    lacking = [r for key, r in members.items() if key not in tested and f"{TEST}{score}" not in r.metrics]
     return [config for record in lacking if (config := _parsed(record)) is not None]
 
 

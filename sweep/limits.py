@@ -56,18 +56,27 @@ class Front:
     Args:
         known: records so far.
         x: the size that is compared.
+        y: the score.
+        corner: where the hypervolume begins.
     """
 
-    def __init__(self, known: Sequence[TrialRecord] = (), x: str = "params_fraction") -> None:
-        self._x = x
-        self.members = pareto_front(in_fixed_order(known), x)
-        self.volume = hypervolume(self.members, x)
+    def __init__(
+        self,
+        known: Sequence[TrialRecord] = (),
+        x: str = "params_fraction",
+        y: str = "accuracy",
+        corner: tuple[float, float] = (1.0, 0.0),
+    ) -> None:
+        self._x, self._y, self._corner = x, y, corner
+        self.members = pareto_front(in_fixed_order(known), x, y)
+        self.volume = hypervolume(self.members, x, y, corner)
 
     def add(self, record: TrialRecord) -> None:
         """Take one record into account."""
-        members = pareto_front(in_fixed_order([*self.members, record]), self._x)
+        members = pareto_front(in_fixed_order([*self.members, record]), self._x, self._y)
         if members != self.members:
-            self.members, self.volume = members, hypervolume(members, self._x)
+            self.members = members
+            self.volume = hypervolume(members, self._x, self._y, self._corner)
 
 
 class Plateau:

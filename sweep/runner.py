@@ -101,7 +101,7 @@ def run_sweep(request: RunRequest, reporter: Reporter) -> Finished:
     if not 0 <= request.seed < 2**32:
         raise UsageError(f"--seed {request.seed}: give a whole number from 0 to {2**32 - 1}")
     if request.race:
-        check_race(request.space.search)
+        check_race(request.space)
     uri = request.tracking_uri or default_uri(request.results)
     check_tracking(uri)
     warn(request.cluster, reporter)

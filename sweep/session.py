@@ -15,8 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
-from core.evaluators import EVALUATORS
-from core.evaluators.base import CLASSIFICATION
+from core.evaluators import function_of
 from core.preprocessing import described
 from core.records import EvalSplit, TrialRecord
 from core.shelf import FolderShelf
@@ -92,6 +91,8 @@ class Session:
         self._begin(known)
         for line in left_out(before):
             self._reporter.line(line)
+        if self._space.scored.own:
+            function_of(self._space.scored)  # before anything is trained
         sites = () if known else self._space.sites()  # one that has begun goes on as it did
         baseline = load_baseline(self._space.baseline, self._results, self._reporter, note=self._training, sites=sites)
         self._store.save(replace(self._store.state, message=""))
@@ -101,8 +102,8 @@ class Session:
         for line in remarks(baseline, split):
             self._reporter.line(line)
         sources = self._space.sources()
-        evaluator = self._space.evaluation.evaluator
-        made = make_bench(baseline, split, hardest=self._request.race, sources=sources, evaluator=evaluator)
+        scored = self._space.scored
+        made = make_bench(baseline, split, hardest=self._request.race, sources=sources, scored=scored)
         bench, trial_seconds = measured(made)
         key, how = baseline.key, "" if baseline.trained_here else f" ({described(baseline.dataset)})"
         del baseline  # the driver needs no copy of the data while trials run
@@ -111,10 +112,10 @@ class Session:
         shared = share(replace(bench, original=original))
         self._shared = shared if self._request.cluster.address is None else shared.carried()
         self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
-        scored = f"{original['accuracy']:.2f} %"
-        if evaluator != CLASSIFICATION:
-            scored = f"scored by {EVALUATORS.get(evaluator).label}"
-        self._reporter.line(f"{self._space.baseline.model} on {card.name}: {scored} on {split}{how}")
+        reached = f"{scored.show(original)}"
+        if scored.word != "accuracy":
+            reached = f"scored by {scored.label}, {reached}"
+        self._reporter.line(f"{self._space.baseline.model} on {card.name}: {reached} on {split}{how}")
         if warm:
             taken, more = self._take_over(warm, key, split)
             known, hints = known + taken, more + hints
@@ -199,12 +200,13 @@ class Session:
         hints = [TrialConfig.parse(values) for values in state.hints]
         planner = make_planner(Plan(self._space, request.seed, known, lag, hints, request.race))
         self._store.save(replace(state, total=planner.total, lag=lag))
-        has_test = self._shared.test is not None
-        if len(known) >= planner.total and not (has_test and lacking_test(fronts_of(known), tested)):
+        has_test = self._shared.has_test
+        score = self._space.scored.score
+        if len(known) >= planner.total and not (has_test and lacking_test(fronts_of(known, score), tested, score.name)):
             more = ": its grid has no more" if self._space.search.algorithm == GRID else ""
             tell(f"every trial is there already{more}")
             return
-        code = (self._space.baseline.model, self._space.baseline.dataset)
+        code = (self._space.baseline.model, self._space.baseline.dataset, self._space.evaluation.evaluator)
         with connected(request.cluster, self._shared.nbytes, code, tell) as workers, listening(stop, tell):
             self._store.save(replace(self._store.state, workers=workers))
             tell(f"{planner.total - len(known)} trials ({request.search}) on {workers} workers")
@@ -251,7 +253,7 @@ class Session:
             outcome = make_outcome(sweep, formats=())
         self._reporter.line("writing the last runs to MLflow")
         patience = PATIENCE_SECONDS / 10 if store.trouble else PATIENCE_SECONDS  # a full disk is MLflow's too, mostly
-        front = Front(outcome.front, commands(store.info.name, self._results))
+        front = Front(outcome.front, commands(sweep, self._results))
         ending = Ending(RUN_STATUS[store.info.status], outcome.metrics, outcome.files, front, store.info)
         report = tracker.finish(ending, patience)
         store.save(replace(store.state, run_id=report.run_id))

@@ -10,6 +10,7 @@ from core.datasets.base import ImageDataset, Loader, Place, Progress
 from core.errors import DataError, NeuronMergingError, UsageError
 from core.parts import DATASETS
 from core.plugins import import_callable
+from core.tasks import Task
 
 VARIABLE = "SWEEP_DATA_DIR"
 CACHE = Path("data")
@@ -26,7 +27,7 @@ def load_dataset(
     cache_dir: str | Path = CACHE,
     progress: Progress | None = None,
 ) -> ImageDataset:
-    """Load a dataset into memory; its files are downloaded if they are nowhere to be found.
+    """Load a dataset of images into memory; its files are downloaded if they are nowhere to be found.
 
     Args:
         name: a registered dataset; ``image-folder:PATH``, photographs in the layout of ImageNet (see
@@ -44,6 +45,31 @@ def load_dataset(
         UnknownNameError: no such dataset; the nearest names are given.
         UsageError: a named folder does not exist, ``size`` is too small, or the images are scaled by somebody else.
         DataError: files are missing and cannot be downloaded, or are damaged; the message names them.
+    """
+    found = load_data(
+        name, data_dir, size=size, resize=resize, interpolation=interpolation, cache_dir=cache_dir, progress=progress
+    )
+    if isinstance(found, Task):
+        raise UsageError(f"dataset {name!r} is a Task, and images with labels are wanted here: return an ImageDataset")
+    return found
+
+
+def load_data(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    size: int | None = None,
+    resize: int | None = None,
+    interpolation: str | None = None,
+    cache_dir: str | Path = CACHE,
+    progress: Progress | None = None,
+) -> ImageDataset | Task:
+    """Load a dataset of images, or a `core.tasks.Task` of the user's; arguments as of `load_dataset`.
+
+    Raises:
+        UnknownNameError: as `load_dataset`.
+        UsageError: as `load_dataset`.
+        DataError: as `load_dataset`.
     """
     if size is not None and not 1 <= size <= LARGEST:
         raise UsageError(f"size = {size}: must be between 1 and {LARGEST} pixels")
@@ -74,7 +100,7 @@ def _roots(data_dir: str | Path | None) -> tuple[Path, ...]:
     return tuple(roots)
 
 
-def _user_dataset(name: str, size: int | None, interpolation: str | None) -> ImageDataset:
+def _user_dataset(name: str, size: int | None, interpolation: str | None) -> ImageDataset | Task:
     for what, given in (("size", size), ("interpolation", interpolation)):
         if given is not None:
             raise UsageError(f"{what} = {given}: dataset {name!r} decides on its own size; leave it out")
@@ -85,8 +111,11 @@ def _user_dataset(name: str, size: int | None, interpolation: str | None) -> Ima
         raise DataError(f"dataset {name!r}: {error}") from error
     except Exception as error:
         raise DataError(f"dataset {name!r}: the function failed: {type(error).__name__}: {error}") from error
+    if isinstance(dataset, Task):
+        return dataset.named(name)
     if not isinstance(dataset, ImageDataset):
-        raise DataError(f"dataset {name!r}: the function returned a {type(dataset).__name__}, not an ImageDataset")
+        kind = type(dataset).__name__
+        raise DataError(f"dataset {name!r}: the function returned a {kind}, not an ImageDataset and no Task")
     return dataset
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.evaluators.base import EVALUATORS, Evaluator
+from core.metrics import METRICS
 
-LABELS = Evaluator(None, label="top-1 accuracy", word="accuracy", loss="cross-entropy", needs_labels=True)
+LABELS = Evaluator(METRICS["accuracy"], word="accuracy", loss="cross-entropy", needs_labels=True)
 EVALUATORS.register("classification")(LABELS)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from core.evaluators import USUAL, Evaluator
 from core.metrics import Metric, axis_named
 from core.records import TrialRecord
 from dashboards.base import Plot, register
@@ -65,8 +66,9 @@ def get_accuracy_by_ratio_info(
     original: Mapping[str, float],
     *,
     x: str = "params",
-    y: str = "accuracy",
+    y: str = "",
     title: str = "By ratio",
+    scored: Evaluator = USUAL,
 ) -> AccuracyByRatioInfo:
     """Gather the best ``y`` per decomposition and ratio; ``x`` is ignored, since the ratio is on that axis.
 
@@ -74,8 +76,8 @@ def get_accuracy_by_ratio_info(
         UnknownNameError: ``y`` is no metric.
     """
     del x
-    metric = axis_named(y, "y axis")
-    finished = make_points(records, metric.name, metric.name)
+    metric = scored.named(axis_named(y or scored.score.name, "y axis"))
+    finished = make_points(records, metric.name, metric.name, scored)
     points = [p for p in finished if not p.config.get("ratios") and math.isfinite(p.ratio)]
     binned = len({p.ratio for p in points}) > MOST_RATIOS
     left_out = len(finished) - len(points)

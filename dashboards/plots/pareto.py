@@ -105,7 +105,8 @@ def useful_from(info: ParetoInfo) -> float | None:
 
     A little below the last of the front that has not lost more than `USEFUL` points against the original network.
     """
-    if info.y_metric.name.removeprefix(TEST) != "accuracy" or len(info.points) < FEW:
+    named = info.y_metric.name.removeprefix(TEST) == info.scored.score.name
+    if not named or info.y_metric.unit != "%" or info.y_metric.better != "max" or len(info.points) < FEW:
         return None
     original = info.original_place[1]
     useful = [p.y for p in info.front if p.y >= original - USEFUL]

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from core.metrics import METRICS
+from core.evaluators import USUAL, Evaluator
+from core.metrics import METRICS, drop_of
 from core.pareto import pareto_front, smallest
 from core.records import TrialRecord
 
@@ -38,29 +39,39 @@ class Answer:
     key: str
 
 
-def make_answers(records: Sequence[TrialRecord], original: Mapping[str, float], x: str) -> tuple[Answer, ...]:
-    """One answer for each of `WITHIN`, by the size ``x``."""
-    front, found = pareto_front(records, x), []
+def make_answers(
+    records: Sequence[TrialRecord], original: Mapping[str, float], x: str, scored: Evaluator = USUAL
+) -> tuple[Answer, ...]:
+    """One answer for each of `WITHIN`, by the size ``x``; of a score that has no points there are none."""
+    score = scored.score
+    if score.unit != "%":
+        return ()
+    front, found = pareto_front(records, x, score.name), []
     for drop in WITHIN:
-        least = original.get("accuracy", math.inf) - drop - CLOSE
-        within = [record for record in front if record.metrics["accuracy"] >= least]
-        found.append(Answer(drop, smallest(within, x).key if within else ""))
+        most = score.loss(original[score.name]) + drop + CLOSE if score.name in original else -math.inf
+        within = [record for record in front if score.loss(record.metrics[score.name]) <= most]
+        found.append(Answer(drop, smallest(within, x, score.name).key if within else ""))
     return tuple(found)
 
 
-def headline(records: Sequence[TrialRecord], original: Mapping[str, float], x: str) -> str:
+def headline(records: Sequence[TrialRecord], original: Mapping[str, float], x: str, scored: Evaluator = USUAL) -> str:
     """The answer at one point as a sentence, or what there is instead of it."""
-    front = pareto_front(records, x)
+    score = scored.score
+    front = pareto_front(records, x, score.name)
     if not front:
         return "No trial has finished with a result."
-    answers = make_answers(front, original, x)
+    best = min(front, key=lambda record: score.loss(record.metrics[score.name]))
+    if score.unit != "%":
+        before = f" (original {scored.show(original)})" if score.name in original else ""
+        return f"The best: {scored.word} {scored.show(best.metrics)}{before}, {_size(best, x)} ({in_words(best)})."
+    answers = make_answers(front, original, x, scored)
     [key] = [answer.key for answer in answers if answer.drop == HEADLINE]
     named = {record.key: record for record in front}
     if key:
         where = f" on the {named[key].split} split"
         return f"At most {HEADLINE:g} point below the original{where}: {_size(named[key], x)} ({in_words(named[key])})."
-    best = max(front, key=lambda record: record.metrics["accuracy"])
-    lost = METRICS["accuracy_drop"].show(original.get("accuracy", math.nan) - best.metrics["accuracy"])
+    apart = score.loss(best.metrics[score.name]) - score.loss(original.get(score.name, math.nan))
+    lost = METRICS[drop_of(score.name)].show(apart)
     return f"No trial is within {HEADLINE:g} point; the best loses {lost}: {_size(best, x)} ({in_words(best)})."
 
 

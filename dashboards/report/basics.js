@@ -1,6 +1,8 @@
 // What everything uses: the data, elements, numbers and words. Text becomes text nodes, never markup.
 const data = JSON.parse(document.getElementById("data").textContent);
-const { trials, metrics, groups } = data;
+const { trials, metrics, groups, score } = data;
+const tested = `test_${score.name}`;
+const lost = `${score.name}_drop`;
 const count = trials.keys.length;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -29,7 +31,7 @@ const sweepOf = (place) => data.sweeps[data.compared ? trials.group[place] : 0];
 function written(name, value, unit = true) {
   if (value === null || value === undefined) return "–";
   const card = metrics[name];
-  const text = grouped(card.scale * value, card.digits);
+  const text = card.digits === null ? String(Number((card.scale * value).toPrecision(4))) : grouped(card.scale * value, card.digits);
   return unit && card.unit ? `${text} ${card.unit.startsWith("%") ? "%" : card.unit}` : text;
 }
 const show = (place, name, unit = true) => written(name, measured(place, name), unit);
@@ -59,6 +61,6 @@ function others(place) {
   const pairs = fields.map((field) => [field.name, settingOf(field, place)]).filter(([, value]) => value !== null);
   return pairs.map(([name, value]) => `${name} ${shown(value)}`).join(", ");
 }
-const signed = (value) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(2)}`;
+const signed = (value) => `${value < 0 ? "−" : "+"}${score.points ? Math.abs(value).toFixed(2) : Number(Math.abs(value).toPrecision(3))}`;
 const short = (axis) => axis.replace(/_fraction$/, "").replaceAll("_", " ").replace("macs", "MACs");
 const plural = (number, noun) => `${grouped(number, 0)} ${noun}${number === 1 ? "" : "s"}`;

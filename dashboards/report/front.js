@@ -2,12 +2,12 @@
 const tooltip = el("div", { class: "tooltip", hidden: true, "aria-hidden": "true" });
 
 function tell(place, x, y) {
-  const tested = measured(place, "test_accuracy");
+  const onTest = measured(place, tested);
   const rows = [
     el("strong", {}, inWords(place)),
     data.compared && el("span", {}, sweepOf(place).name),
-    el("span", {}, `accuracy ${show(place, "accuracy")} (${signed(-measured(place, "accuracy_drop") || 0)})`),
-    tested !== null && el("span", {}, `test accuracy ${written("test_accuracy", tested)}`),
+    el("span", {}, `${score.word} ${show(place, score.name)} (${signed(-score.sign * measured(place, lost) || 0)})`),
+    onTest !== null && el("span", {}, `test ${score.word} ${written(tested, onTest)}`),
     el("span", {}, data.axes.filter((axis) => measured(place, axis) !== null)
       .map((axis) => `${short(axis)} ${share(100 * measured(place, axis))} %`).join(", ")),
     others(place) && el("span", {}, others(place)),
@@ -30,9 +30,8 @@ function makeFront(host) {
   let at = new Map();
 
   function domains() {
-    const originals = data.sweeps.map((sweep) => sweep.original.accuracy).filter((value) => value !== undefined);
-    const accuracies = [...trials.metrics.accuracy, ...originals];
-    const [low, high] = extent(accuracies, 0.04);
+    const originals = data.sweeps.map((sweep) => sweep.original[score.name]).filter((value) => value !== undefined);
+    const [low, high] = extent([...trials.metrics[score.name], ...originals], 0.04);
     const floor = Math.max(...originals, -Infinity) - RANGES[state.range];
     const spread = state.range === "all" ? [low, high + 0.03 * (high - low)] : [floor, Math.max(high, floor + 1)];
     return { x: sizeDomain([...trials.metrics[state.x], 1]), y: spread };
@@ -49,15 +48,15 @@ function makeFront(host) {
     const y = linear(domain.y, [box.bottom - 4, box.top]);
     layer.setAttribute("viewBox", `0 0 ${width} ${height}`);
     layer.replaceChildren();
-    axes(layer, box, x, y, `${metrics[state.x].label} (% of the original, logarithmic)`, "top-1 accuracy (%)");
+    axes(layer, box, x, y, `${metrics[state.x].label} (% of the original, logarithmic)`, score.title);
     const visible = [];
     const onFront = new Set(frontPlaces());
     at = new Map();
     for (let place = 0; place < count; place += 1) {
       const size = trials.metrics[state.x][place];
-      const accuracy = trials.metrics.accuracy[place];
-      if (size === null || accuracy < domain.y[0] || state.hidden.has(trials.group[place])) continue;
-      const point = { place, x: x(Math.max(size, domain.x[0])), y: y(accuracy), onFront: onFront.has(place) };
+      const reached = trials.metrics[score.name][place];
+      if (size === null || reached < domain.y[0] || state.hidden.has(trials.group[place])) continue;
+      const point = { place, x: x(Math.max(size, domain.x[0])), y: y(reached), onFront: onFront.has(place) };
       visible.push(point);
       at.set(place, point);
     }
@@ -82,7 +81,7 @@ function makeFront(host) {
     const entry = places.includes(state.selected) ? state.selected : places[0];
     for (const place of places) {
       const point = at.get(place);
-      const name = `${inWords(place)}: accuracy ${show(place, "accuracy")}, ${share(100 * measured(place, state.x))} % of ${data.nouns[state.x]}`;
+      const name = `${inWords(place)}: ${score.word} ${show(place, score.name)}, ${share(100 * measured(place, state.x))} % of ${data.nouns[state.x]}`;
       const marker = shape("circle", {
         cx: point.x, cy: point.y, r: 6, fill: tint(trials.group[place]), class: "marker", role: "button",
         tabindex: place === entry ? 0 : -1, "aria-label": name, "data-place": place,
@@ -95,14 +94,14 @@ function makeFront(host) {
   function originals(x, y, box, domain) {
     const seen = new Set();
     for (const sweep of data.sweeps) {
-      const accuracy = sweep.original.accuracy;
-      if (accuracy === undefined || seen.has(accuracy) || accuracy < domain.y[0]) continue;
-      seen.add(accuracy);
-      const height = y(accuracy);
+      const before = sweep.original[score.name];
+      if (before === undefined || seen.has(before) || before < domain.y[0]) continue;
+      seen.add(before);
+      const height = y(before);
       layer.append(shape("line", { x1: box.left, x2: box.right, y1: height, y2: height, class: "original" }));
       const [px, r] = [x(1), 7];
       layer.append(shape("path", { d: `M${px},${height - r}L${px + r},${height}L${px},${height + r}L${px - r},${height}Z`, class: "diamond" }));
-      const name = `original ${accuracy.toFixed(2)} %`;
+      const name = `original ${written(score.name, before)}`;
       layer.append(shape("text", { x: box.left + 6, y: height < box.top + 16 ? height + 14 : height - 5, class: "note" }, name));
     }
   }

@@ -45,10 +45,10 @@ function steps(place) {
 function results(place) {
   const { original } = sweepOf(place);
   const rows = [];
-  for (const name of ["accuracy", "test_accuracy"]) {
+  for (const name of [score.name, tested]) {
     if (measured(place, name) === null) continue;
     const before = original[name];
-    rows.push([name === "accuracy" ? "accuracy" : "test accuracy", show(place, name), before === undefined ? "" : `${signed(measured(place, name) - before)} points`]);
+    rows.push([name === score.name ? score.word : `test ${score.word}`, show(place, name), before === undefined ? "" : `${signed(measured(place, name) - before)}${score.points ? " points" : ""}`]);
   }
   for (const axis of ["params", "macs", "bytes", "latency_ms", "idle_latency_ms"]) {
     const left = measured(place, `${axis.replace("_ms", "")}_fraction`);

@@ -2,7 +2,7 @@
 function makeParallel(host) {
   const varied = trials.fields.filter((field) => field.varied && field.name !== "seed").slice(0, 9);
   if (varied.length < 2 || count < 2) return;
-  const measures = ["params_fraction", "accuracy"];
+  const measures = ["params_fraction", score.name];
   const kept = new Map();
   const canvas = el("canvas", { "aria-hidden": "true" });
   const layer = shape("svg", { role: "group", "aria-label": "Values of the parameters that were varied" });
@@ -28,11 +28,11 @@ function makeParallel(host) {
     return { name: field.name, at, ticks, valueOf };
   }
   function measureColumn(name) {
-    const log = name !== "accuracy";
+    const log = name !== score.name;
     const domain = log ? sizeDomain(trials.metrics[name]) : extent(trials.metrics[name], 0.02);
     const scale = (log ? logarithmic : linear)(domain, [1, 0]);
     const ticks = scale.ticks(6).filter((v) => v >= domain[0] && v <= domain[1]).map((value) => ({ text: log ? `${Number((100 * value).toPrecision(3))} %` : String(value), at: scale(value), index: null }));
-    return { name: log ? "params left" : "accuracy %", at: (place) => scale(Math.max(trials.metrics[name][place], domain[0])), ticks, valueOf: () => null };
+    return { name: log ? "params left" : score.head, at: (place) => scale(Math.max(trials.metrics[name][place], domain[0])), ticks, valueOf: () => null };
   }
   const passes = (place) => [...kept].every(([column, index]) => columns[column].valueOf(place) === index);
 

@@ -1,17 +1,17 @@
 // The parts below the front; one that has nothing to show is not there.
 const section = (title, about) => el("section", {}, el("h2", {}, title), about && el("p", { class: "about" }, about));
 const panels = () => el("div", { class: "panels" });
-const accuracyDomain = () => extent([...trials.metrics.accuracy, ...data.sweeps.map((s) => s.original.accuracy ?? null)], 0.04);
+const scoreDomain = () => extent([...trials.metrics[score.name], ...data.sweeps.map((s) => s.original[score.name] ?? null)], 0.04);
 
 function frontTable() {
-  const names = ["accuracy", "test_accuracy"].filter((name) => trials.metrics[name]);
+  const names = [score.name, tested].filter((name) => trials.metrics[name]);
   const body = el("tbody", {});
-  const draw = () => body.replaceChildren(...[...frontPlaces()].sort((a, b) => measured(b, "accuracy") - measured(a, "accuracy")).map((place) => el("tr", { class: place === state.selected ? "chosen" : null },
+  const draw = () => body.replaceChildren(...[...frontPlaces()].sort((a, b) => score.sign * (measured(b, score.name) - measured(a, score.name))).map((place) => el("tr", { class: place === state.selected ? "chosen" : null },
     el("th", { scope: "row" }, pick(place, inWords(place))), data.compared && el("td", { class: "words" }, sweepOf(place).name),
     names.map((name) => el("td", {}, show(place, name, false))), data.axes.map((axis) => el("td", {}, share(100 * measured(place, axis)))), el("td", { class: "words wide" }, others(place)))));
   onChange(draw);
   draw();
-  const heads = [...names.map((name) => (name === "accuracy" ? "accuracy %" : "test %")), ...data.axes.map((axis) => `${short(axis)} %`)];
+  const heads = [...names.map((name) => (name === score.name ? score.head : "test")), ...data.axes.map((axis) => `${short(axis)} %`)];
   const table = el("table", { class: "rows" }, el("thead", {}, el("tr", {}, el("th", { class: "words" }, "trial"), data.compared && el("th", { class: "words" }, "sweep"), heads.map((head) => el("th", {}, head)), el("th", { class: "words wide" }, "with"))), body);
   return fill(section("The front, trial by trial"), {}, [el("div", { class: "across", tabindex: 0, role: "region", "aria-label": "The front as a table" }, table)]);
 }
@@ -24,8 +24,8 @@ function groupFronts() {
   found.append(host);
   const draw = () => {
     host.replaceChildren();
-    const domain = { x: sizeDomain([...trials.metrics[state.x], 1]), y: accuracyDomain() };
-    const pairs = (places) => places.map((place) => [measured(place, state.x), measured(place, "accuracy"), place]);
+    const domain = { x: sizeDomain([...trials.metrics[state.x], 1]), y: scoreDomain() };
+    const pairs = (places) => places.map((place) => [measured(place, state.x), measured(place, score.name), place]);
     const [all, ...own] = data.fronts[state.x];
     for (const front of own) {
       const group = groups[front.group];
@@ -34,7 +34,7 @@ function groupFronts() {
         x: { domain: domain.x, log: true, format: (value) => `${Number((100 * value).toPrecision(3))}` }, y: { domain: domain.y },
         lines: [{ points: pairs(all.places), colour: () => css("--quiet"), step: true, faint: true }, { points: pairs(front.places), colour: () => tint(front.group), step: true }] });
     }
-    host.append(el("p", { class: "about full" }, `Across: ${metrics[state.x].label}, % of the original. Up: accuracy, %.`));
+    host.append(el("p", { class: "about full" }, `Across: ${metrics[state.x].label}, % of the original. Up: ${score.title}.`));
   };
   onChange((values) => { if ("x" in values) draw(); });
   later.push(draw);
@@ -54,7 +54,7 @@ function curveSection(title, { curves, note }, xLabel, panelName, colourOf, name
   later.push(() => {
     for (const panel of panelNames)
       chart(host, { title: panelNames.length > 1 || !named ? `${panelName} ${panel}` : panel, label: `${title}, ${panelName} ${panel}`, height: 190,
-        x: { domain, format: String, label: xLabel }, y: { domain: accuracyDomain() },
+        x: { domain, format: String, label: xLabel }, y: { domain: scoreDomain() },
         lines: curves.filter((curve) => curve.panel === panel).map((curve) => ({ points: curve.points, colour: () => colourOf(curve.line, lineNames) })) });
   });
   return found;
@@ -68,7 +68,7 @@ function ramp(name, all) {
 function volumes() {
   const drawn = data.sweeps.filter((sweep) => sweep.history.length > 1);
   if (!drawn.length) return null;
-  const found = section("Hypervolume over the trials", "The area that the front dominates (fraction of the parameters × accuracy in percent, at most 100), as trials ended.");
+  const found = section("Hypervolume over the trials", score.points ? `The area that the front dominates (fraction of the parameters × ${score.word} in percent, at most 100), as trials ended.` : `The area that the front dominates (fraction of the parameters × ${score.word}, down to ${shown(score.worst)}), as trials ended.`);
   const host = el("div", { class: "broad" });
   const colour = (sweep) => () => (data.compared ? tint(data.sweeps.indexOf(sweep)) : css("--accent"));
   if (data.compared) found.append(legend(drawn.map((sweep) => [sweep.name, colour(sweep)])));
@@ -83,7 +83,7 @@ function volumes() {
 function importances() {
   const parts = data.sweeps.filter((sweep) => sweep.importance.shares.length || !data.compared);
   if (!parts.length) return null;
-  const found = section("What the accuracy depends on");
+  const found = section(`What the ${score.word} depends on`);
   for (const { name, importance } of parts) {
     const most = Math.max(...importance.shares.map(([, value]) => value), 1e-9);
     const rows = importance.shares.map(([label, value]) => {
@@ -106,7 +106,7 @@ function troubles() {
     if (sweep.failures.length) found.append(table(["trials that failed", "trials"], sweep.failures.map(([reason, number]) => row(reason, number))));
     else found.append(el("p", {}, sweep.trials ? "No trial failed." : "There is no trial yet."));
     if (sweep.more_failures) found.append(el("p", { class: "about" }, `and ${plural(sweep.more_failures, "other reason")}`));
-    found.append(el("p", {}, sweep.stopped ? `The race stopped ${plural(sweep.stopped, "trial")} early: they were beaten, and have no accuracy.` : "No trial was stopped early."));
+    found.append(el("p", {}, sweep.stopped ? `The race stopped ${plural(sweep.stopped, "trial")} early: they were beaten, and have no ${score.word}.` : "No trial was stopped early."));
     if (sweep.skipped.length) found.append(table(["layers that were left alone", "trials"], sweep.skipped.map((one) => row([el("strong", {}, layers(one)), `: ${one.reason}`], one.trials))));
   }
   return found;

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from core.evaluators import USUAL, Evaluator
 from core.records import TrialRecord
 
 
 @dataclass(frozen=True)
 class Importance:
-    """How much of the accuracy's variance each parameter explains.
+    """How much of the variance of the score each parameter explains.
 
     Attributes:
         shares: (parameter, share of 1), the largest first; empty where it could not be computed.
@@ -34,6 +35,7 @@ class Source:
         remarks: what a reader must know first, such as that it still runs; sentences.
         facts: provenance, label and value.
         importance: of the parameters.
+        scored: what the trials are scored by.
     """
 
     name: str
@@ -44,3 +46,4 @@ class Source:
     remarks: tuple[str, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     importance: Importance = Importance()
+    scored: Evaluator = USUAL

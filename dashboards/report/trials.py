@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.metrics import METRICS, TEST, metric_named
+from core.metrics import METRICS, OURS, TEST, metric_named
 from core.records import TrialRecord
 from dashboards.report.fields import Field, make_fields
 
@@ -63,7 +63,8 @@ def make_trials(
         first: places in ``records`` of those whose details matter most.
         sweeps: name of the sweep that each is from, where there are several.
     """
-    names = [name for name in _metric_names() if any(name in record.metrics for record in records)]
+    present = {name for record in records for name in record.metrics}
+    names = [name for name in _metric_names() if name in present]
     sites, details = _details(records, first)
     return Trials(
         keys=tuple(record.key for record in records),
@@ -78,7 +79,7 @@ def make_trials(
 def _metric_names() -> Iterator[str]:
     for name in METRICS:
         yield name
-        if name in ("accuracy", "loss"):
+        if name in ("accuracy", "loss") or name not in OURS:
             yield TEST + name
 
 
@@ -90,10 +91,10 @@ def rounded(value: float | None) -> Number:
 
 
 def metric_cards(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the page must know of each metric to write it: label, unit, factor, digits."""
+    """What the page must know of each metric to write it: label, unit, factor, digits behind the point (or none)."""
     found = {}
     for metric in map(metric_named, names):
-        digits = {"{:.1f}": 1, "{:.2f}": 2, "{:.3f}": 3, "{:.4f}": 4, "{:,.0f}": 0}[metric.form]
+        digits = {"{:.1f}": 1, "{:.2f}": 2, "{:.3f}": 3, "{:.4f}": 4, "{:,.0f}": 0}.get(metric.form)
         card = {"label": metric.label, "unit": metric.unit, "scale": metric.scale, "digits": digits}
         found[metric.name] = card
     return found

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from core.calibration import Scale
+from core.evaluators import USUAL, Evaluator, Measure, function_of
 from core.measure import latency_ms
 from core.pixels import Images, Mapped, Pixels
 from core.records import EvalSplit
 from core.shelf import Shelf
+from core.tasks import Samples
 from core.workbench import Labelled, Workbench
 from sweep.backend.shelf import ShelfPlace
 
@@ -68,6 +71,51 @@ class Packed:
 
 
 @dataclass(frozen=True)
+class Array:
+    """Stands for a tensor among other things."""
+
+    values: np.ndarray[Any, Any]
+
+
+def arrays_of(found: Any) -> Any:
+    """Tensors in tuples, lists and dicts as arrays; those of types that numpy has not stay tensors."""
+
+    def one(leaf: Any) -> Any:
+        plain = isinstance(leaf, Tensor) and leaf.dtype != torch.bfloat16
+        return Array(leaf.detach().cpu().numpy()) if plain else leaf
+
+    return pytree.tree_map(one, found)
+
+
+def tensors_of(found: Any) -> Any:
+    """Undo `arrays_of`, on read-only memory."""
+    return pytree.tree_map(lambda leaf: as_tensor(leaf.values) if isinstance(leaf, Array) else leaf, found)
+
+
+@dataclass(frozen=True)
+class OfTask:
+    """What a task of the user's brings, with arrays for tensors.
+
+    Attributes:
+        inputs: an example of what the network takes.
+        pool: what calibration draws from, of each input.
+        batches: what it is evaluated on.
+        test: likewise on the test split, if that is another one.
+    """
+
+    inputs: Any
+    pool: Any
+    batches: Any
+    test: Any
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        leaves = pytree.tree_leaves([self.inputs, self.pool, self.batches, self.test])
+        return sum(int(leaf.values.nbytes) for leaf in leaves if isinstance(leaf, Array))
+
+
+@dataclass(frozen=True)
 class SharedBench:
     """A `Workbench` taken apart.
 
@@ -88,6 +136,9 @@ class SharedBench:
         mirror: whether a mirror image keeps its label.
         shelf: where workers keep what no trial changes; None: nowhere.
         reference: log-probabilities that are wanted of the images, and of the test split's.
+        scored: what trials are scored by.
+        measure_by: what measures a network, where it is neither registered nor imported by its name.
+        task: what stands for images; None: there are some.
     """
 
     skeleton: nn.Module
@@ -106,12 +157,21 @@ class SharedBench:
     mirror: bool = False
     shelf: ShelfPlace | None = None
     reference: tuple[np.ndarray[Any, Any] | None, np.ndarray[Any, Any] | None] = (None, None)
+    scored: Evaluator = USUAL
+    measure_by: Measure | None = None
+    task: OfTask | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays."""
         arrays = (*self.tensors.values(), self.images, self.labels, self.train_images, *(self.test or ()))
-        return sum(array.nbytes for array in (*arrays, *self.collected.values()))
+        total = sum(array.nbytes for array in (*arrays, *self.collected.values()))
+        return int(total) + (0 if self.task is None else self.task.nbytes)
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the front is evaluated on other samples than the search."""
+        return self.test is not None or (self.task is not None and self.task.test is not None)
 
     def with_original(self, original: Mapping[str, float]) -> SharedBench:
         """The same with other metrics of the original network, those that earlier records are relative to."""
@@ -125,13 +185,13 @@ class SharedBench:
     def build(self, device: str = "cpu") -> Workbench:
         """Put the workbench together again, on read-only memory where the device is the CPU."""
         model, images = join(self.skeleton, self.tensors).to(device).eval(), self.images.unpacked()
-        latency = latency_ms(model, images[:1].to(device))
-        return Workbench(
+        scored = self.scored
+        bench = Workbench(
             model=model,
             images=images,
             labels=as_tensor(self.labels),
             train_images=self.train_images.unpacked(),
-            original={**self.original, "latency_ms": latency},
+            original=dict(self.original),
             baseline_key=self.baseline_key,
             device=device,
             probe=self.probe,
@@ -143,6 +203,24 @@ class SharedBench:
             mirror=self.mirror,
             shelf=Shelf() if self.shelf is None else self.shelf.open(),
             reference=self._reference(0),
+            scored=scored,
+        )
+        if not scored.by_image:
+            measure = self.measure_by or function_of(scored)
+            bench = bench.measured_by(measure) if self.task is None else self._of_task(bench, self.task, measure)
+        bench.original = {**bench.original, "latency_ms": latency_ms(model, bench.example)}
+        return bench
+
+    @staticmethod
+    def _of_task(bench: Workbench, task: OfTask, measure: Measure) -> Workbench:
+        test = None if task.test is None else Samples(tensors_of(task.test))
+        return replace(
+            bench,
+            measure_by=measure,
+            inputs=tensors_of(task.inputs),
+            train_images=tensors_of(task.pool),
+            samples=Samples(tensors_of(task.batches)),
+            test_samples=test,
         )
 
     def _test(self) -> Labelled | None:
@@ -159,12 +237,19 @@ class SharedBench:
 def share(bench: Workbench) -> SharedBench:
     """Take ``bench`` apart."""
     skeleton, tensors = split(bench.model)
+    task, pool = None, bench.train_images
+    if bench.inputs is not None:
+        assert bench.samples is not None, "a task has batches"
+        test = None if bench.test_samples is None else arrays_of(bench.test_samples.every)
+        batches = arrays_of(bench.samples.every)
+        task, pool = OfTask(arrays_of(bench.inputs), arrays_of(pool), batches, test), torch.empty(0)
+    assert not isinstance(pool, tuple), "only a task has several inputs"
     return SharedBench(
         skeleton=skeleton,
         tensors=tensors,
         images=Packed.of(bench.images),
         labels=bench.labels.numpy(),
-        train_images=Packed.of(bench.train_images),
+        train_images=Packed.of(pool),
         original=dict(bench.original),
         baseline_key=bench.baseline_key,
         probe=bench.probe,
@@ -178,6 +263,9 @@ def share(bench: Workbench) -> SharedBench:
             None if bench.reference is None else bench.reference.numpy(),
             None if bench.test is None or bench.test.reference is None else bench.test.reference.numpy(),
         ),
+        scored=bench.scored,
+        measure_by=None if bench.scored.own else bench.measure_by,
+        task=task,
     )
 
 

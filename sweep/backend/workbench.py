@@ -13,11 +13,15 @@ import torch
 from core.baselines import EVALUATION_BATCH, Baseline, prepare_baseline
 from core.calibration import Scale, collect
 from core.config import BaselineConfig
-from core.errors import DataError
-from core.evaluators import EVALUATORS
-from core.evaluators.base import CLASSIFICATION
+from core.datasets import ImageDataset
+from core.errors import DataError, UsageError
+from core.evaluators import EVALUATORS, USUAL, Evaluator, function_of
+from core.evaluators.base import OF_TASK
+from core.graph.trace import as_inputs
 from core.race import hardest_first
 from core.records import EvalSplit
+from core.tasks import Samples, Task
+from core.trial import reason_of, require_finite
 from core.workbench import Labelled, Workbench
 from sweep.errors import StoreError
 from sweep.reporting.progress import Pace, Reporter
@@ -103,7 +107,8 @@ def remarks(baseline: Baseline, split: EvalSplit = "test") -> list[str]:
     notes = [f"warning: {doubt}" for doubt in baseline.doubts]
     notes += [dataset.note] if dataset.note else []
     if split == "validation" and not dataset.has_own_test:
-        notes.append(f"{dataset.name} has no test split of its own: the front gets no test accuracy")
+        what = "score" if isinstance(dataset, Task) else "accuracy"
+        notes.append(f"{dataset.name} has no test split of its own: the front gets no test {what}")
     return notes
 
 
@@ -124,7 +129,7 @@ def make_bench(
     *,
     hardest: bool = False,
     sources: Collection[str] = (),
-    evaluator: str = CLASSIFICATION,
+    scored: Evaluator = USUAL,
 ) -> Workbench:
     """The workbench on a split, with a fixed random part of the training images to draw calibrations from.
 
@@ -134,21 +139,25 @@ def make_bench(
             dataset has one of its own.
         hardest: put the images that the original network is least sure of first, for racing.
         sources: calibration sources that workers will draw from; what they look at on this machine is read now.
-        evaluator: what trials are scored by, a name of `core.evaluators`.
+        scored: what trials are scored by.
 
     Raises:
         DataError: the dataset has no image in that split, or no labels where they are needed.
+        UsageError: a task has no function that measures, or is to be scored image by image; or the user's function
+            cannot be had.
     """
+    if isinstance(baseline.dataset, Task):
+        return _task_bench(baseline, baseline.dataset, split, scored)
     dataset = baseline.dataset
     images, labels = dataset.inputs(split)
     if not len(labels):
         raise DataError(f"dataset {dataset.name!r} has no {split} images: evaluate on the other split")
-    scored = EVALUATORS.get(evaluator)
     if scored.needs_labels and not dataset.labelled:
         raise DataError(
             f"dataset {dataset.name!r} has no labels: take an evaluator that needs none,"
             ' evaluation.evaluator = "agreement", or sort its images into folders of their classes'
         )
+    measure = None if scored.by_image else function_of(scored)
     own = Labelled(images, labels).against(scored, baseline.model, EVALUATION_BATCH, "cpu")
     test = Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None
     pool = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
@@ -165,22 +174,67 @@ def make_bench(
         train_labels=dataset.train.labels[pool] if dataset.labelled else None,
         mirror=dataset.mirror,
         reference=own.reference,
+        scored=scored,
     )
+    if measure is not None:
+        return bench.measured_by(measure)
     return hardest_first(bench) if hardest else bench
 
 
+def _task_bench(baseline: Baseline, task: Task, split: EvalSplit, scored: Evaluator) -> Workbench:
+    """The workbench of a task of the user's.
+
+    Raises:
+        UsageError: nothing measures it, or something that needs images.
+    """
+    if scored.by_image:
+        raise UsageError(
+            f"{task.name!r} is a Task, which is not scored image by image: set evaluation.evaluator to"
+            f' "{OF_TASK}" (its own evaluate), "segmentation", or a function of yours, module:evaluate'
+        )
+    own = not scored.own and scored.measure is EVALUATORS.get(OF_TASK).measure
+    if own and task.evaluate is None:
+        raise UsageError(f"{task.name!r} has no evaluate: give it one, or name another evaluator")
+    pool = () if task.calibration is None else as_inputs(task.calibration)
+    return Workbench(
+        model=baseline.model.eval(),
+        images=torch.empty(0),
+        labels=torch.empty(0, dtype=torch.long),
+        train_images=tuple(pool),
+        baseline_key=baseline.key,
+        split=split,
+        scored=scored,
+        measure_by=task.evaluate if own else function_of(scored),
+        samples=Samples(task.part(split)),
+        test_samples=Samples(task.test) if split != "test" and task.test is not None else None,
+        inputs=task.example_inputs,
+    )
+
+
 def measured(bench: Workbench) -> tuple[Workbench, float]:
-    """The bench with its original network measured on one thread; and the seconds that one evaluation takes."""
+    """The bench with its original network measured on one thread; and the seconds that one evaluation takes.
+
+    Raises:
+        UsageError: the evaluator fails on the original network, or gives no finite number.
+    """
     with one_thread():
         started = time.perf_counter()
-        bench = bench.with_original()
+        try:
+            bench = bench.with_original()
+            require_finite(bench.original)
+        except Exception as error:
+            if bench.samples is None:
+                raise
+            raise UsageError(f"the evaluator fails on the original network: {reason_of(error)}") from error
         seconds = time.perf_counter() - started
-    seen = len(bench.labels) + (len(bench.test.labels) if bench.test is not None else 0)
-    return bench, seconds * len(bench.labels) / seen
+    tested = 0 if bench.test is None else len(bench.test.labels)
+    if bench.test_samples is not None:
+        tested = bench.test_samples.count
+    return bench, seconds * bench.total / (bench.total + tested)
 
 
 def dataset_card(baseline: Baseline, split: EvalSplit) -> DatasetCard:
     """What trials are evaluated on, for MLflow."""
     dataset = baseline.dataset
-    count = len(dataset.part(split))
+    count = len(dataset.part(split)) if isinstance(dataset, ImageDataset) else Samples(dataset.part(split)).count
     return DatasetCard(dataset.name, dataset.digest(split), count, dataset.shape, split)

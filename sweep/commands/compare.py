@@ -35,7 +35,6 @@ def run(options: Namespace) -> int:
     if options.out is not None and options.out.suffix.lower().removeprefix(".") in PICTURES:
         page = options.out.with_suffix(".html")
         raise UsageError(f"--out {options.out}: that is the page; write --out {page}, and the picture lies beside it")
-    from core.pareto import hypervolume
     from dashboards import save_fronts
     from sweep.reporting.outcome import pareto_info, require_alike
     from sweep.reporting.report import write_report
@@ -45,9 +44,9 @@ def run(options: Namespace) -> int:
     sweeps = [read_sweep(options.results, name) for name in names]
     require_alike(sweeps)
     path = write_report(sweeps, options.out or options.results / COMPARISON)
-    infos = [pareto_info(sweep) for sweep in sweeps if "accuracy" in sweep.info.state.original]
+    infos = [pareto_info(sweep) for sweep in sweeps if sweep.scored.score.name in sweep.info.state.original]
     pictures = [str(save_fronts(infos, path.with_suffix(f".{form}"))) for form in formats if infos]
-    areas = {sweep.info.name: round(hypervolume(sweep.records), 3) for sweep in sweeps}
+    areas = {sweep.info.name: round(sweep.hypervolume, 3) for sweep in sweeps}
     if options.json:
         found = {"file": str(path), "picture": next(iter(pictures), None), "pictures": pictures, "hypervolume": areas}
         print(json.dumps(found, indent=2))

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from core.errors import UnknownNameError, UsageError
-from core.evaluators import EVALUATORS
+from core.evaluators import Evaluator, find_evaluator
 from core.evaluators.base import CLASSIFICATION
-from core.metrics import METRICS
+from core.metrics import METRICS, Metric
 from core.records import EvalSplit
-from sweep.arguments import NETWORK, Parser, chosen_network, pairs
+from sweep.arguments import NETWORK, Parser, chosen_network, evaluation_of, pairs
 
 if TYPE_CHECKING:
     from core.config import TrialConfig
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DESCRIBING = (
     *("model", "checkpoint", "dataset", "ratio", "target", "criterion", "decomposition", "option", "allocation", "of"),
     *("sharpness", "min_channels", "multiple", "calibration", "calibration_images", "calibration_copies", "recovery"),
-    *("recovery_steps", "seed", "sites", "split", "evaluate", *NETWORK),
+    *("recovery_steps", "seed", "sites", "split", "evaluate", "metric", *NETWORK),
 )
 """Options that say what a trial says."""
 FORMS = ("safetensors", "pt2", "onnx")
@@ -88,11 +88,11 @@ def run(options: Namespace) -> int:
     with one_thread():
         original["latency_ms"] = latency_ms(bench.model, bench.example)
         measured["latency_ms"] = latency_ms(made.model, bench.example)
-    metrics = relative(measured, original)
+    metrics = relative(measured, original, bench.scored.score)
     require_finite(metrics)
     if options.out is not None:
         about = {"key": config.key, "split": bench.split, "configuration": config.as_json(), "metrics": metrics}
-        WRITERS[form](made.model.cpu(), bench.images[:LOOKED_AT], options.out, about)
+        WRITERS[form](made.model.cpu(), bench.some(LOOKED_AT), options.out, about)
     report: dict[str, Any] = {
         "key": config.key,
         "split": bench.split,
@@ -106,9 +106,11 @@ def run(options: Namespace) -> int:
         "recovery": made.recovery,
         "out": None if options.out is None else str(options.out),
     }
-    print(
-        json.dumps({"accuracy": report["metrics"]["accuracy"], **report}, indent=2) if options.json else table(report)
-    )
+    score = bench.scored.score.name
+    if options.json:
+        print(json.dumps({score: report["metrics"][score], **report}, indent=2))
+    else:
+        print(table(report, bench.scored))
     return 0
 
 
@@ -137,7 +139,8 @@ def given_task(options: Namespace) -> Task:
         raise UsageError("give --model and --dataset, or --trial NAME/KEY; see 'sweep compress --help'")
     config, split = chosen_config(options), chosen_split(options.split or "test")
     network, evaluator = chosen_network(options), options.evaluate or CLASSIFICATION
-    EVALUATORS.require(evaluator)
+    asked = evaluation_of(options)
+    scored = find_evaluator(evaluator, asked.get("metric"), asked.get("direction"), asked.get("unit"))  # type: ignore[arg-type]
 
     def bench(reporter: Reporter) -> Workbench:
         from core.config import BaselineConfig
@@ -148,12 +151,11 @@ def given_task(options: Namespace) -> Task:
         baseline_config = BaselineConfig.parse({k: v for k, v in given.items() if v is not None})
         baseline = load_baseline(baseline_config, options.results, reporter)
         if not baseline.trained_here:
-            reporter.line(
-                f"{options.model}: {baseline.accuracy:.2f} % on the test split ({described(baseline.dataset)})"
-            )
+            reached = f"{baseline.accuracy:.2f} % on the test split " if baseline.dataset.labelled else ""
+            reporter.line(f"{options.model}: {reached}({described(baseline.dataset)})")
         for line in remarks(baseline):
             reporter.line(line)
-        return make_bench(baseline, split, evaluator=evaluator)
+        return make_bench(baseline, split, scored=scored)
 
     return Task(config, bench, evaluator)
 
@@ -245,13 +247,12 @@ def rounded(metrics: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 2 if name.startswith("accuracy") else 6) for name, value in metrics.items()}
 
 
-def table(report: dict[str, Any]) -> str:
+def table(report: dict[str, Any], scored: Evaluator) -> str:
     """The report for people: metrics before and after, channels per set, what was left alone."""
     before, after = report["original"], report["metrics"]
     rows = [(f"on the {report['split']} split", "original", "compressed")]
-    scored = EVALUATORS.get(report["evaluator"])
-    shown = {name: scored.named(metric) for name, metric in METRICS.items() if name in before}
-    rows += [(metric.title, metric.show(before[name]), metric.show(after[name])) for name, metric in shown.items()]
+    shown = [scored.named(METRICS.get(name, Metric(name, name.replace("_", " ")))) for name in before]
+    rows += [(metric.title, metric.show(before[metric.name]), metric.show(after[metric.name])) for metric in shown]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     out = ["  ".join((row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]))) for row in rows]
     out.append("")

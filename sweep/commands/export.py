@@ -167,7 +167,7 @@ def chosen_records(options: Namespace, sweep: StoredSweep) -> Sequence[TrialReco
     """
     from sweep.export import choose
 
-    best = options.best or ("accuracy" if options.where is not None else None)
+    best = options.best or ("" if options.where is not None else None)
     ways = [options.trial is not None, best is not None, options.max_drop is not None, options.front]
     if sum(ways) != 1:
         raise UsageError("say which networks: one of --trial KEY, --best METRIC [--where C], --max-drop D, --front")
@@ -200,7 +200,9 @@ def lines(one: Written) -> str:
     from sweep.export.choose import described
 
     problems = [f"no {form}: {reason}" for form, reason in one.problems.items()]
-    return "\n".join([described(one.rebuilt.record), *(f"  {path}" for path in one.files), *problems])
+    return "\n".join(
+        [described(one.rebuilt.record, one.rebuilt.scored), *(f"  {path}" for path in one.files), *problems]
+    )
 
 
 def as_json(one: Written) -> dict[str, object]:

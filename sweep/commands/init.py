@@ -117,6 +117,7 @@ def _baseline(config: Any, results: Path, reporter: Any, *, trained: bool) -> Ba
     if not trained:
         return random_baseline(config, reporter.step)
     baseline = load_baseline(config, results, reporter)
+    baseline.images  # noqa: B018  a task has none, and says so
     reached = f"{baseline.accuracy:.2f} % on the test split" if baseline.dataset.labelled else "the data have no labels"
     reporter.line(f"{config.model}: {reached} ({described(baseline.dataset)})")
     for line in remarks(baseline, split_of(baseline)):
@@ -128,7 +129,7 @@ def _look(baseline: Baseline, *, trained: bool) -> Survey:
     from core.survey import survey, without_accuracy
     from sweep.backend.workbench import make_bench, measured, one_thread
 
-    bench, _ = measured(make_bench(baseline, split_of(baseline), evaluator=evaluator_of(baseline)))
+    bench, _ = measured(make_bench(baseline, split_of(baseline), scored=EVALUATORS.get(evaluator_of(baseline))))
     with one_thread():
         found = survey(bench)
     return found if trained else without_accuracy(found)
@@ -141,7 +142,7 @@ def evaluator_of(baseline: Baseline) -> str:
 
 def split_of(baseline: Baseline) -> EvalSplit:
     """What its networks can be scored on."""
-    return "validation" if len(baseline.dataset.validation) else "test"
+    return "validation" if len(baseline.images.validation) else "test"
 
 
 def _written(table: dict[str, Any], baseline: Baseline, found: Survey, out: Path, *, trained: bool) -> Start:

@@ -39,7 +39,7 @@ def run(options: Namespace) -> int:
             rows.append({"name": name, "status": DAMAGED, "message": str(error)})
     rows.sort(key=lambda row: row.get("started_at", 0.0))
     if options.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps([{n: v for n, v in row.items() if n != "shown"} for row in rows], indent=2))
         return 0
     if not rows:
         print(f"no sweep in {options.results}; start one with 'sweep run digits-quick{place(options.results)}'")
@@ -50,18 +50,19 @@ def run(options: Namespace) -> int:
 
 def row(sweep: Any) -> dict[str, Any]:
     """One sweep as data."""
-    from core.pareto import hypervolume
-
-    info = sweep.info
-    finished = [record for record in sweep.records if record.status == "finished"]
+    info, score = sweep.info, sweep.scored.score
+    found = [record.metrics[score.name] for record in sweep.records if record.status == "finished"]
+    best = min(found, key=score.loss, default=None)
     return {
         "name": info.name,
         "status": info.status,
         "message": info.state.message,
         "trials": len(sweep.records),
         "total": info.state.total,
-        "best": max((record.metrics["accuracy"] for record in finished), default=None),
-        "hypervolume": round(hypervolume(finished), 3),
+        "best": best,
+        "score": score.name,
+        "shown": "" if best is None else sweep.scored.show({score.name: best}),
+        "hypervolume": round(sweep.hypervolume, 3),
         "started_at": info.state.started_at,
         "space": info.request.space,
     }
@@ -86,7 +87,7 @@ def table(rows: list[dict[str, Any]], width: int | None = None) -> list[str]:
                 **{name: str(values[name]) for name in ("name", "space")},
                 "status": "training" if training(values) else values["status"],
                 "trials": f"{values['trials']}/{values['total']}",
-                "best": "" if values["best"] is None else f"{values['best']:.2f} %",
+                "best": values["shown"],
                 "hypervolume": f"{values['hypervolume']:.2f}",
                 "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(values["started_at"])),
             }

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,15 +20,17 @@ from sweep.arguments import chosen_cluster
 
 if TYPE_CHECKING:
     from core.config import BaselineConfig
+    from search_spaces import SearchSpace
 
 
-def missing(config: BaselineConfig, options: Namespace) -> list[str]:
-    """Say what a sweep with this original network and these options lacks, a sentence each.
+def missing(space: SearchSpace, options: Namespace) -> list[str]:
+    """Say what a sweep of this space with these options lacks, a sentence each.
 
     Raises:
         UsageError: an option has a value that is never right.
     """
-    found = [*_of_the_network(config), *_of_the_results(options.results)]
+    own = {"model": space.baseline.model, "dataset": space.baseline.dataset, "evaluator": space.scored.own}
+    found = [*_of_the_network(space.baseline), *_of_own_code(own), *_of_the_results(options.results)]
     if (options.address, options.workers, options.gpus_per_trial) != (None, None, None):
         from sweep.backend.cluster import check_request
         from sweep.storage.info import ClusterRequest
@@ -66,7 +68,10 @@ def _of_the_network(config: BaselineConfig) -> Iterator[str]:
             yield f"model {config.model!r}: the package {package!r} is not installed: {install}"
     if config.model.startswith(HUGGINGFACE):
         yield from _of_the_folder(config.model)
-    for kind, name in (("model", config.model), ("dataset", config.dataset)):
+
+
+def _of_own_code(named: Mapping[str, str]) -> Iterator[str]:
+    for kind, name in named.items():
         top = name.partition(":")[0].partition(".")[0]
         if is_own_code(name) and not _is_there(top):
             yield f"{kind} {name!r}: there is no module {top!r} here; install it, or go to its folder"

@@ -26,7 +26,7 @@ def add_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("names", nargs="+", metavar="NAME", help="of a sweep, or of several for one plot of their fronts")
     add("--x", default="params", metavar="SIZE", help="params, macs, bytes, latency or any metric (params)")
-    add("--y", default="accuracy", metavar="METRIC", help="what it is compared with (accuracy)")
+    add("--y", default="", metavar="METRIC", help="what it is compared with (what the sweep is scored by)")
     add("--plot", default="pareto", metavar="PLOT", help=f"{' or '.join(plots.names())} (pareto)")
     add("--format", default="png,html,csv", metavar="LIST", help="of png, svg, html, csv, json (png,html,csv)")
     add("--all", action="store_true", help="every trial as trials.csv, not only the front")

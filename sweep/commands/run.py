@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UsageError
-from sweep.arguments import Parser, chosen_cluster, chosen_limits, network_changes, pairs
+from sweep.arguments import Parser, chosen_cluster, chosen_limits, evaluation_of, network_changes, pairs
 from sweep.storage.address import place
 
 if TYPE_CHECKING:
@@ -105,8 +105,7 @@ def chosen_space(options: Namespace) -> SearchSpace:
     from search_spaces import load_space
 
     changes = {**pairs(options.set, "--set"), **network_changes(options)}
-    if options.evaluate is not None:
-        changes["evaluation.evaluator"] = options.evaluate
+    changes |= {f"evaluation.{name}": value for name, value in evaluation_of(options).items()}
     if options.search is not None:
         changes["search.algorithm"] = options.search
     if options.samples is not None:

@@ -36,7 +36,7 @@ def add_arguments(parser: Parser) -> None:
 def run(options: Namespace) -> int:
     """Print the space, and what a sweep of it lacks; 1 if that is anything."""
     space = chosen_space(options)
-    info, lacks = space.describe(), missing(space.baseline, options)
+    info, lacks = space.describe(), missing(space, options)
     text = [*lines(info), *(f"missing: {what}" for what in lacks or ["nothing"])]
     print(json.dumps(asdict(info) | {"missing": lacks}, indent=2) if options.json else "\n".join(text))
     return 1 if lacks else 0
@@ -53,6 +53,7 @@ def lines(info: SpaceInfo) -> list[str]:
     tested = " The front is evaluated on the test split too." if info.split != "test" else ""
     trains = info.fixed.get("recovery", "none") != "none" or any(axis.name == "recovery" for axis in info.axes)
     how = "lets it recover by training if that says so" if trains else "without training"
+    measures = "accuracy, loss" if "accuracy" in info.objectives else next(iter(info.objectives))
     return [
         f"{info.name}: {info.description}",
         f"original network: {baseline}",
@@ -60,6 +61,6 @@ def lines(info: SpaceInfo) -> list[str]:
         *(f"  {name} = {value}" for name, value in info.fixed.items()),
         *(f"  {axis.name}: {axis.values}" + (f"  (when {axis.when})" if axis.when else "") for axis in info.axes),
         f"A trial compresses the original network with one configuration, {how}, evaluates it on the",
-        f"{info.split} split, and records accuracy, loss, parameters, MACs, bytes and latency.{tested}",
+        f"{info.split} split, and records {measures}, parameters, MACs, bytes and latency.{tested}",
         "This was a dry run: nothing started.",
     ]

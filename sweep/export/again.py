@@ -33,7 +33,11 @@ def command_of(config: TrialConfig, space: SearchSpace) -> str:
     changed = {name: value for name, value in config.options.items() if value != defaults[name]}
     words += [word for name, value in changed.items() for word in ("--option", f"{name}={_written(value)}")]
     words += [word for pattern in config.sites or () for word in ("--sites", pattern)]
-    words += ["--evaluate", space.evaluation.evaluator] if space.evaluation.evaluator != CLASSIFICATION else []
+    evaluation = space.evaluation
+    words += ["--evaluate", evaluation.evaluator] if evaluation.evaluator != CLASSIFICATION else []
+    if evaluation.metric is not None:
+        parts = (evaluation.metric, evaluation.direction or "max", evaluation.unit or "")
+        words += ["--metric", ":".join(parts).rstrip(":")]
     words += ["--split", space.evaluation.split] if space.evaluation.split != "test" else []
     return shlex.join(["sweep", "compress", *words])
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.errors import UsageError
-from core.metrics import SHORT, TEST, axis_named
+from core.evaluators import Evaluator
+from core.metrics import METRICS, SHORT, TEST, axis_named, drop_of
 from core.pareto import pareto_front, smallest
 from core.records import TrialRecord
 from core.where import parse_where
@@ -47,12 +48,16 @@ def any_by_key(sweep: StoredSweep, key: str) -> TrialRecord:
     return found[0]
 
 
-def best(sweep: StoredSweep, metric: str = "accuracy", where: str = "") -> TrialRecord:
-    """The finished trial that is best in ``metric`` of those for which ``where`` holds; of equal ones the smallest.
+def best(sweep: StoredSweep, metric: str = "", where: str = "") -> TrialRecord:
+    """The finished trial that is best in ``metric`` (the score) of those for which ``where`` holds.
+
+    Of equal ones it is the smallest.
 
     Raises:
         UsageError: none is left, or the condition cannot be read.
     """
+    score = sweep.scored.score
+    metric = {"drop": drop_of(score.name), "": score.name}.get(metric, metric)
     chosen = axis_named(SHORT.get(metric, metric), "metric")
     condition = parse_where(where) if where else None
     finished = [record for record in finished_of(sweep) if chosen.name in record.metrics]
@@ -62,34 +67,36 @@ def best(sweep: StoredSweep, metric: str = "accuracy", where: str = "") -> Trial
         )
     kept = [record for record in finished if condition is None or condition(record)]
     if condition is not None and not kept:
-        nearest = min(finished, key=lambda record: (condition.miss(record), -record.metrics["accuracy"], record.key))
-        raise UsageError(f"no trial of {sweep.info.name} meets {where!r}; the nearest is {described(nearest)}")
+        nearest = min(finished, key=lambda r: (condition.miss(r), score.loss(r.metrics[score.name]), r.key))
+        named = described(nearest, sweep.scored)
+        raise UsageError(f"no trial of {sweep.info.name} meets {where!r}; the nearest is {named}")
     return min(kept, key=lambda r: (chosen.loss(r.metrics[chosen.name]), r.metrics["params_fraction"], r.key))
 
 
 def within(sweep: StoredSweep, drop: float, by: str = "params") -> TrialRecord:
-    """The smallest trial that loses at most ``drop`` points of accuracy; of (nearly) equal ones the most accurate.
+    """The smallest trial that loses at most ``drop`` of the score (points of accuracy); of nearly equal ones the best.
 
     Raises:
         UsageError: none does.
     """
-    size = axis_named(by, "size")
-    finished = [r for r in finished_of(sweep) if {"accuracy_drop", size.name} <= r.metrics.keys()]
-    kept = [record for record in finished if record.metrics["accuracy_drop"] <= drop + 1e-9]
+    size, score = axis_named(by, "size"), sweep.scored.score.name
+    lost = METRICS[drop_of(score)]
+    finished = [r for r in finished_of(sweep) if {lost.name, size.name} <= r.metrics.keys()]
+    kept = [record for record in finished if record.metrics[lost.name] <= drop + 1e-9]
     if not kept:
-        nearest = min(finished, key=lambda record: record.metrics["accuracy_drop"], default=None)
-        hint = (
-            "" if nearest is None else f"; the least is {nearest.metrics['accuracy_drop']:.2f} ({described(nearest)})"
-        )
-        raise UsageError(f"no trial of {sweep.info.name} loses at most {drop:g} points{hint}")
-    return smallest(sorted(kept, key=lambda record: record.key), size.name)
+        nearest = min(finished, key=lambda record: record.metrics[lost.name], default=None)
+        hint = ""
+        if nearest is not None:
+            hint = f"; the least is {lost.show(nearest.metrics[lost.name])} ({described(nearest, sweep.scored)})"
+        raise UsageError(f"no trial of {sweep.info.name} loses at most {drop:g} {lost.unit}".rstrip() + hint)
+    return smallest(sorted(kept, key=lambda record: record.key), size.name, score)
 
 
 def front(sweep: StoredSweep, by: str = "params") -> list[TrialRecord]:
-    """The trials on the front of accuracy against a size, the most accurate first."""
-    size = axis_named(by, "size")
+    """The trials on the front of the score (accuracy) against a size, the best first."""
+    size, score = axis_named(by, "size"), sweep.scored.score
     records = [r for r in in_fixed_order(sweep.records) if size.name in r.metrics]
-    return sorted(pareto_front(records, x=size.name), key=_accuracy)
+    return sorted(pareto_front(records, size.name, score.name), key=lambda r: score.loss(r.metrics[score.name]))
 
 
 def finished_of(sweep: StoredSweep) -> Sequence[TrialRecord]:
@@ -102,14 +109,10 @@ def status_of(sweep: StoredSweep) -> str:
     return f"sweep status {sweep.info.name}{place(sweep.folder.parent)}"
 
 
-def described(record: TrialRecord) -> str:
+def described(record: TrialRecord, scored: Evaluator) -> str:
     """A trial in a few words."""
-    metrics = record.metrics
-    on = f"{metrics['accuracy']:.2f} % on {record.split}"
-    if f"{TEST}accuracy" in metrics:
-        on += f" and {metrics[f'{TEST}accuracy']:.2f} % on test"
+    metrics, tested = record.metrics, f"{TEST}{scored.score.name}"
+    on = f"{scored.show(metrics)} on {record.split}"
+    if tested in metrics:
+        on += f" and {scored.show({scored.score.name: metrics[tested]})} on test"
     return f"{record.key}, {on} at {100 * metrics['params_fraction']:.1f} % of the parameters"
-
-
-def _accuracy(record: TrialRecord) -> float:
-    return -record.metrics["accuracy"]

@@ -17,10 +17,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from core.errors import NeuronMergingError, first_line
 from core.export import save
 from core.files import writing
+from core.graph.trace import as_inputs
+from core.tasks import Inputs
 from sweep.reporting.silence import quiet
 
 TOLERANCE = 1e-4
@@ -35,13 +38,13 @@ class FormatError(NeuronMergingError):
     """A network cannot be expressed in a format, or what was written does not compute the same."""
 
 
-def write_safetensors(model: nn.Module, images: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
+def write_safetensors(model: nn.Module, images: Inputs, path: Path, metadata: Mapping[str, Any]) -> None:
     """The weights with what `core.export.load` needs."""
     del images
     save(model, path, dict(metadata))
 
 
-def write_pt2(model: nn.Module, images: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
+def write_pt2(model: nn.Module, images: Inputs, path: Path, metadata: Mapping[str, Any]) -> None:
     """The program of `torch.export`, for ``torch.export.load``; the metadata is its extra file `ABOUT`.
 
     Raises:
@@ -56,7 +59,7 @@ def write_pt2(model: nn.Module, images: Tensor, path: Path, metadata: Mapping[st
         temporary.write_bytes(file.getvalue())
 
 
-def write_onnx(model: nn.Module, images: Tensor, path: Path, metadata: Mapping[str, Any]) -> None:
+def write_onnx(model: nn.Module, images: Inputs, path: Path, metadata: Mapping[str, Any]) -> None:
     """The ONNX graph, for onnxruntime and others; the metadata is its property `ABOUT`.
 
     Raises:
@@ -68,9 +71,9 @@ def write_onnx(model: nn.Module, images: Tensor, path: Path, metadata: Mapping[s
         found: Any = torch.onnx.export(
             program,
             dynamo=True,
-            dynamic_shapes=any_number(),
-            input_names=["images"],
-            output_names=["logits"],
+            dynamic_shapes=any_number(len(as_inputs(images))),
+            input_names=named(len(as_inputs(images))),
+            output_names=["logits"] if len(program.graph_signature.user_outputs) == 1 else None,
             verbose=False,
         )
         found.model.metadata_props[ABOUT] = json.dumps(metadata)
@@ -90,15 +93,23 @@ def require_packages(form: str) -> None:
         raise FormatError(f"{' and '.join(missing)}: not installed, which {INSTALL} does")
 
 
-def _session(path: Path) -> Callable[[Tensor], Tensor]:
+def named(count: int) -> list[str]:
+    """What the inputs of a network are called in ONNX."""
+    return ["images"] if count == 1 else [f"input_{number}" for number in range(count)]
+
+
+def _session(path: Path) -> Callable[..., Any]:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    (given,) = session.get_inputs()
-    return lambda images: torch.from_numpy(session.run(None, {given.name: images.numpy()})[0])
+    names = [given.name for given in session.get_inputs()]
+    return lambda *inputs: [
+        torch.from_numpy(found)
+        for found in session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
+    ]
 
 
-WRITERS: Mapping[str, Callable[[nn.Module, Tensor, Path, Mapping[str, Any]], None]] = {
+WRITERS: Mapping[str, Callable[[nn.Module, Inputs, Path, Mapping[str, Any]], None]] = {
     "safetensors": write_safetensors,
     "pt2": write_pt2,
     "onnx": write_onnx,
@@ -106,7 +117,7 @@ WRITERS: Mapping[str, Callable[[nn.Module, Tensor, Path, Mapping[str, Any]], Non
 """Format, which is the suffix of its files, too -> writes (network on the CPU, images (n ≥ 2, …), file, metadata)."""
 
 
-def exported(model: nn.Module, images: Tensor) -> Any:
+def exported(model: nn.Module, images: Inputs) -> Any:
     """The network's program for any number of images.
 
     Raises:
@@ -114,16 +125,20 @@ def exported(model: nn.Module, images: Tensor) -> Any:
     """
     with quiet(), torch.no_grad():
         try:
-            return torch.export.export(
-                model.eval(), (torch.zeros(2, *images.shape[1:], dtype=images.dtype),), dynamic_shapes=any_number()
-            )
+            return torch.export.export(model.eval(), blank(images), dynamic_shapes=any_number(len(as_inputs(images))))
         except Exception as error:
             raise FormatError(f"torch.export cannot trace it: {first_line(error)}") from None
 
 
-def any_number() -> Any:
-    """What torch's exporters are told of the images: their number is free."""
-    return ({0: torch.export.Dim("batch", min=1, max=2**20)},)
+def blank(images: Inputs) -> tuple[Tensor, ...]:
+    """Zeros like two of the images, or of each input."""
+    return tuple(torch.zeros(2, *x.shape[1:], dtype=x.dtype) for x in as_inputs(images))
+
+
+def any_number(count: int = 1) -> Any:
+    """What torch's exporters are told of the images, or of so many inputs: their number is free."""
+    rows = torch.export.Dim("batch", min=1, max=2**20)
+    return tuple({0: rows} for _ in range(count))
 
 
 @contextlib.contextmanager
@@ -145,15 +160,24 @@ def saying(form: str) -> Iterator[None]:
         raise FormatError(f"{form} cannot express it: {first_line(error)}") from None
 
 
-def require_same(model: nn.Module, other: Callable[[Tensor], Tensor], images: Tensor, form: str) -> None:
+def require_same(model: nn.Module, other: Callable[..., Any], images: Inputs, form: str) -> None:
     """Compare a network with what was written of it, for two numbers of images.
 
     Raises:
         FormatError: it gives other outputs.
     """
     with torch.no_grad():
-        for some in (images, images[:1]):
-            wanted, found = model(some), other(some)
-            away = float((wanted - found).abs().max() / wanted.abs().max().clamp_min(1e-12))
+        for some in (as_inputs(images), tuple(x[:1] for x in as_inputs(images))):
+            pairs = zip(_tensors(model(*some)), _tensors(other(*some)), strict=True)
+            away = max((_apart(wanted, found) for wanted, found in pairs), default=0.0)
             if not away <= TOLERANCE:
                 raise FormatError(f"read back from {form}, its outputs differ by {away:.1e} of their largest")
+
+
+def _tensors(output: Any) -> list[Tensor]:
+    """The tensors of an output, of whatever structure."""
+    return [leaf for leaf in pytree.tree_leaves(output) if isinstance(leaf, Tensor)]
+
+
+def _apart(wanted: Tensor, found: Tensor) -> float:
+    return float((wanted.double() - found.double()).abs().max() / wanted.double().abs().max().clamp_min(1e-12))

@@ -17,6 +17,7 @@ from core.records import TimeRecord, TrialRecord
 from sweep.errors import first_line
 from sweep.export.card import card_of, metadata_of
 from sweep.export.choose import front
+from sweep.export.formats import blank
 from sweep.export.rebuild import Rebuilder
 from sweep.reporting.progress import Reporter
 from sweep.storage.layout import MODELS
@@ -143,4 +144,4 @@ def model_log(uri: str, rebuilder: Rebuilder) -> ModelLog:
     from sweep.tracking.logged import ModelLog  # of MLflow, which takes a second to load
 
     baseline = rebuilder.baseline
-    return ModelLog(uri, rebuilder.sweep.info, baseline.model, baseline.dataset.shape)
+    return ModelLog(uri, rebuilder.sweep.info, baseline.model, blank(rebuilder.bench.some(1)))

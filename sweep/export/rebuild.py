@@ -1,7 +1,7 @@
 """A network of a sweep made once more from its record, and looked at: it has to reach what the record says.
 
-Its sizes must be the record's. Its accuracy may be one image off: kernels round otherwise in other memory and on other
-processors, and now and then a logit tips over.
+Its sizes must be the record's. Its accuracy may be one image off, and another score a thousandth: kernels round
+otherwise in other memory and on other processors, and now and then a logit tips over.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import nn
 from core.baselines import Baseline
 from core.config import TrialConfig
 from core.errors import NeuronMergingError, UsageError
+from core.evaluators import Evaluator
 from core.records import TimeRecord, TrialRecord
 from core.shelf import FolderShelf
 from core.timing import TIMED_BATCH, Timing, timing
@@ -33,6 +34,8 @@ from sweep.storage.reader import StoredSweep
 
 EXACT = ("params", "macs", "bytes")
 """Sizes that have to be the record's."""
+ROUNDING = 1e-3
+"""Of a score that is not counted image by image, the share by which it may differ."""
 
 
 class ExportError(NeuronMergingError):
@@ -47,14 +50,16 @@ class Rebuilt:
         record: of the trial.
         made: the network, and how it was made.
         timing: on this machine and one thread: the original's, and the network's.
-        accuracy: measured again, percent.
+        score: measured again, in words.
+        scored: what it is.
         seconds: that all this took.
     """
 
     record: TrialRecord
     made: Made
     timing: tuple[Timing, Timing]
-    accuracy: float
+    score: str
+    scored: Evaluator
     seconds: float
 
     def timed(self) -> TimeRecord:
@@ -118,17 +123,17 @@ class Rebuilder:
         """
         request, original = self.sweep.info.request, self.sweep.info.state.original
         split = self.space.evaluation.split
-        evaluator, sources = self.space.evaluation.evaluator, self.space.sources()
-        bench = make_bench(self.baseline, split, hardest=request.race, sources=sources, evaluator=evaluator)
+        scored, sources = self.space.scored, self.space.sources()
+        bench = make_bench(self.baseline, split, hardest=request.race, sources=sources, scored=scored)
         bench.shelf = FolderShelf(self.sweep.folder / STATISTICS)
-        if "accuracy" in original:
+        if scored.score.name in original:
             with one_thread():
-                found = bench.evaluate(bench.model).accuracy
-            if self._differs(found, original["accuracy"], len(bench.labels)):
+                found = bench.evaluate(bench.model).metrics
+            if self._differs(found, original, bench):
                 raise ExportError(
-                    f"the original network of {request.name} reaches {found:.2f} %, and reached"
-                    f" {original['accuracy']:.2f} % when the sweep ran: its weights or data have changed; bring the old"
-                    " ones back"
+                    f"the original network of {request.name} reaches {scored.show(found)}, and reached"
+                    f" {scored.show(original)} when the sweep ran: its weights or data have changed; bring the old ones"
+                    " back"
                 )
             bench.original = dict(original)
         return bench
@@ -147,26 +152,28 @@ class Rebuilder:
         try:
             with one_thread():
                 made = make_trial(config, bench)
-                accuracy, sizes = bench.evaluate(made.model).accuracy, bench.sizes(made.model)
+                found, sizes = bench.evaluate(made.model).metrics, bench.sizes(made.model)
                 timed = (self._timing(bench.model), self._timing(made.model))
         except Exception as error:  # whatever a network does that no longer fits
             raise ExportError(f"trial {record.key} cannot be made once more: {reason_of(error)}") from None
-        self._require_same(record, accuracy, sizes)
-        return Rebuilt(record, made, timed, accuracy, time.perf_counter() - clock)
+        self._require_same(record, found, sizes)
+        return Rebuilt(
+            record, made, timed, self.space.scored.show(found), self.space.scored, time.perf_counter() - clock
+        )
 
     def _timing(self, model: nn.Module) -> Timing:
         """How fast a network is; those of the same shapes are equally fast, and measured once."""
         shapes = tuple((name, tensor.shape) for name, tensor in model.state_dict().items())
         if shapes not in self._timings:
-            self._timings[shapes] = timing(model, self.bench.images[:TIMED_BATCH].to(self.bench.device))
+            self._timings[shapes] = timing(model, self.bench.some(TIMED_BATCH))
         return self._timings[shapes]
 
-    def _require_same(self, record: TrialRecord, accuracy: float, sizes: Mapping[str, float]) -> None:
-        metrics, images = record.metrics, len(self.bench.labels)
+    def _require_same(self, record: TrialRecord, reached: Mapping[str, float], sizes: Mapping[str, float]) -> None:
+        metrics, scored = record.metrics, self.space.scored
         wrong = [name for name in EXACT if name in metrics and sizes[name] != metrics[name]]
-        if not wrong and not self._differs(accuracy, metrics["accuracy"], images):
+        if not wrong and not self._differs(reached, metrics, self.bench):
             return
-        found, wanted = f"{accuracy:.2f} %", f"{metrics['accuracy']:.2f} %"
+        found, wanted = scored.show(reached), scored.show(metrics)
         for name in wrong[:1]:
             found, wanted = f"{found}, {sizes[name]:,.0f} {name}", f"{wanted}, {metrics[name]:,.0f} {name}"
         raise ExportError(
@@ -175,9 +182,11 @@ class Rebuilder:
         )
 
     @staticmethod
-    def _differs(found: float, wanted: float, images: int) -> bool:
-        """Whether two accuracies (percent) on so many images are more than one image apart."""
-        return abs(found - wanted) > 100 / images + 1e-6
+    def _differs(found: Mapping[str, float], wanted: Mapping[str, float], bench: Workbench) -> bool:
+        """Whether two accuracies (percent) are more than one image apart, or two other scores more than a rounding."""
+        name = bench.scored.score.name
+        allowed = 100 / bench.total + 1e-6 if bench.scored.by_image else ROUNDING * abs(wanted[name]) + 1e-9
+        return abs(found[name] - wanted[name]) > allowed
 
 
 def parsed(record: TrialRecord) -> TrialConfig:

@@ -46,7 +46,7 @@ def write_folder(rebuilt: Rebuilt, rebuilder: Rebuilder, folder: Path, formats: 
     Raises:
         UsageError: the folder cannot be written.
     """
-    images, model = rebuilder.bench.images[:LOOKED_AT], rebuilt.made.model
+    images, model = rebuilder.bench.some(LOOKED_AT), rebuilt.made.model
     problems: dict[str, str] = {}
     with taking_place(folder) as new:
         for form in formats:

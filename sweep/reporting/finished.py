@@ -13,6 +13,7 @@ from sweep.reporting.failures import failure_lines
 from sweep.reporting.outcome import Outcome
 from sweep.storage.address import place
 from sweep.storage.layout import MODELS, REPORT, TRIALS
+from sweep.storage.reader import StoredSweep
 from sweep.text import duration
 from sweep.tracking import TrackingReport
 from sweep.tracking.summary import view_address
@@ -43,9 +44,15 @@ class Finished:
         return self.ended_with or int(not self.outcome.info.points)
 
 
-def commands(name: str, results: Path) -> tuple[str, ...]:
+def commands(sweep: StoredSweep, results: Path) -> tuple[str, ...]:
     """What takes a network of a sweep, and what goes on with it."""
-    return (f"sweep export {name}{place(results)} --max-drop 1", f"sweep resume {name}{place(results)}")
+    return taking(sweep, results), f"sweep resume {sweep.info.name}{place(results)}"
+
+
+def taking(sweep: StoredSweep, results: Path) -> str:
+    """What takes the smallest network within a point, or the whole front where the score has no points."""
+    which = "--max-drop 1" if sweep.scored.score.unit == "%" else "--front"
+    return f"sweep export {sweep.info.name}{place(results)} {which}"
 
 
 def as_text(finished: Finished, results: Path) -> list[str]:
@@ -67,7 +74,7 @@ def as_text(finished: Finished, results: Path) -> list[str]:
         out.append(f"models {models[0].parent} ({len(models)})")
     out += [f"no network {key}: {reason}" for key, reason in finished.unwritten.items()]
     if outcome.info.front:
-        out.append(f"take one:  sweep export {name}{option} --max-drop 1")
+        out.append(f"take one:  {taking(outcome.sweep, results)}")
     uri = outcome.sweep.info.request.tracking_uri
     experiment = finished.tracking.experiment_id
     page = f"{uri.rstrip('/')}/{view_address(experiment)}" if experiment else uri

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from core.evaluators import USUAL, Evaluator
+from core.metrics import Metric
 from core.records import TrialRecord
 
 RATE_WINDOW_SECONDS = 30.0
@@ -25,6 +27,7 @@ class Progress:
         rate: trials per second lately; 0 when unknown.
         eta_seconds: expected time to the end; NaN when unknown.
         best: the most accurate record so far, of equally accurate ones the smallest.
+        scored: what records are scored by.
     """
 
     finished: int
@@ -34,6 +37,7 @@ class Progress:
     rate: float
     eta_seconds: float
     best: TrialRecord | None
+    scored: Evaluator = USUAL
 
     @property
     def done(self) -> int:
@@ -48,10 +52,12 @@ class Meter:
         total: how many there will be.
         since: trials that began before (seconds since the epoch) tell nothing of the rate: they are of an earlier
             session or of another sweep.
+        scored: what records are scored by.
     """
 
-    def __init__(self, total: int, since: float = 0.0) -> None:
+    def __init__(self, total: int, since: float = 0.0, scored: Evaluator = USUAL) -> None:
         self.total, self._since = total, since
+        self._scored = scored
         self._counts = {"finished": 0, "failed": 0, "stopped": 0}
         self._ends: deque[float] = deque()
         self._started_at = math.inf
@@ -63,7 +69,10 @@ class Meter:
         if record.started_at >= self._since:
             self._started_at = min(self._started_at, record.started_at)
             bisect.insort(self._ends, record.started_at + record.seconds)
-        if record.status == "finished" and (self._best is None or goodness(record) > goodness(self._best)):
+        score = self._scored.score
+        if record.status == "finished" and (
+            self._best is None or goodness(record, score) > goodness(self._best, score)
+        ):
             self._best = record
 
     def progress(self, now: float) -> Progress:
@@ -74,17 +83,23 @@ class Meter:
         rate = len(self._ends) / window
         left = self.total - sum(self._counts.values())
         eta = left / rate if rate > 0 else math.nan
-        return Progress(**self._counts, total=self.total, rate=rate, eta_seconds=eta, best=self._best)
+        return Progress(
+            **self._counts, total=self.total, rate=rate, eta_seconds=eta, best=self._best, scored=self._scored
+        )
 
 
-def progress_of(records: Iterable[TrialRecord], total: int, now: float, since: float = 0.0) -> Progress:
+def progress_of(
+    records: Iterable[TrialRecord], total: int, now: float, since: float = 0.0, scored: Evaluator = USUAL
+) -> Progress:
     """How far a sweep with these ``records`` is at the time ``now``; see `Meter`."""
-    meter = Meter(total, since)
+    meter = Meter(total, since, scored)
     for record in records:
         meter.add(record)
     return meter.progress(now)
 
 
-def goodness(record: TrialRecord) -> tuple[float, float]:
-    """By what trials are ranked: the more accurate first, of equally accurate ones the smaller."""
-    return record.metrics.get("accuracy", -math.inf), -record.metrics.get("params_fraction", math.inf)
+def goodness(record: TrialRecord, score: Metric) -> tuple[float, float]:
+    """By what trials are ranked: the better first, of equally good ones the smaller."""
+    value = record.metrics.get(score.name)
+    reached = -math.inf if value is None else -score.loss(value)
+    return reached, -record.metrics.get("params_fraction", math.inf)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import UsageError
-from core.evaluators import EVALUATORS
 from core.records import TrialRecord
 from dashboards import ParetoInfo, front_table, get_pareto_info, write_front_csv, write_front_json
 from sweep.storage.layout import FRONTS
@@ -48,19 +47,23 @@ class Outcome:
         """Its trials, the most accurate first, of equal ones the smallest."""
         records = {record.key: record for record in self.sweep.records}
         found = [records[point.key] for point in self.info.front]
-        return tuple(sorted(found, key=lambda r: (-r.metrics["accuracy"], r.metrics.get("params_fraction", 1.0))))
+        score = self.sweep.scored.score
+        return tuple(
+            sorted(found, key=lambda r: (score.loss(r.metrics[score.name]), r.metrics.get("params_fraction", 1.0)))
+        )
 
     @property
     def metrics(self) -> dict[str, float]:
         """The sweep in numbers, and those of its most accurate trial."""
-        accuracies = [point.accuracy for point in self.info.points]
-        best = {"best_accuracy": max(accuracies)} if accuracies else {}
+        score = self.sweep.scored.score
+        scores = [point.metrics[score.name] for point in self.info.points]
+        best = {f"best_{score.name}": min(scores, key=score.loss)} if scores else {}
         area = {} if self.info.hypervolume is None else {"hypervolume": self.info.hypervolume}
         of_best = dict(self.front[0].metrics) if self.front else {}
         return {
             **of_best,
             **area,
-            "trials_finished": float(len(accuracies)),
+            "trials_finished": float(len(scores)),
             "trials_failed": float(self.info.failed),
             "front_size": float(len(self.info.front)),
             **best,
@@ -72,7 +75,7 @@ def make_outcome(
     formats: Sequence[str] = AT_THE_END,
     folder: Path | None = None,
     x: str = "params",
-    y: str = "accuracy",
+    y: str = "",
     plot: str = PARETO,
     dpi: int = 150,
 ) -> Outcome:
@@ -83,7 +86,7 @@ def make_outcome(
         formats: of `FORMATS`; png, svg and html are the plot, csv and json the front.
         folder: where the files go; None: the sweep's own folder.
         x: what is compared: params, macs, bytes, latency or any metric.
-        y: with what.
+        y: with what; empty: what the sweep is scored by.
         plot: which of `dashboards.PLOTS`.
         dpi: dots per inch of a PNG.
 
@@ -93,7 +96,8 @@ def make_outcome(
     """
     info = pareto_info(sweep, x, y)
     folder = folder or sweep.folder
-    files = tuple(_write(sweep, info, folder, form, suffix_of(x, y), plot, dpi) for form in formats)
+    suffix = suffix_of(x, y, sweep.scored.score.name)
+    files = tuple(_write(sweep, info, folder, form, suffix, plot, dpi) for form in formats)
     return Outcome(sweep, info, files, reasons_of(sweep))
 
 
@@ -112,7 +116,7 @@ def write_fronts(
     infos = {sweep.info.name: pareto_info(sweep, x, y) for sweep in sweeps}
     files = []
     for form in formats:
-        path = folder / f"{FRONTS}{suffix_of(x, y)}.{form}"
+        path = folder / f"{FRONTS}{suffix_of(x, y, sweeps[0].scored.score.name)}.{form}"
         if form == "csv":
             files.append(write_trials_csv(infos, {s.info.name: s.records for s in sweeps}, path))
         elif form == "json":
@@ -122,9 +126,9 @@ def write_fronts(
     return tuple(files)
 
 
-def suffix_of(x: str, y: str) -> str:
+def suffix_of(x: str, y: str, score: str = "accuracy") -> str:
     """What tells the files of unusual axes from the usual ones."""
-    return "".join(f"-{name}" for name, usual in ((x, "params"), (y, "accuracy")) if name != usual)
+    return "".join(f"-{name}" for name, usual in ((x, ("params",)), (y, ("", score))) if name not in usual)
 
 
 def require_alike(sweeps: Sequence[StoredSweep]) -> None:
@@ -133,24 +137,24 @@ def require_alike(sweeps: Sequence[StoredSweep]) -> None:
     Raises:
         UsageError: they do not.
     """
-    words = {sweep.info.name: EVALUATORS.get(sweep.info.request.evaluator).label for sweep in sweeps}
+    words = {sweep.info.name: sweep.scored.label for sweep in sweeps}
     if len(set(words.values())) > 1:
         said = ", ".join(f"{name}: {label}" for name, label in words.items())
         raise UsageError(f"these sweeps are scored differently and cannot be compared ({said}); name those of one kind")
 
 
-def pareto_info(sweep: StoredSweep, x: str = "params", y: str = "accuracy") -> ParetoInfo:
+def pareto_info(sweep: StoredSweep, x: str = "params", y: str = "") -> ParetoInfo:
     """What the Pareto plot of ``sweep`` shows.
 
     Raises:
         UsageError: the sweep has no original network yet, or a name is not known.
     """
     found, name = in_fixed_order(sweep.records), sweep.info.name
-    return get_pareto_info(found, _original(sweep), x=x, y=y, title=name, evaluator=sweep.info.request.evaluator)
+    return get_pareto_info(found, _original(sweep), x=x, y=y, title=name, scored=sweep.scored)
 
 
 def _original(sweep: StoredSweep) -> dict[str, float]:
-    if "accuracy" not in sweep.info.state.original:
+    if sweep.scored.score.name not in sweep.info.state.original:
         raise UsageError(f"sweep {sweep.info.name!r} has no trial yet: its original network is still being prepared")
     return sweep.info.state.original
 
@@ -174,7 +178,7 @@ def _write(sweep: StoredSweep, info: ParetoInfo, folder: Path, form: str, suffix
 
 def _info_of(plot: Any, sweep: StoredSweep, info: ParetoInfo) -> Any:
     records, title = in_fixed_order(sweep.records), sweep.info.name
-    return plot.get_info(records, _original(sweep), x=info.x, y=info.y_metric.name, title=title)
+    return plot.get_info(records, _original(sweep), x=info.x, y=info.y_metric.name, title=title, scored=sweep.scored)
 
 
 def reasons_of(sweep: StoredSweep) -> dict[str, int]:

@@ -8,7 +8,6 @@ import time
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
-from core.metrics import METRICS
 from sweep.reporting.meter import Progress
 from sweep.text import duration
 
@@ -48,8 +47,8 @@ def describe(progress: Progress) -> str:
     if progress.done < progress.total and math.isfinite(progress.eta_seconds):
         parts.append(f"{duration(progress.eta_seconds)} left")
     if progress.best is not None:
-        metrics, accuracy = progress.best.metrics, METRICS["accuracy"]
-        best = f"{accuracy.show(metrics['accuracy'])} {accuracy.unit}"
+        metrics = progress.best.metrics
+        best = progress.scored.show(metrics)
         parts.append(f"best {best} at {100 * metrics['params_fraction']:.0f} % of the parameters")
     return ", ".join(parts)
 

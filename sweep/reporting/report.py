@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from core.complaints import show
-from core.evaluators import EVALUATORS
-from core.evaluators.base import CLASSIFICATION
 from core.preprocessing import Preprocessing
 from dashboards.report import Source, write_page
 from sweep.reporting.failures import grouped
@@ -40,7 +38,8 @@ def source_of(sweep: StoredSweep) -> Source:
         failures=grouped(reasons_of(sweep)),
         remarks=tuple(remarks(sweep)),
         facts=tuple((label, text) for label, text in facts(sweep) if text),
-        importance=importance_of(sweep.records, sweep.info.request.seed),
+        importance=importance_of(sweep.records, sweep.info.request.seed, sweep.scored),
+        scored=sweep.scored,
     )
 
 
@@ -55,8 +54,8 @@ def remarks(sweep: StoredSweep) -> Iterator[str]:
     elif info.status != "finished":
         why = f" ({state.message})" if state.message else ""
         yield f"{info.name} is {info.status}{why}: {len(sweep.records)} of {state.total} trials are here."
-    if info.request.evaluator != CLASSIFICATION:
-        yield f"{info.name}: accuracy is the {EVALUATORS.get(info.request.evaluator).label}, in percent."
+    if sweep.scored.word != "accuracy" and sweep.scored.by_image:
+        yield f"{info.name}: accuracy is the {sweep.scored.label}, in percent."
     for line in unread(sweep):
         yield f"{info.name}: {line}."
 

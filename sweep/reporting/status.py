@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from core.metrics import TEST
 from core.pareto import pareto_front
 from dashboards import front_table
 from dashboards.textplot import front_picture
@@ -24,13 +25,13 @@ from sweep.text import columns
 def progress(sweep: StoredSweep) -> Progress:
     """How far it is; a sweep that does not run has no rate."""
     state = sweep.info.state
-    found = progress_of(sweep.records, state.total, time.time(), max(state.started_at, state.resumed_at))
+    found = progress_of(sweep.records, state.total, time.time(), max(state.started_at, state.resumed_at), sweep.scored)
     return found if sweep.info.status == "running" else replace(found, rate=0.0, eta_seconds=math.nan)
 
 
 def as_json(sweep: StoredSweep) -> dict[str, Any]:
     """The state as plain data; rate and expected time are null unless it runs."""
-    info, found = sweep.info, progress(sweep)
+    info, found, score = sweep.info, progress(sweep), sweep.scored.score.name
     return {
         "name": info.name,
         "space": info.request.space,
@@ -43,7 +44,7 @@ def as_json(sweep: StoredSweep) -> dict[str, Any]:
         "total": found.total,
         "rate": round(found.rate, 3) if found.rate > 0 else None,
         "eta_seconds": round(found.eta_seconds, 1) if found.rate > 0 else None,
-        "best_accuracy": found.best.metrics["accuracy"] if found.best else None,
+        f"best_{score}": found.best.metrics[score] if found.best else None,
         "reasons": reasons_of(sweep),
         "torn_lines": sweep.torn_lines,
         "foreign_lines": sweep.foreign_lines,
@@ -53,11 +54,12 @@ def as_json(sweep: StoredSweep) -> dict[str, Any]:
 
 def front_of(sweep: StoredSweep) -> list[dict[str, Any]]:
     """The front so far: key, split, accuracies and fraction of parameters, the smallest first."""
-    names = ("accuracy", "test_accuracy", "params_fraction")
+    score = sweep.scored.score.name
+    names = (score, f"{TEST}{score}", "params_fraction")
     return [
         {"key": record.key, "split": record.split}
         | {name: record.metrics[name] for name in names if name in record.metrics}
-        for record in pareto_front(in_fixed_order(sweep.records))
+        for record in pareto_front(in_fixed_order(sweep.records), y=score)
     ]
 
 

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from core.metrics import METRICS
 from sweep.reporting.meter import Progress
 
 GAUGES = {
@@ -19,7 +18,7 @@ GAUGES = {
     "sweep_trials_per_second": "trials per second of late",
     "sweep_eta_seconds": "seconds until the last trial ends, at this rate",
     "sweep_hypervolume": "hypervolume of the front so far",
-    "sweep_best_accuracy": f"best {METRICS['accuracy'].label} so far, in percent",
+    "sweep_best_accuracy": "best score so far: top-1 accuracy in percent, or what the evaluator gives",
     "sweep_workers": "workers that the sweep uses",
 }
 PERIOD = 5.0
@@ -60,7 +59,7 @@ class Telemetry:
         self._set("sweep_eta_seconds", progress.eta_seconds)
         self._set("sweep_hypervolume", hypervolume())
         if progress.best is not None:
-            self._set("sweep_best_accuracy", progress.best.metrics["accuracy"])
+            self._set("sweep_best_accuracy", progress.best.metrics[progress.scored.score.name])
 
     def _set(self, name: str, value: float, **tags: str) -> None:
         if math.isfinite(value):

@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from core.evaluators import USUAL, Evaluator
 from core.records import TrialRecord
 from dashboards.report import Importance
 from dashboards.report.fields import Field, make_fields
@@ -22,33 +23,31 @@ MOST = 800
 """More trials than this are drawn from, since the forests get slow."""
 
 
-def importance_of(records: Sequence[TrialRecord], seed: int = 0) -> Importance:
-    """Each varied parameter's share of the accuracy's variance, or why there is none; never raises."""
+def importance_of(records: Sequence[TrialRecord], seed: int = 0, scored: Evaluator = USUAL) -> Importance:
+    """Each varied parameter's share of the variance of the score (accuracy), or why there is none; never raises."""
     finished = [record for record in records if record.status == "finished"]
     used = random.Random(seed).sample(finished, MOST) if len(finished) > MOST else finished  # noqa: S311  no secret
     varied = [field for field in make_fields(used) if field.varied]
     common = [field for field in varied if field.everywhere]
     partly = [field.name for field in varied if not field.everywhere]
-    accuracies = [record.metrics["accuracy"] for record in used]
+    scores, word = [record.metrics[scored.score.name] for record in used], scored.word
     if len(used) < FEWEST:
         return Importance(note=f"Not computed: {len(used)} finished trials are too few, {FEWEST} are needed.")
     if not common:
         return Importance(note="Not computed: no parameter was varied that every trial has.")
-    if max(accuracies) == min(accuracies):
-        return Importance(note="Not computed: every trial has the same accuracy.")
+    if max(scores) == min(scores):
+        return Importance(note=f"Not computed: every trial has the same {word}.")
     try:
-        found = _fanova(common, accuracies, seed)
+        found = _fanova(common, scores, seed)
     except Exception as error:  # a page without it is better than no page
         return Importance(note=f"Not computed: Optuna's fANOVA failed ({first_line(error)}).")
-    note = (
-        f"Share of the accuracy's variance that a parameter explains by itself: Optuna's fANOVA on {len(used)} trials"
-    )
+    note = f"Share of the {word}'s variance that a parameter explains by itself: Optuna's fANOVA on {len(used)} trials"
     note += f" drawn from {len(finished)}." if len(finished) > len(used) else "."
     note += f" Left out, since only some trials have them: {', '.join(partly)}." if partly else ""
     return Importance(tuple(sorted(found.items(), key=lambda pair: -pair[1])), note)
 
 
-def _fanova(fields: Sequence[Field], accuracies: Sequence[float], seed: int) -> Mapping[str, float]:
+def _fanova(fields: Sequence[Field], scores: Sequence[float], seed: int) -> Mapping[str, float]:
     import optuna
     from optuna.importance import FanovaImportanceEvaluator, get_param_importances
     from optuna.trial import create_trial
@@ -61,9 +60,9 @@ def _fanova(fields: Sequence[Field], accuracies: Sequence[float], seed: int) -> 
             create_trial(
                 params={field.name: field.values[field.index[i]] for field in fields},
                 distributions=distributions,
-                value=accuracy,
+                value=score,
             )
-            for i, accuracy in enumerate(accuracies)
+            for i, score in enumerate(scores)
         ]
     )
     evaluator = FanovaImportanceEvaluator(n_trees=32, max_depth=32, seed=seed)

@@ -41,7 +41,7 @@ class OptunaPlanner:
     def __init__(self, plan: Plan, sampler: Any) -> None:
         self._space, self._lag = plan.space, plan.lag
         self.window: int | None = plan.lag
-        self._study = make_study(plan.space.search.objectives, sampler)
+        self._study = make_study(plan.space.objectives, sampler)
         self._wanted = plan.total
         elsewhere = sum(r.key not in plan.taken and placed(plan.space, r) is None for r in plan.known)
         self.total = self._wanted + elsewhere
@@ -101,7 +101,7 @@ class OptunaPlanner:
             return False
         self._untold.popleft()
         self.rivals = add(self.rivals, record)
-        values = [objective(record, name) for name in self._space.search.objectives]
+        values = [objective(record, name) for name in self._space.objectives]
         if None in values:
             self._study.tell(trial, state=TrialState.FAIL)
         else:

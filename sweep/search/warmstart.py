@@ -60,7 +60,8 @@ class WarmStart:
         found: dict[str, TrialConfig] = {}
         for sweep in self.sweeps:
             other = not self._alike(sweep, baseline_key)
-            for record in pareto_front([r for r in sweep.records if other or r.split != split]):
+            others = [r for r in sweep.records if other or r.split != split]
+            for record in pareto_front(others, y=sweep.scored.score.name):
                 if self._usable(record):
                     config = TrialConfig.parse(record.config)
                     found.setdefault(config.key, config)
@@ -68,7 +69,7 @@ class WarmStart:
 
     def _alike(self, sweep: StoredSweep, baseline_key: str) -> bool:
         """Whether its results are of the same original network, scored in the same way."""
-        same = sweep.info.request.evaluator == self.space.evaluation.evaluator
+        same = sweep.info.request.evaluator == self.space.evaluation.evaluator and sweep.scored == self.space.scored
         return same and sweep.info.state.baseline_key == baseline_key
 
     def _usable(self, record: TrialRecord) -> bool:

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 
 from core.complaints import explain
 from core.errors import UsageError, nearest
+from core.evaluators import Evaluator, find_evaluator
 from core.evaluators.base import CLASSIFICATION
 from core.files import NAME
 from core.identity import KEY_VERSION, OPTIONS
@@ -90,10 +91,24 @@ class SweepRequest:
     models: bool = True
 
     @property
+    def _evaluation(self) -> dict[str, Any]:
+        found = self.resolved.get("evaluation")
+        return found if isinstance(found, dict) else {}
+
+    @property
     def evaluator(self) -> str:
-        """What its trials are scored by, a name of `core.evaluators`."""
-        evaluation = self.resolved.get("evaluation")
-        return str(evaluation.get("evaluator", CLASSIFICATION)) if isinstance(evaluation, dict) else CLASSIFICATION
+        """What its trials are scored by: a name of `core.evaluators`, or of the user's function."""
+        return str(self._evaluation.get("evaluator", CLASSIFICATION))
+
+    @property
+    def scored(self) -> Evaluator:
+        """The same as such.
+
+        Raises:
+            UsageError: this release does not know it.
+        """
+        own = {name: self._evaluation.get(name) for name in ("metric", "direction", "unit")}
+        return find_evaluator(self.evaluator, **own)
 
 
 @dataclass(frozen=True, config=STRICT)

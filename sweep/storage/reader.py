@@ -14,7 +14,9 @@ from typing import IO
 from pydantic import ValidationError
 
 from core.errors import UnknownNameError, UsageError, shortened
+from core.evaluators import Evaluator
 from core.files import FULL
+from core.pareto import hypervolume
 from core.records import Record, SplitRecord, TimeRecord, TrialRecord, parse_record
 from sweep.errors import StoreError
 from sweep.storage.address import place
@@ -23,8 +25,8 @@ from sweep.storage.layout import INFO, LIVE, LOCK, TRIALS, is_name
 
 LARGEST = 2**26
 """More bytes than any ``sweep.json`` or line of ``trials.jsonl`` has."""
-COMPARED = ("accuracy", "params_fraction")
-"""What every finished trial has, and every table and plot reads."""
+COMPARED = "params_fraction"
+"""What every finished trial has beside its score, and every table and plot reads."""
 LATEST = 1e11
 """Seconds since the epoch, thousands of years from now."""
 
@@ -51,6 +53,22 @@ class StoredSweep:
     foreign_lines: int = 0
     tested: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def scored(self) -> Evaluator:
+        """What its trials are scored by."""
+        return self.info.request.scored
+
+    @property
+    def corner(self) -> tuple[float, float]:
+        """Where hypervolumes of its fronts begin: the whole of a size, and the least of the score."""
+        score = self.scored.score
+        return 1.0, score.corner(self.info.state.original.get(score.name))
+
+    @property
+    def hypervolume(self) -> float:
+        """Of its front over the parameters."""
+        return hypervolume(self.records, COMPARED, self.scored.score.name, self.corner)
+
 
 def read_sweep(results: Path, name: str, whole: bool = False, widths: bool = False) -> StoredSweep:
     """Read a sweep, running or not.
@@ -70,7 +88,8 @@ def read_sweep(results: Path, name: str, whole: bool = False, widths: bool = Fal
     require_files(folder)
     try:
         info = parse_info(_bounded(folder / INFO))
-        lines = _parse(folder / TRIALS, (lambda record: record) if whole else narrowed if widths else slim)
+        score = info.request.scored.score.name
+        lines = _parse(folder / TRIALS, (lambda record: record) if whole else narrowed if widths else slim, score)
     except OSError as error:
         raise StoreError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from None
     except UsageError as error:
@@ -174,7 +193,7 @@ class _Lines:
         return list(found.values())
 
 
-def _parse(trials: Path, shaped: Callable[[TrialRecord], TrialRecord]) -> _Lines:
+def _parse(trials: Path, shaped: Callable[[TrialRecord], TrialRecord], score: str) -> _Lines:
     found = _Lines()
     with trials.open("rb") as file:
         for line in _lines(file):
@@ -185,7 +204,7 @@ def _parse(trials: Path, shaped: Callable[[TrialRecord], TrialRecord]) -> _Lines
             except (ValueError, RecursionError):  # no JSON
                 found.torn += 1
                 continue
-            if isinstance(record, TrialRecord) and _is_sound(record):
+            if isinstance(record, TrialRecord) and _is_sound(record, score):
                 found.records.setdefault(record.key, shaped(record))
             elif isinstance(record, SplitRecord) and _is_finite(record):
                 found.tests.setdefault(record.key, record)
@@ -217,9 +236,9 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
             line = file.readline(LARGEST)
 
 
-def _is_sound(record: TrialRecord) -> bool:
+def _is_sound(record: TrialRecord, score: str) -> bool:
     """Whether a record can be what a trial gave: finite numbers, and what is compared where it has finished."""
-    complete = record.status != "finished" or all(name in record.metrics for name in COMPARED)
+    complete = record.status != "finished" or {score, COMPARED} <= record.metrics.keys()
     return _is_finite(record) and 0 <= record.evaluate_seconds < LATEST and complete
 
 

@@ -14,17 +14,17 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import mlflow.pytorch
-import numpy as np
 import torch
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types.schema import Schema, TensorSpec
-from torch import nn
+from torch import Tensor, nn
 
 from core.errors import UsageError, first_line
 from core.export import load
@@ -40,8 +40,6 @@ from sweep.tracking.summary import FRONT, RANK, Network
 from sweep.tracking.view import TRIAL_KEY, VALUE_LIMIT, all_rounded, params_of
 
 KIND = "compressed network"
-EXAMPLES = 2
-"""Images of zeros that a network is traced on; their number is free afterwards."""
 UNUSABLE = re.compile(r"[^\w-]+")
 """What MLflow takes in no model's name."""
 PROGRAM = "sweep.program"
@@ -55,14 +53,14 @@ class ModelLog:
         uri: of the store or server.
         info: of the sweep.
         original: the network that it compressed.
-        shape: (C, H, W) of one image.
+        inputs: zeros (n, …), one for each argument of the network.
 
     Raises:
         TrackingError: the sweep is not there.
     """
 
-    def __init__(self, uri: str, info: SweepInfo, original: nn.Module, shape: Sequence[int]) -> None:
-        self._info, self._original, self._shape = info, original, tuple(shape)
+    def __init__(self, uri: str, info: SweepInfo, original: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        self._info, self._original, self._inputs = info, original, inputs
         self._uri, self._client = uri, MlflowClient(tracking_uri=uri, registry_uri=uri)
         parent = find_parent(self._client, info)
         if parent is None:
@@ -156,16 +154,11 @@ class ModelLog:
 
     def _write(self, one: Network, folder: Path, model_id: str, run_id: str) -> str:
         """The model directory; without a program, our files alone. Why there is none, or nothing."""
-        shape, weights = self._shape, one.files[0]
-        zeros = np.zeros((EXAMPLES, *shape), np.float32)
+        weights = one.files[0]
         try:
             with quiet(), torch.no_grad():
                 network = self._network(weights)
-                classes = network(torch.from_numpy(zeros)).shape[1:]
-                signature = ModelSignature(
-                    Schema([TensorSpec(np.dtype(np.float32), (-1, *shape))]),
-                    Schema([TensorSpec(np.dtype(np.float32), (-1, *classes))]),
-                )
+                zeros, signature = _signature(self._inputs, network(*self._inputs))
                 mlflow.pytorch.save_model(
                     network,
                     folder,
@@ -188,6 +181,21 @@ class ModelLog:
             return load(weights)
         except UsageError:  # of the user's own factory
             return load(weights, factory=lambda: copy.deepcopy(self._original))
+
+
+def _signature(inputs: tuple[Tensor, ...], output: Any) -> tuple[Any, ModelSignature]:
+    """The example input as an array, and the shapes of input and output.
+
+    Raises:
+        UsageError: MLflow's models of torch cannot express them.
+    """
+    if len(inputs) > 1:
+        raise UsageError(f"the network takes {len(inputs)} inputs, and MLflow's models of torch take one")
+    if not isinstance(output, Tensor):
+        raise UsageError(f"the network gives a {type(output).__name__}, and MLflow's models of torch a tensor")
+    zeros, found = inputs[0].numpy(), output.numpy()
+    given, gives = (Schema([TensorSpec(x.dtype, (-1, *x.shape[1:]))]) for x in (zeros, found))
+    return zeros, ModelSignature(given, gives)
 
 
 @contextlib.contextmanager

@@ -22,13 +22,6 @@ VIEW_TAG = "mlflow.sharedViewState.{view}"
 TRAINING = "workflowType=machine_learning"
 """Part of every address: without it MLflow 3 opens its mode for language models, which shows no runs."""
 PICTURE = "pareto.png"
-SHOWN = {
-    "accuracy": "accuracy %",
-    f"{TEST}accuracy": "test accuracy %",
-    fraction_of("params"): "parameters left %",
-    fraction_of("macs"): "MACs left %",
-}
-"""Metrics in the front's table, under these heads, and in the columns of the saved view."""
 MOST_ROWS = 60
 
 
@@ -82,6 +75,18 @@ class Network:
     files: tuple[Path, Path]
 
 
+def shown(info: SweepInfo) -> dict[str, str]:
+    """Metrics in the front's table, under these heads, and in the columns of the saved view."""
+    scored = info.request.scored
+    head = f"{scored.word} {scored.score.unit}".rstrip()
+    return {
+        scored.score.name: head,
+        f"{TEST}{scored.score.name}": f"test {head}",
+        fraction_of("params"): "parameters left %",
+        fraction_of("macs"): "MACs left %",
+    }
+
+
 def varying(info: SweepInfo) -> tuple[str, ...]:
     """The fields and options that differ between a sweep's trials."""
     axes = info.request.resolved.get("axes")
@@ -120,8 +125,9 @@ def description(info: SweepInfo, front: Front, names: Names, experiment: str, ru
     ended = f" ({_plain(state.message)})" if state.message else ""
     lines = [f"**{_plain(info.request.space)}** · {state.status}{ended}"]
     if front.records:
-        found = [name for name in SHOWN if any(name in record.metrics for record in front.records)]
-        lines += ["", f"| rank | trial | {' | '.join(SHOWN[name] for name in found)} |"]
+        heads = shown(info)
+        found = [name for name in heads if any(name in record.metrics for record in front.records)]
+        lines += ["", f"| rank | trial | {' | '.join(heads[name] for name in found)} |"]
         lines += ["|" + "---|" * (2 + len(found))]
         for rank, record in enumerate(front.records[:MOST_ROWS], 1):
             numbers = [metric_named(n).show(record.metrics[n]) if n in record.metrics else "" for n in found]
@@ -155,16 +161,19 @@ def saved_views(info: SweepInfo) -> dict[str, str]:
 
 
 def _view(info: SweepInfo, search: str) -> dict[str, Any]:
-    accuracy, size = "accuracy", fraction_of("params")
+    scored, size = info.request.scored, fraction_of("params")
+    score = scored.score.name
     axes, everywhere = varying(info), always_varying(info)
-    columns = ["attributes.`Models`", *(f"metrics.`{n}`" for n in SHOWN), *(f"params.`{n}`" for n in axes[:8])]
+    columns = ["attributes.`Models`", *(f"metrics.`{n}`" for n in shown(info)), *(f"params.`{n}`" for n in axes[:8])]
     section = {"uuid": "sweep", "name": "Sweep", "display": True, "isReordered": False, "deleted": False}
-    scatter = _chart("scatter", "SCATTER", xaxis=_metric(size), yaxis=_metric(accuracy), displayName="accuracy by size")
-    parallel = _chart("parallel", "PARALLEL", selectedParams=list(everywhere[:8]), selectedMetrics=[size, accuracy])
+    scatter = _chart(
+        "scatter", "SCATTER", xaxis=_metric(size), yaxis=_metric(score), displayName=f"{scored.word} by size"
+    )
+    parallel = _chart("parallel", "PARALLEL", selectedParams=list(everywhere[:8]), selectedMetrics=[size, score])
     return {
         "searchFilter": search,
-        "orderByKey": f"metrics.`{accuracy}`",
-        "orderByAsc": False,
+        "orderByKey": f"metrics.`{score}`",
+        "orderByAsc": scored.score.better == "min",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",

@@ -44,7 +44,7 @@ def sync(results: Path, name: str, tracking_uri: str | None = None) -> TrackingR
     tracker = Tracker(uri, artifacts_of(uri, results), sweep.info, card_of(sweep))
     for record in sweep.records:
         tracker.put(record)
-    front = Front(outcome.front, commands(name, results))
+    front = Front(outcome.front, commands(sweep, results))
     status = RUN_STATUS[sweep.info.status]
     return tracker.finish(Ending(status, outcome.metrics, (*outcome.files, report), front, sweep.info))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.config import counting
-from core.metrics import TEST
+from core.metrics import METRICS, OURS, TEST
 from core.records import EvalSplit, Record, SplitRecord, TrialRecord
 from sweep.text import abridged
 
@@ -17,7 +17,7 @@ PARENT = "mlflow.parentRunId"
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"
 VALUE_LIMIT, NOTE_LIMIT, NAME_LIMIT = 500, 4_000, 120
-IN_PERCENT = ("accuracy", "accuracy_drop", "best_accuracy")
+BEST = "best_"
 RECOVERY_LOSS = "recovery_loss"
 USUAL = {"recovery": "none", "min_channels": 1, "multiple": 1}
 """Fields that are left out where they say what every trial did before there was a choice."""
@@ -159,8 +159,11 @@ def _word(name: str, value: Any) -> str:
 
 
 def rounded(name: str, value: float) -> float:
-    """A metric as people read it: percent and points to two places, everything else to four."""
-    return round(value, 2 if name.removeprefix(TEST) in IN_PERCENT else 4)
+    """A metric as people read it: percent and points to two places, others to four; a user's own to four digits."""
+    metric = METRICS.get(name.removeprefix(TEST).removeprefix(BEST))
+    if metric is not None and metric.unit in ("%", "points") and metric.scale == 1:
+        return round(value, 2)
+    return round(value, 4) if metric is None or metric.name in OURS or abs(value) >= 1 else float(f"{value:.4g}")
 
 
 def all_rounded(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -34,7 +34,7 @@ RECORDS = [
 def test_points_and_front() -> None:
     info = get_pareto_info(RECORDS, ORIGINAL, title="a sweep")
     assert [p.key for p in info.points] == [r.key for r in RECORDS[:4]]
-    assert [(p.x, p.accuracy) for p in info.front] == [(0.2, 80.0), (0.3, 86.0), (0.5, 89.5)]
+    assert [(p.x, p.y) for p in info.front] == [(0.2, 80.0), (0.3, 86.0), (0.5, 89.5)]
     assert (info.original_accuracy, info.failed, info.left_out) == (89.8, 1, 0)
     assert info.hypervolume == pytest.approx(0.1 * 80 + 0.2 * 86 + 0.5 * 89.5)
     assert info.subtitle == "5 trials (1 failed), 3 on the front, hypervolume 69.95"
@@ -172,7 +172,7 @@ def test_every_trial_as_csv_with_columns_that_stay(tmp_path: Path) -> None:
         record.key for record in RECORDS if record.key in {point.key for point in infos["one"].front}
     ]
     best = next(row for row in rows if row["rank"] == "1")
-    assert float(best["accuracy"]) == max(p.accuracy for p in infos["one"].points)
+    assert float(best["accuracy"]) == max(p.metrics["accuracy"] for p in infos["one"].points)
     assert json.loads(best["options"])["threshold"] == 0.3
 
 
@@ -212,7 +212,7 @@ def test_accuracy_by_ratio_keeps_the_best_of_each() -> None:
         stopped(0.5, ratio=0.5, decomposition="least-squares"),
     ]
     info = PLOTS.get("accuracy-by-ratio").get_info(records, ORIGINAL, title="t")
-    best = {s.decomposition: [(ratio, p.accuracy) for ratio, p in s.best] for s in info.series}
+    best = {s.decomposition: [(ratio, p.y) for ratio, p in s.best] for s in info.series}
     assert best == {"none": [(0.5, 75.0), (0.7, 60.0)], "nmf": [(0.5, 85.0)]}
     assert info.left_out == 1
     assert "1 stopped early left out, 1 without a single ratio left out" in info.subtitle
@@ -222,7 +222,7 @@ def test_many_different_ratios_are_put_into_bins() -> None:
     records = [finished(50 + i / 10, 0.5, ratio=0.3 + i / 1000, decomposition="none") for i in range(100)]
     info = PLOTS.get("accuracy-by-ratio").get_info(records, ORIGINAL)
     assert [ratio for ratio, _ in info.series[0].best] == [0.3, 0.35, 0.4]
-    assert info.series[0].best[-1][1].accuracy == 59.9
+    assert info.series[0].best[-1][1].y == 59.9
     assert "bins of 0.05" in info.subtitle
 
 

@@ -75,7 +75,7 @@ def test_labels_cover_neither_each_other_nor_the_front(case: Sequence[TrialRecor
     for one, other in combinations(boxes, 2):
         assert not one.overlaps(other)
     frame = axes.get_window_extent(renderer)
-    marks = axes.transData.transform([(100 * p.x, p.accuracy) for p in info.front] + [(100, info.original_accuracy)])
+    marks = axes.transData.transform([(100 * p.x, p.y) for p in info.front] + [(100, info.original_accuracy)])
     for box in boxes:
         assert frame.x0 <= box.x0
         assert box.x1 <= frame.x1
@@ -149,8 +149,8 @@ def test_every_trial_is_drawn_once_and_the_front_again_on_top() -> None:
     strong = sum(len(o) for o, cloud in zip(offsets, clouds, strict=True) if not cloud.get_alpha())
     assert (faint, strong) == (100, len(info.front))
     low, high = figure.axes[0].get_ylim()
-    assert all(point.accuracy < high for point in info.points)
-    assert all(low < point.accuracy for point in info.front if point.accuracy > info.original_accuracy - 20)
+    assert all(point.y < high for point in info.points)
+    assert all(low < point.y for point in info.front if point.y > info.original_accuracy - 20)
 
 
 @pytest.mark.parametrize("name", PLOTS.names())
@@ -225,7 +225,7 @@ def test_fronts_have_short_names_labels_and_a_count_of_what_is_below() -> None:
     assert box.x1 <= figure.bbox.x1
     assert f"{infos[0].hypervolume:.2f}" in legend.get_texts()[0].get_text()
     low = axes.get_ylim()[0]
-    below = sum(point.accuracy < low for info in infos for point in info.points)
+    below = sum(point.y < low for info in infos for point in info.points)
     assert below
     count = next(text for text in axes.texts if text.get_text() == f"{below} of 360 trials are below")
     extents = count.get_window_extent(renderer), axes.xaxis.label.get_window_extent(renderer)
@@ -375,7 +375,7 @@ def test_the_y_axis_begins_where_people_choose(tmp_path: Path) -> None:
     assert len(info.points) == 26
     few, figure, _ = drawn("pareto", [good[0], poor[0]])
     low, _ = figure.axes[0].get_ylim()
-    assert all(low < point.accuracy for point in few.points), "a few trials are all shown"
+    assert all(low < point.y for point in few.points), "a few trials are all shown"
 
 
 @pytest.mark.parametrize("name", [*PLOTS.names(), "fronts"])

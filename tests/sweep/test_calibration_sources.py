@@ -56,7 +56,7 @@ def test_a_worker_draws_what_the_driver_would_and_sees_no_file(
 ) -> None:
     bench = make_bench(baseline, "test", sources=["folder:photos", "noise"]).with_original()
     directly = replace(bench, collected={}).calibration(CONFIG)
-    assert directly is not None
+    assert isinstance(directly, torch.Tensor)
     shared = pickle.loads(pickle.dumps(share(bench)))  # as Ray sends it
     assert shared.nbytes >= 30 * 28 * 28
     (tmp_path / "elsewhere").mkdir()
@@ -64,6 +64,7 @@ def test_a_worker_draws_what_the_driver_would_and_sees_no_file(
     worker = shared.build("cpu")
     assert list(worker.collected) == ["folder:photos"]
     drawn = worker.calibration(CONFIG)
+    assert isinstance(drawn, torch.Tensor)
     assert torch.equal(drawn, directly)
     assert drawn.shape == (16, 1, 28, 28)
     pixels = (drawn * bench.scale.std[0] + bench.scale.mean[0]) * 255

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from core.config import TrialConfig
 from core.errors import UsageError
+from core.evaluators import USUAL
 from core.records import TrialRecord
 from sweep.export.choose import best, by_key, front, within
 from sweep.storage.reader import StoredSweep
@@ -18,8 +19,13 @@ from sweep.storage.reader import StoredSweep
 NUMBERS = st.lists(st.tuples(st.integers(50, 95), st.integers(1, 20)), min_size=1, max_size=25)
 
 
+class Request:
+    scored = USUAL
+
+
 class Info:
     name = "toy"
+    request = Request()
 
 
 def sweep_of(found: list[tuple[int, int]], **more: Any) -> StoredSweep:

@@ -37,7 +37,7 @@ def baseline() -> Baseline:
 
 
 def test_agreement_is_with_the_original_and_its_loss_is_the_divergence(baseline: Baseline) -> None:
-    bench = make_bench(baseline, "validation", evaluator="agreement").with_original()
+    bench = make_bench(baseline, "validation", scored=EVALUATORS.get("agreement")).with_original()
     assert bench.original["accuracy"] == bench.original["test_accuracy"] == 100
     assert bench.original["loss"] == pytest.approx(0, abs=1e-6)
     record = run_trial(TrialConfig(ratio=0.5, decomposition="none"), bench)
@@ -63,7 +63,7 @@ class Halved(torch.nn.Module):
 
 
 def test_workers_and_races_hold_answers_against_the_same(baseline: Baseline) -> None:
-    bench = make_bench(baseline, "validation", evaluator="agreement").with_original()
+    bench = make_bench(baseline, "validation", scored=EVALUATORS.get("agreement")).with_original()
     config = TrialConfig(ratio=0.6, decomposition="none")
     wanted = run_trial(config, bench)
     for other in (share(bench).build(), hardest_first(bench, probe=5), hardest_first(share(bench).build())):
@@ -86,13 +86,13 @@ def test_labels_count_where_they_are_asked_for(baseline: Baseline) -> None:
 
 def test_without_labels_only_agreement_says_something(baseline: Baseline) -> None:
     blind = replace(baseline, dataset=data(0))
-    assert make_bench(blind, "validation", evaluator="agreement").train_labels is None
+    assert make_bench(blind, "validation", scored=EVALUATORS.get("agreement")).train_labels is None
     with pytest.raises(DataError, match=r"dataset 'noise' has no labels: take an evaluator that needs none, eval"):
         make_bench(blind, "validation")
 
 
 def test_what_needs_labels_is_refused_without_them(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("core.baselines.load_dataset", lambda *_, **__: data(0))
+    monkeypatch.setattr("core.baselines.load_data", lambda *_, **__: data(0))
     net, _ = make("plain")
     monkeypatch.setattr("core.baselines.load_model", lambda *_, **__: net)
     monkeypatch.setattr("core.baselines.require_code", lambda name: None)
@@ -110,7 +110,7 @@ def test_what_needs_labels_is_refused_without_them(tmp_path, monkeypatch) -> Non
 
 
 def test_an_evaluator_has_a_name_and_a_space_keeps_it() -> None:
-    assert EVALUATORS.names() == ["agreement", "classification"]
+    assert EVALUATORS.names() == ["agreement", "classification", "segmentation", "task"]
     space = load_space("digits-quick", {"evaluation.evaluator": "agreement"})
     assert space.settled()["evaluation"] == {"split": "validation", "evaluator": "agreement"}
     assert load_space("digits-quick").settled()["evaluation"] == {"split": "validation"}, "as in sweeps of before"

@@ -57,6 +57,7 @@ def test_nothing_is_missing(capsys):
     [
         (["--set", "baseline.checkpoint=gone.pt"], "checkpoint gone.pt: there is no such file; bring it"),
         (["--set", "baseline.model=gone.nets:make"], "model 'gone.nets:make': there is no module 'gone' here; install"),
+        (["--evaluate", "gone:evaluate"], "evaluator 'gone:evaluate': there is no module 'gone' here; install it"),
         (["--set", "baseline.dataset=gone:load"], "dataset 'gone:load': there is no module 'gone' here; install it"),
         (["--set", "baseline.dataset=image-folder:gone"], "dataset 'image-folder:gone': there is no such folder"),
         (["--results", "file/results"], "file/results: cannot be written; check its permissions"),
@@ -115,7 +116,7 @@ def test_sites_are_looked_at_where_the_network_is_there_too(tmp_path):
 
 
 def test_code_that_is_not_there_is_told_before_the_data_are_fetched(tmp_path, monkeypatch):
-    monkeypatch.setattr("core.baselines.load_dataset", never)
+    monkeypatch.setattr("core.baselines.load_data", never)
     with pytest.raises(UsageError, match="there is no module 'gone'"):
         prepare_baseline(BaselineConfig(model="gone:make", dataset="digits"), tmp_path)
 
