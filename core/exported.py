@@ -21,6 +21,8 @@ from core.models import is_pretrained, load_model
 from core.weights import kind, named, quoted, require_finite, require_plain
 
 FORMAT = COMPRESSED
+COUNTS = ("num_classes", "in_channels")
+"""Arguments of `load_model` that are whole numbers, or None: what the factory makes by itself."""
 AGAIN = "the file is damaged, save the network once more"
 SIDES = (28, 32, 64, 224, 299)
 """Images of these sizes are tried until the original network takes one."""
@@ -73,8 +75,7 @@ def _json(path: Path, texts: Mapping[str, str], name: str) -> Any:
 def _is_origin(found: Any) -> bool:
     if not isinstance(found, dict) or not isinstance(found.get("name"), str):
         return False
-    classes, channels = found.get("num_classes"), found.get("in_channels")
-    return _is_count(classes) and ((channels is None and "in_channels" in found) or _is_count(channels))
+    return all(name in found and (found[name] is None or _is_count(found[name])) for name in COUNTS)
 
 
 def _is_count(value: Any) -> bool:
@@ -90,7 +91,7 @@ def build_original(path: Path, origin: Mapping[str, Any], tensors: Mapping[str, 
     """
     arguments = {name: origin[name] for name in ("name", "num_classes", "in_channels")}
     longest = max((max(value.shape) for value in tensors.values() if value.dim() and value.numel()), default=0)
-    for what in ("num_classes", "in_channels"):
+    for what in COUNTS:
         if not is_pretrained(arguments["name"]) and (arguments[what] or 1) > longest:
             raise CheckpointError(f"{path}: {what} = {_short(arguments[what])} in its header fits no tensor; {AGAIN}")
     allowed = SPARE_BYTES + MOST_TIMES * sum(value.nbytes for value in tensors.values())

@@ -108,14 +108,47 @@ def _batches(
     model: nn.Module, images: Images, labels: Tensor, batch_size: int, device: str | torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Logits (n, classes) and labels (n,) of batch after batch; to be used under `torch.inference_mode`."""
-    layout = fastest_layout(model, images[:1].to(device, copy=True))
+    layout, fitting = fastest_layout(model, images[:1].to(device, copy=True)), Fitting(model)
     for start in range(0, len(images), batch_size):
         stop = start + batch_size
         if isinstance(images, Pixels):
             batch = images.batch(start, stop, device).contiguous(memory_format=layout)
         else:
             batch = images[start:stop].to(device, copy=True, memory_format=layout)
-        yield model(batch), labels[start:stop].to(device)
+        yield fitting(batch), labels[start:stop].to(device)
+
+
+class Fitting:
+    """A network whose batches are halved until they fit into the memory of the device; what it says is the same.
+
+    Args:
+        model: in eval mode.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model, self._most = model, sys.maxsize
+
+    def __call__(self, batch: Tensor) -> Tensor:
+        """Outputs (n, …) of a batch (n, …).
+
+        Raises:
+            torch.OutOfMemoryError: not even one fits.
+        """
+        found: list[Tensor] = []
+        start = 0
+        while start < len(batch) or not found:
+            some = batch[start : start + self._most]
+            try:
+                found.append(self._model(some))
+            except torch.OutOfMemoryError:
+                if len(some) == 1:
+                    raise
+                self._most = (len(some) + 1) // 2
+                if batch.is_cuda:
+                    torch.cuda.empty_cache()
+                continue
+            start += len(some)
+        return found[0] if len(found) == 1 else torch.cat(found)
 
 
 def logits_of(model: nn.Module, images: Images, batch_size: int = 500, device: str | torch.device = "cpu") -> Tensor:

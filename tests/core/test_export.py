@@ -184,3 +184,11 @@ def test_headers_of_a_false_length(tmp_path: Path, length: int) -> None:
     path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
     with pytest.raises(CheckpointError, match=r"is not a readable safetensors file"):
         load(path)
+
+
+def test_a_network_that_made_its_own_outputs_is_read_again(tmp_path: Path) -> None:
+    """As of data whose classes nobody knows, and of tasks."""
+    net = load_model("lenet-300-100", num_classes=None)
+    path = save(net, tmp_path / "net.safetensors")
+    assert torch.equal(load(path).state_dict()["ip1.weight"], net.state_dict()["ip1.weight"])
+    assert load(path, factory=lambda: load_model("lenet-300-100")).state_dict().keys() == net.state_dict().keys()

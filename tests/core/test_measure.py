@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.measure import accuracy_and_loss, fastest_layout, latency_ms, sizes
+from core.measure import accuracy_and_loss, evaluate, fastest_layout, latency_ms, sizes
 from core.models import MODELS, load_model
 
 
@@ -156,3 +156,29 @@ def test_counting_loads_neither_torchs_compiler_nor_triton():
     root = str(Path(__file__).parents[2])
     done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": root}, timeout=120)
     assert done.returncode == 0
+
+
+class Small(nn.Module):
+    """Has memory for three images."""
+
+    def __init__(self, room: int = 3) -> None:
+        super().__init__()
+        self.room, self.seen = room, list[int]()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.append(len(x))
+        if len(x) > self.room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return x.flatten(1)
+
+
+def test_batches_are_halved_until_they_fit() -> None:
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    labels = x.argmax(1)
+    small = Small()
+    found, wanted = (evaluate(net, x, labels, batch_size=10) for net in (small, nn.Identity()))
+    assert (found.right, found.loss) == (wanted.right, pytest.approx(wanted.loss))
+    assert found.accuracy == 100
+    assert sum(size > 3 for size in small.seen) == 2, "10 and 5, and then never again"
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluate(Small(room=0), x, labels, batch_size=10)
