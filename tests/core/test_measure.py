@@ -177,7 +177,8 @@ def test_batches_are_halved_until_they_fit() -> None:
     labels = x.argmax(1)
     small = Small()
     found, wanted = (evaluate(net, x, labels, batch_size=10) for net in (small, nn.Identity()))
-    assert (found.right, found.loss) == (wanted.right, pytest.approx(wanted.loss))
+    assert found.right == wanted.right
+    assert found.loss == pytest.approx(wanted.loss)
     assert found.accuracy == 100
     assert sum(size > 3 for size in small.seen) == 2, "10 and 5, and then never again"
     with pytest.raises(torch.OutOfMemoryError):
