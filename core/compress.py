@@ -18,9 +18,12 @@ from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
 from core.decompositions.base import ChannelMoments, Merge, between, plain, removed
+from core.decompositions.gram import Gram
 from core.errors import ModelError
 from core.footprint import Size
+from core.graph.packed import pack
 from core.graph.trace import as_inputs, separate, twin, undisturbed
+from core.pairs import DAMPING, fold_pairs
 from core.prepared import Prepared, Scores, prepare, problem_without
 from core.recalibration import recalibrate
 from core.refit import Refit, images_at_a_time, refit
@@ -190,6 +193,7 @@ def compress(
         work, report, gone, alone = _cut_and_checked(prepared, sets, kept, method, calibration)
         if calibration is not None:
             work, report = _refitted(work, prepared, gone, method, calibration, report)
+    pack(work, channels.graph.packed)
     for name, module in work.named_modules():
         module.training = prepared.modes.get(name, module.training)
     notes = {s.name: own.note for s, own in zip(sets, scores, strict=True)}
@@ -303,9 +307,14 @@ def _merge_set(
     note = ""
     if type(method).for_set is not Decomposition.for_set:  # else it is the same for all sets
         method, note = method.for_set(single=_is_single(channels, chosen, found))
+    if chosen.pairs is not None and method.sequential:  # no layer reads them that could be refitted
+        method = Gram(damping=DAMPING)
     seen = prepared.seen(chosen, calibration) if method.needs_moments else {}
     merges = {name: merge_in_blocks(method, s, kept, chosen.blocks, seen.get(name)) for name, s in found.items()}
-    rest = [fold(work, channels, chosen, channels.layers[name], kept, merge) for name, merge in merges.items()]
+    if chosen.pairs is not None:
+        rest = [fold_pairs(work, channels, chosen, kept, merge) for merge in merges.values()]
+    else:
+        rest = [fold(work, channels, chosen, channels.layers[name], kept, merge) for name, merge in merges.items()]
     first = next(iter(merges.values()))
     if first.rows is not None:
         replace_rows(work, channels, chosen, kept, first.rows)
