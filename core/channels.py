@@ -36,8 +36,8 @@ class ChannelSet:
         channel_wise: names of the depthwise layers that carry them.
         size: how many channels there are.
         units: (size,) numbers of the channels in `Channels.unit_of`.
-        blocks: (size,) block of each channel, where a grouped convolution or norm, or an attention's heads, want as many
-            kept in every block.
+        blocks: (size,) block of each channel, where as many must be kept in every block: groups of a convolution or a
+            norm, heads of an attention.
         pairs: names of the layers that write the queries and the keys, where the channels are the dimensions of an
             attention's heads: no layer reads these, each query is multiplied with its key (`core.pairs`).
     """

@@ -11,6 +11,11 @@ single nodes of a traced graph; their rules are in `core.graph.rules.attention`.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -87,6 +92,44 @@ def _by_head(x: Tensor, heads: int, batch_first: bool) -> Tensor:
     return x.reshape(*x.shape[:-1], heads, -1).transpose(-3, -2)
 
 
+def mix(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+    """What `attend` gives for queries, keys and values; ``rest``: its other arguments, all of them, in order."""
+    if _as_operator.get():
+        found: Tensor = torch.ops.neuron_merging.attend(q, k, v, *rest)
+        return found
+    return attend(paired(q, k, rest[0], rest[-1]), v, *rest)
+
+
+_as_operator = ContextVar("_as_operator", default=False)
+_LIBRARY = torch.library.Library("neuron_merging", "FRAGMENT")
+_LIBRARY.define(
+    "attend(Tensor q, Tensor k, Tensor v, int heads, float scale, Tensor? mask, bool causal, float dropout,"
+    " bool batch_first) -> Tensor"
+)
+_LIBRARY.impl("attend", lambda q, k, v, *rest: attend((q, k), v, *rest), "CompositeImplicitAutograd")
+
+
+@contextlib.contextmanager
+def as_operators() -> Iterator[None]:
+    """While this lasts, attention is one operator, so that torch.export does not look into it."""
+    token = _as_operator.set(True)
+    try:
+        yield
+    finally:
+        _as_operator.reset(token)
+
+
+def restore(graph: fx.Graph) -> None:
+    """Put `paired` and `attend` in the places of these operators, in place."""
+    for node in graph.nodes:
+        if node.op == "call_function" and node.target is torch.ops.neuron_merging.attend.default:
+            q, k, v, *rest = (*node.args, *(None, False, 0.0, True)[len(node.args) - 5 :])
+            with graph.inserting_before(node):
+                pair = graph.call_function(paired, (q, k, rest[0], rest[-1]))
+                node.replace_all_uses_with(graph.call_function(attend, (pair, v, *rest)))
+            graph.erase_node(node)
+
+
 fx.wrap("paired")
 fx.wrap("attend")
 fx.wrap("weights_of")
@@ -153,13 +196,13 @@ class SplitMultiheadAttention(SplitAttention):
     ) -> tuple[Tensor, Tensor | None]:
         """The mixed values, and their weights if these are asked for; ``is_causal`` only says what a mask is."""
         q, k, v = self.q_proj(query), self.k_proj(key), self.v_proj(value)
-        pair = paired(q, k, self.heads, self.batch_first)
         masked = attn_mask is not None or key_padding_mask is not None
         mask = joined_mask(attn_mask, key_padding_mask, self.heads, query) if masked else None
         share = self.dropout if self.training else 0.0
-        mixed = attend(pair, v, self.heads, self.scale, mask, False, share, self.batch_first)
+        mixed = mix(q, k, v, self.heads, self.scale, mask, False, share, self.batch_first)
         weights = None
         if need_weights:
+            pair = paired(q, k, self.heads, self.batch_first)
             weights = weights_of(pair, self.heads, self.scale, mask, average_attn_weights, self.batch_first)
         return self.out_proj(mixed), weights
 
@@ -175,7 +218,7 @@ class SplitSelfAttention(SplitAttention):
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
         """The mixed tokens of x (N, L, in)."""
-        pair = paired(self.q_proj(x), self.k_proj(x), self.heads)
+        q, k, v = (layer(x) for layer in self.projections)
         share = self.dropout if self.training else 0.0
-        mixed = attend(pair, self.v_proj(x), self.heads, self.scale, attn_mask, is_causal, share)
+        mixed = mix(q, k, v, self.heads, self.scale, attn_mask, is_causal, share, True)
         return F.dropout(self.out_proj(mixed), self.out_drop, self.training)
