@@ -8,8 +8,9 @@ R are removed and pairs K stay, the queries make up for them: with k_R ≈ B·k_
 so the queries' layer becomes W_K + Bᵀ W_R, its bias likewise, and the keys' layer is only cut. What is the same for
 all tokens that are asked, a bias of the keys above all, is lost in the softmax: B is found from the keys' rows without
 their bias, or on calibration images from the keys less their mean over the tokens of each image. With B the regression
-G_RK (G_KK + a·I)⁻¹ of these (``gram``, and ``least-squares`` here), the products are the nearest in least squares to
-the original ones, whatever the queries are.
+G_RK (G_KK + a·I)⁻¹ of these (``gram``), the products are the nearest in least squares to the original ones, whatever
+the queries are. ``least-squares``, which refits layers that read what is removed, finds none here: it takes this
+regression, drawn towards the merge B₀ that it starts from, B = B₀ + (G_RK − B₀ G_KK)(G_KK + a·I)⁻¹.
 
 The price of a pair on images is that of a column of a linear layer that reads the keys: E[(Σ_j q_j Δk_j)²] =
 E[Δkᵀ C Δk], C = E[qqᵀ] = VᵀV, so V stands for the weight of the layer (`core.elimination`).
@@ -18,23 +19,24 @@ E[Δkᵀ C Δk], C = E[qqᵀ] = VᵀV, so V stands for the weight of the layer (
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, fx, nn
 
 from core.channels import Channels, ChannelSet
 from core.criteria.base import Consumer, InputMoments
-from core.decompositions.base import Merge
+from core.decompositions.base import ChannelMoments, Decomposition, Merge, removed
 from core.graph.trace import GraphRunner, twin
+from core.signature import Signature
 from core.surgery import assign, parameter
 
 BATCH = 10_000_000
 """Numbers in the images that are looked at together."""
 
 DAMPING = 1e-3
-"""Ridge of the regression of keys that stands in for a refit, as a share of their mean variance."""
+"""Ridge of that regression, as a share of the keys' mean variance."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,33 @@ class PairMoments:
         return PairMoments(
             count, torch.lerp(self.queries, other.queries, share), torch.lerp(self.keys, other.keys, share)
         )
+
+
+class Drawn(Decomposition):
+    """The regression that ``least-squares`` takes for pairs.
+
+    Attributes:
+        start: gives B₀.
+    """
+
+    needs_moments: ClassVar[bool] = True
+
+    start: Decomposition
+
+    def merge_seen(self, signature: Signature, kept: Tensor, moments: ChannelMoments | None) -> Merge:
+        """Return B (n, k), identity on the kept pairs; keys have no mean, so there is no offset."""
+        prior = self.start.merge(signature, kept)
+        if moments is None:
+            return prior
+        z, g = prior.z.clone(), moments.covariance
+        own, gone = g[kept][:, kept], removed(len(g), kept)
+        eye = torch.eye(len(kept), dtype=g.dtype)
+        step, failed = torch.linalg.solve_ex(
+            own + DAMPING * own.diagonal().mean() * eye, (g[gone][:, kept] - z[gone] @ own).mT
+        )
+        if not int(failed) and bool(step.isfinite().all()):
+            z[gone] += step.mT
+        return replace(prior, z=z)
 
 
 def pair_moments(channels: Channels, *inputs: Any) -> dict[str, PairMoments]:

@@ -101,12 +101,14 @@ def mix(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
 
 
 _as_operator = ContextVar("_as_operator", default=False)
-_LIBRARY = torch.library.Library("neuron_merging", "FRAGMENT")
-_LIBRARY.define(
+_LIBRARY = torch.library.Library("neuron_merging", "FRAGMENT")  # type: ignore[no-untyped-call]
+_LIBRARY.define(  # type: ignore[no-untyped-call]
     "attend(Tensor q, Tensor k, Tensor v, int heads, float scale, Tensor? mask, bool causal, float dropout,"
     " bool batch_first) -> Tensor"
 )
-_LIBRARY.impl("attend", lambda q, k, v, *rest: attend((q, k), v, *rest), "CompositeImplicitAutograd")
+_LIBRARY.impl(  # type: ignore[no-untyped-call]
+    "attend", lambda q, k, v, *rest: attend((q, k), v, *rest), "CompositeImplicitAutograd"
+)
 
 
 @contextlib.contextmanager
@@ -123,7 +125,7 @@ def restore(graph: fx.Graph) -> None:
     """Put `paired` and `attend` in the places of these operators, in place."""
     for node in graph.nodes:
         if node.op == "call_function" and node.target is torch.ops.neuron_merging.attend.default:
-            q, k, v, *rest = (*node.args, *(None, False, 0.0, True)[len(node.args) - 5 :])
+            q, k, v, *rest = list(node.args)
             with graph.inserting_before(node):
                 pair = graph.call_function(paired, (q, k, rest[0], rest[-1]))
                 node.replace_all_uses_with(graph.call_function(attend, (pair, v, *rest)))
