@@ -1,7 +1,8 @@
 """Attention with a projection each for queries, keys and values, so that the channels of its heads can be cut.
 
 Torch's `nn.MultiheadAttention` and timm's ``Attention`` hold the widths of their heads as numbers and the three
-projections as one matrix. The modules of this file, which `core.graph.packed` puts in their places, compute the same:
+projections as one matrix; transformers' image encoders hold the former. The modules of this file, which
+`core.graph.packed` puts in their places, compute the same:
 
     y = out_proj( concat_h softmax(scale · Q_h K_hᵀ) V_h ),    Q = q_proj(x), K = k_proj(x), V = v_proj(x),
 
@@ -224,3 +225,20 @@ class SplitSelfAttention(SplitAttention):
         share = self.dropout if self.training else 0.0
         mixed = mix(q, k, v, self.heads, self.scale, attn_mask, is_causal, share, True)
         return F.dropout(self.out_proj(mixed), self.out_drop, self.training)
+
+
+class SplitEncoderAttention(SplitAttention):
+    """What stands for the attention of transformers' image encoders; called like one.
+
+    Attributes:
+        config: as there.
+    """
+
+    config: Any = None
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
+        """The mixed tokens of hidden_states (N, L, in), and no weights."""
+        q, k, v = (layer(hidden_states) for layer in self.projections)
+        share = self.dropout if self.training else 0.0
+        mixed = mix(q, k, v, self.heads, self.scale, attention_mask, False, share, True)
+        return self.out_proj(mixed), None

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from core.graph.attention import SplitAttention, SplitMultiheadAttention, SplitSelfAttention
+from core.graph.attention import SplitAttention, SplitEncoderAttention, SplitMultiheadAttention, SplitSelfAttention
 from core.graph.copies import deep_copy
 
 TIMM = frozenset({"timm.layers.attention.Attention", "timm.models.vision_transformer.Attention"})
 TIMM_PARTS = frozenset({"qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop"})
-PART = ".q_proj.weight"
-"""A saved network has a tensor of this name for each attention that it has in parts."""
+TRANSFORMERS = frozenset({"vit.ViT", "deit.DeiT", "dinov2.Dinov2", "vit_msn.ViTMSN"})
+"""Architectures of transformers whose attention is ``models.NAME.modeling_NAME.CLASSAttention``."""
+PARTS = ("q_proj", "k_proj", "v_proj", "out_proj")
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def in_parts(tensors: Collection[str]) -> set[str]:
+    """Names of the attention modules that a saved network with these ``tensors`` has in parts."""
+    first = f".{PARTS[0]}.weight"
+    names = {name.removesuffix(first) for name in tensors if name.endswith(first)}
+    return {name for name in names if all(f"{name}.{part}.weight" in tensors for part in PARTS)}
 
 
 def unpack(model: nn.Module, names: Collection[str] | None = None) -> dict[str, nn.Module]:
@@ -72,7 +80,9 @@ def _split(module: nn.Module) -> SplitAttention | None:
     if type(module) is nn.MultiheadAttention:
         return _of_torch(module)
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
-    return _of_timm(module) if kind in TIMM else None
+    if kind in TIMM:
+        return _of_timm(module)
+    return _of_transformers(module) if kind in _ENCODERS else None
 
 
 def _of_torch(module: nn.MultiheadAttention) -> SplitAttention | None:
@@ -110,6 +120,27 @@ def _of_timm(module: nn.Module) -> SplitAttention | None:
     return split
 
 
+_ENCODERS = {
+    f"transformers.models.{place}.modeling_{place}.{name}Attention"
+    for place, name in (known.split(".") for known in TRANSFORMERS)
+}
+
+
+def _of_transformers(module: nn.Module) -> SplitAttention | None:
+    parts, known = dict(module.named_children()), (*PARTS[:3], "o_proj")
+    config: Any = getattr(module, "config", None)
+    if parts.keys() != {*known} or any(type(part) is not nn.Linear for part in parts.values()):
+        return None
+    if getattr(config, "_attn_implementation", "") not in ("eager", "sdpa") or getattr(module, "is_causal", True):
+        return None
+    q, k, v, out = (_linear(part.weight, part.bias) for part in (cast(nn.Linear, parts[name]) for name in known))
+    numbers: Any = module
+    heads, scale, share = int(numbers.num_attention_heads), float(numbers.scaling), float(numbers.attention_dropout)
+    split = SplitEncoderAttention(q, k, v, out, heads=heads, scale=scale, dropout=share)
+    split.config = config
+    return split
+
+
 def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
     """A linear layer with these numbers, in memory of its own, that train if they did."""
     layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
@@ -131,7 +162,8 @@ def _hollow(module: nn.Module) -> nn.Module:
 
 def _packed(split: SplitAttention, original: nn.Module) -> nn.Module | None:
     """The ``original`` with the weights of ``split``; None where they do not fit into it."""
-    module = deep_copy(original, {})
+    shared = getattr(original, "config", None)  # all modules of a network have one
+    module = deep_copy(original, {} if shared is None else {id(shared): split.config})
     for name, value in _joined(split, module).items():
         owner, _, leaf = name.rpartition(".")
         held = module.get_submodule(owner)._parameters
@@ -149,14 +181,18 @@ def _packed(split: SplitAttention, original: nn.Module) -> nn.Module | None:
 def _joined(split: SplitAttention, module: nn.Module) -> dict[str, Tensor | None]:
     """The weights of ``split`` by the names that a packed module has for them; None: there are none, or no whole."""
     weights, biases = ([getattr(layer, part) for layer in split.projections] for part in ("weight", "bias"))
-    of_torch = isinstance(module, nn.MultiheadAttention)
-    weight, bias, out = (
-        ("in_proj_weight", "in_proj_bias", "out_proj") if of_torch else ("qkv.weight", "qkv.bias", "proj")
-    )
-    found = {f"{out}.weight": split.out_proj.weight, f"{out}.bias": split.out_proj.bias, bias: _cat(biases)}
-    if isinstance(module, nn.MultiheadAttention) and not module._qkv_same_embed_dim:
-        return {**found, **dict(zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), weights, strict=True))}
-    return {**found, weight: _cat(weights)}
+    if isinstance(split, SplitEncoderAttention):
+        own = {f"{name}.weight": w for name, w in zip(PARTS, weights, strict=False)}
+        own |= {f"{name}.bias": b for name, b in zip(PARTS, biases, strict=False)}
+        out = "o_proj"
+    elif isinstance(module, nn.MultiheadAttention) and not module._qkv_same_embed_dim:
+        own = dict(zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), weights, strict=True))
+        own, out = {**own, "in_proj_bias": _cat(biases)}, "out_proj"
+    elif isinstance(module, nn.MultiheadAttention):
+        own, out = {"in_proj_weight": _cat(weights), "in_proj_bias": _cat(biases)}, "out_proj"
+    else:
+        own, out = {"qkv.weight": _cat(weights), "qkv.bias": _cat(biases)}, "proj"
+    return {**own, f"{out}.weight": split.out_proj.weight, f"{out}.bias": split.out_proj.bias}
 
 
 def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:
