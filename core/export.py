@@ -64,7 +64,7 @@ def load(path: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn
     path = Path(path)
     header, tensors = _read(path)
     model = factory() if factory is not None else _build(path, header, tensors)
-    unpack(model, in_parts(tensors))
+    unpack(model, in_parts(model, tensors))
     require_fit(path, model, header, tensors)
     shape = images_for(model, header.origin) if factory is None and header.origin is not None else None
     for name, value in tensors.items():

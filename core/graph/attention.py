@@ -150,7 +150,12 @@ class SplitAttention(nn.Module):
         heads: h.
         scale: of the products.
         dropout: share of the mixture's weights that are zero in training.
+
+    Attributes:
+        out: the name that the layer which reads the mixed values has in the packed module, and here.
     """
+
+    out = "out_proj"
 
     def __init__(
         self,
@@ -164,7 +169,8 @@ class SplitAttention(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        self.q_proj, self.k_proj, self.v_proj, self.out_proj = q_proj, k_proj, v_proj, out_proj
+        self.q_proj, self.k_proj, self.v_proj = q_proj, k_proj, v_proj
+        self.add_module(self.out, out_proj)
         self.heads, self.scale, self.dropout = heads, scale, dropout
 
     def extra_repr(self) -> str:
@@ -175,6 +181,11 @@ class SplitAttention(nn.Module):
     def projections(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
         """Those of queries, keys and values."""
         return self.q_proj, self.k_proj, self.v_proj
+
+    @property
+    def reader(self) -> nn.Module:
+        """The layer that reads the mixed values."""
+        return self.get_submodule(self.out)
 
 
 class SplitMultiheadAttention(SplitAttention):
@@ -207,7 +218,7 @@ class SplitMultiheadAttention(SplitAttention):
         if need_weights:
             pair = paired(q, k, self.heads, self.batch_first)
             weights = weights_of(pair, self.heads, self.scale, mask, average_attn_weights, self.batch_first)
-        return self.out_proj(mixed), weights
+        return self.reader(mixed), weights
 
 
 class SplitSelfAttention(SplitAttention):
@@ -217,6 +228,7 @@ class SplitSelfAttention(SplitAttention):
         out_drop: share of the outputs that are zero in training.
     """
 
+    out = "proj"
     out_drop: float = 0.0
 
     def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
@@ -224,7 +236,7 @@ class SplitSelfAttention(SplitAttention):
         q, k, v = (layer(x) for layer in self.projections)
         share = self.dropout if self.training else 0.0
         mixed = mix(q, k, v, self.heads, self.scale, attn_mask, is_causal, share, True)
-        return F.dropout(self.out_proj(mixed), self.out_drop, self.training)
+        return F.dropout(self.reader(mixed), self.out_drop, self.training)
 
 
 class SplitEncoderAttention(SplitAttention):
@@ -234,6 +246,7 @@ class SplitEncoderAttention(SplitAttention):
         config: as there.
     """
 
+    out = "o_proj"
     config: Any = None
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None, **_: Any) -> tuple[Tensor, None]:
@@ -241,4 +254,4 @@ class SplitEncoderAttention(SplitAttention):
         q, k, v = (layer(hidden_states) for layer in self.projections)
         share = self.dropout if self.training else 0.0
         mixed = mix(q, k, v, self.heads, self.scale, attention_mask, False, share, True)
-        return self.out_proj(mixed), None
+        return self.reader(mixed), None

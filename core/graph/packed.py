@@ -15,15 +15,22 @@ TIMM = frozenset({"timm.layers.attention.Attention", "timm.models.vision_transfo
 TIMM_PARTS = frozenset({"qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop"})
 TRANSFORMERS = frozenset({"vit.ViT", "deit.DeiT", "dinov2.Dinov2", "vit_msn.ViTMSN"})
 """Architectures of transformers whose attention is ``models.NAME.modeling_NAME.CLASSAttention``."""
-PARTS = ("q_proj", "k_proj", "v_proj", "out_proj")
+PARTS = ("q_proj", "k_proj", "v_proj")
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
-def in_parts(tensors: Collection[str]) -> set[str]:
-    """Names of the attention modules that a saved network with these ``tensors`` has in parts."""
-    first = f".{PARTS[0]}.weight"
-    names = {name.removesuffix(first) for name in tensors if name.endswith(first)}
-    return {name for name in names if all(f"{name}.{part}.weight" in tensors for part in PARTS)}
+def in_parts(model: nn.Module, tensors: Mapping[str, Tensor]) -> set[str]:
+    """Names of the attention modules that a network saved as ``tensors`` has in parts, and ``model`` has whole.
+
+    Those of transformers have the same names whole; they are in parts where their widths are other ones.
+    """
+    whole = dict(model.named_parameters(remove_duplicate=False))
+    found = set()
+    for name, value in tensors.items():
+        owner, _, part = name.removesuffix(".weight").rpartition(".")
+        if part in PARTS and all(f"{owner}.{other}.weight" in tensors for other in PARTS):
+            found |= {owner} if name not in whole or whole[name].shape != value.shape else set()
+    return found
 
 
 def unpack(model: nn.Module, names: Collection[str] | None = None) -> dict[str, nn.Module]:
@@ -127,7 +134,7 @@ _ENCODERS = {
 
 
 def _of_transformers(module: nn.Module) -> SplitAttention | None:
-    parts, known = dict(module.named_children()), (*PARTS[:3], "o_proj")
+    parts, known = dict(module.named_children()), (*PARTS, SplitEncoderAttention.out)
     config: Any = getattr(module, "config", None)
     if parts.keys() != {*known} or any(type(part) is not nn.Linear for part in parts.values()):
         return None
@@ -182,17 +189,17 @@ def _joined(split: SplitAttention, module: nn.Module) -> dict[str, Tensor | None
     """The weights of ``split`` by the names that a packed module has for them; None: there are none, or no whole."""
     weights, biases = ([getattr(layer, part) for layer in split.projections] for part in ("weight", "bias"))
     if isinstance(split, SplitEncoderAttention):
-        own = {f"{name}.weight": w for name, w in zip(PARTS, weights, strict=False)}
-        own |= {f"{name}.bias": b for name, b in zip(PARTS, biases, strict=False)}
-        out = "o_proj"
+        own = {f"{name}.weight": w for name, w in zip(PARTS, weights, strict=True)}
+        own |= {f"{name}.bias": b for name, b in zip(PARTS, biases, strict=True)}
     elif isinstance(module, nn.MultiheadAttention) and not module._qkv_same_embed_dim:
         own = dict(zip(("q_proj_weight", "k_proj_weight", "v_proj_weight"), weights, strict=True))
-        own, out = {**own, "in_proj_bias": _cat(biases)}, "out_proj"
+        own["in_proj_bias"] = _cat(biases)
     elif isinstance(module, nn.MultiheadAttention):
-        own, out = {"in_proj_weight": _cat(weights), "in_proj_bias": _cat(biases)}, "out_proj"
+        own = {"in_proj_weight": _cat(weights), "in_proj_bias": _cat(biases)}
     else:
-        own, out = {"qkv.weight": _cat(weights), "qkv.bias": _cat(biases)}, "proj"
-    return {**own, f"{out}.weight": split.out_proj.weight, f"{out}.bias": split.out_proj.bias}
+        own = {"qkv.weight": _cat(weights), "qkv.bias": _cat(biases)}
+    read = split.reader._parameters
+    return {**own, f"{split.out}.weight": read["weight"], f"{split.out}.bias": read["bias"]}
 
 
 def _cat(parts: Sequence[Tensor | None]) -> Tensor | None:

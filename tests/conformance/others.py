@@ -129,7 +129,7 @@ OTHERS: tuple[Other, ...] = (
     _hugging_face("MobileNetV2"),
     _hugging_face("RegNet", depths=[1, 2, 4, 1], hidden_sizes=[32, 64, 160, 384], groups_width=16),
     _hugging_face("EfficientNet", width_coefficient=1.0, depth_coefficient=1.0, hidden_dim=1280, image_size=224),
-    _hugging_face("ViT", 53, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768,
+    _hugging_face("ViT", 55, hidden_size=192, num_hidden_layers=4, num_attention_heads=3, intermediate_size=768,
                   image_size=64),
     _segmentation("fcn_resnet50"),
     _segmentation("deeplabv3_mobilenet_v3_large"),

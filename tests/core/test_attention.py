@@ -333,7 +333,7 @@ def test_timms_attention_is_taken_apart() -> None:
     result = compress(net, tokens(), ratio=0.5)
     assert isinstance(result.model.attention, SplitSelfAttention)
     assert result.model.attention.out_drop == 0.25
-    assert result.model.attention.out_proj.in_features == WIDTH // 2
+    assert result.model.attention.proj.in_features == WIDTH // 2
     assert isinstance(compress(net, tokens(), ratio=0.0).model.attention, attention)
     odd = drawn(Net(attention(WIDTH, HEADS, qk_norm=True, norm_layer=nn.LayerNorm), lambda m, x: m(x)))
     assert find_channels(odd, tokens()).graph.packed == {}
