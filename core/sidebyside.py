@@ -17,6 +17,9 @@ from core.readers import Place
 from core.surgery import kept_positions, parameter
 
 SUMS = ("add", "add_", "iadd")
+SILENT = ("dropout", "identity")
+"""What a layer's output passes unchanged before the sum. NOTE: only in networks with attention in parts; in others it
+would change what trials that are on users' disks have found."""
 
 
 @dataclass
@@ -178,6 +181,9 @@ class SideBySide(GraphRunner):
             step = self.channels.graph.steps.get(user)
             if step is not None and step.kind == "batch-norm" and len(step.parameters) >= 4:
                 scale = scale * self._norm_scale(step, len(shape))
+                at = user
+                continue
+            if step is not None and step.op in SILENT and self.channels.graph.packed:
                 at = user
                 continue
             if step is None or step.kind != "add" or step.op not in SUMS or step.options["alpha"] != 1:
