@@ -42,8 +42,8 @@ segmentation and films. The weights are random, because this page is about struc
 - **seconds**, **peak**: to find the sets, merge and cut, on one thread, and the most memory that the process had, torch
   itself (0.8 GB) and both networks included.
 
-The attention of torch's `nn.MultiheadAttention`, of timm's `Attention` and of transformers' ViT, DeiT, DINOv2 and ViT-MSN
-is cut head by head, as many channels of each: the values with the columns that read them, each query with its key
+Attention is cut head by head in torch's `nn.MultiheadAttention`, in timm's `Attention` and in transformers' ViT, DeiT,
+DINOv2 and ViT-MSN, as many channels of each head: the values with the columns that read them, each query with its key
 ([methods](methods.md#attention)). Where something of it was cut, the module is one with four linear layers, `q_proj`,
 `k_proj`, `v_proj` and the out layer. The stream of tokens stays where learnt positions are added to it.
 
