@@ -7,17 +7,20 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from core.channels import find_channels
-from core.compress import compress
+from core.compress import compress, prepare
 from core.errors import CheckpointError
 from core.evidence import InputStatistics
 from core.export import load, save
+from core.footprint import Size, footprint
 from core.graph.attention import SplitMultiheadAttention, SplitSelfAttention
 from core.graph.packed import pack, unpack
+from core.measure import sizes
 
 WIDTH, HEADS, TOKENS = 16, 4, 6
 HEAD = WIDTH // HEADS
@@ -337,3 +340,73 @@ def test_timms_attention_is_taken_apart() -> None:
     assert isinstance(compress(net, tokens(), ratio=0.0).model.attention, attention)
     odd = drawn(Net(attention(WIDTH, HEADS, qk_norm=True, norm_layer=nn.LayerNorm), lambda m, x: m(x)))
     assert find_channels(odd, tokens()).graph.packed == {}
+
+
+@pytest.mark.parametrize("of", ["params", "macs", "bytes"])
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_the_footprint_is_that_of_the_cut_network(of: Size, batch_first: bool) -> None:
+    """Products of queries and keys, and mixtures of values, count with the widths of their heads."""
+    attention = nn.MultiheadAttention(WIDTH, HEADS, batch_first=batch_first)
+
+    def call(m: Any, x: Tensor) -> Tensor:
+        y: Tensor = x if batch_first else x.transpose(0, 1)
+        mixed = m(y, y, y, need_weights=False)[0]
+        return mixed if batch_first else mixed.transpose(0, 1)
+
+    net, x = drawn(Net(attention, call)), tokens(3)
+    prepared = prepare(net, x)
+    sets = prepared.channels.sets
+    found = footprint(prepared.channels, sets, x, of)
+    assert found.whole == sizes(net, x)[of]
+    for ratio in (0.25, 0.5, 0.75):
+        result = compress(prepared, x, ratio=ratio, decomposition="none")
+        widths = np.array([len(site.kept) for site in result.sites])
+        assert found.at(widths) == pytest.approx(sizes(result.model, x)[of], rel=1e-12)
+
+
+class Guarded(Net):
+    """torch.fx cannot trace it, so that torch.export has to."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[1] > 100 or not x.dtype.is_floating_point:
+            raise ValueError("too many tokens")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("decomposition", ["none", "most-similar", "least-squares"])
+def test_networks_that_are_exported_are_cut_as_others(decomposition: str) -> None:
+    own = nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
+    net, other = of_torch(), drawn(Guarded(own))
+    x = tokens(16)
+    results = []
+    for one in (net, other):
+        results.append(compress(one, x[:1], ratio=0.5, sites=["*_proj"], decomposition=decomposition, calibration=x))
+        assert {site.name for site in results[-1].sites} >= {"attention.q_proj", "attention.v_proj"}
+    with torch.no_grad():
+        torch.testing.assert_close(results[0].model(x), results[1].model(x), rtol=1e-4, atol=1e-5)
+
+
+class Masked(Net):
+    """A causal mask that it keeps, and one of padding that it is given."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True))
+        self.register_buffer("mask", torch.ones(TOKENS, TOKENS, dtype=torch.bool).triu(1))
+
+    def forward(self, x: Tensor, padding: Tensor) -> Tensor:  # type: ignore[override]
+        x = self.stem(x)
+        mixed, _ = self.attention(x, x, x, key_padding_mask=padding, attn_mask=self.mask)
+        y: Tensor = self.head((x + mixed).mean(1))
+        return y
+
+
+def test_masks_are_left_as_they_are() -> None:
+    net, x = drawn(Masked()), tokens(8).double()
+    padding = torch.arange(TOKENS).expand(8, TOKENS) > torch.tensor([3, 4, 5] * 3)[:8, None]
+    net = net.double()
+    twins(net, 1)  # type: ignore[arg-type]
+    result = compress(net, (x, padding), ratio=0.5, sites=["*.q_proj"])
+    assert result.sites[0].merged == WIDTH // 2
+    with torch.no_grad():
+        torch.testing.assert_close(result.model(x, padding), net(x, padding))
+    assert result.model.mask.shape == net.mask.shape
