@@ -32,7 +32,7 @@ segmentation and films. The weights are random, because this page is about struc
 
 - **parameters**: of the original with 10 classes.
 - **sets**: groups of channels that are removed together; **coupled** are those with several producers (residual sums,
-  gates, halves of one tensor).
+  gates, halves of one tensor, queries and keys).
 - **skipped**: layers whose out-channels stay, the output layer included; [below](#layers-left-alone) is why.
 - **left**: the share of the parameters when half of the channels of every set are gone. A quarter is what to expect
   where every layer loses half of its inputs and half of its outputs.
@@ -41,6 +41,11 @@ segmentation and films. The weights are random, because this page is about struc
   proportional ones, and the table says so.
 - **seconds**, **peak**: to find the sets, merge and cut, on one thread, and the most memory that the process had, torch
   itself (0.8 GB) and both networks included.
+
+Attention is cut head by head in torch's `nn.MultiheadAttention`, in timm's `Attention` and in transformers' ViT, DeiT,
+DINOv2 and ViT-MSN, as many channels of each head: the values with the columns that read them, each query with its key
+([methods](methods.md#attention)). Where something of it was cut, the module is one with four linear layers, `q_proj`,
+`k_proj`, `v_proj` and the out layer. The stream of tokens stays where learnt positions are added to it.
 
 Images have the size that the network was designed for (224 pixels, Inception 299, the registered ones 28 or 32, films
 16 frames of 112, those of transformers 64).

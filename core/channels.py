@@ -36,7 +36,10 @@ class ChannelSet:
         channel_wise: names of the depthwise layers that carry them.
         size: how many channels there are.
         units: (size,) numbers of the channels in `Channels.unit_of`.
-        blocks: (size,) block of each channel, where a grouped convolution or norm wants as many kept in every block.
+        blocks: (size,) block of each channel, where as many must be kept in every block: groups of a convolution or a
+            norm, heads of an attention.
+        pairs: names of the layers that write the queries and the keys, where the channels are the dimensions of an
+            attention's heads: no layer reads these, each query is multiplied with its key (`core.pairs`).
     """
 
     name: str
@@ -46,6 +49,7 @@ class ChannelSet:
     size: int
     units: Tensor
     blocks: Tensor | None = None
+    pairs: tuple[str, str] | None = None
 
     def matches(self, patterns: tuple[str, ...] | None) -> bool:
         """Whether one of the producers' names matches one of the glob patterns (None matches all)."""
@@ -228,7 +232,8 @@ def find_channels(model: nn.Module, example_inputs: Any) -> Channels:
             skipped.update(dict.fromkeys(names, reason))
         else:
             around_it = tuple(around.readers), tuple(around.carriers)
-            sets.append(ChannelSet(names[0], names, *around_it, len(units), units, blocks))
+            pairs = next(iter(around.pairs), None)
+            sets.append(ChannelSet(names[0], names, *around_it, len(units), units, blocks, pairs))
     skipped.update(_untouched(graph, sets, skipped))
     return Channels(graph, tuple(sets), skipped, unit_of)
 
@@ -268,15 +273,19 @@ class _Around:
 
     Attributes:
         units: numbers of the channels.
+        writers: how many layers write them.
         readers: names of the layers that read them.
         carriers: names of the layers that carry them channel-wise.
         uneven: layer that reads some of the channels more often than others -> channels and how often, (k,) each.
+        pairs: names of the layers of queries and keys that these channels are multiplied as.
     """
 
     units: Tensor
+    writers: int
     readers: list[str] = field(default_factory=list)
     carriers: list[str] = field(default_factory=list)
     uneven: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    pairs: set[tuple[str, str]] = field(default_factory=set)
 
     def clash(self, blocks: Tensor | None) -> str:
         """Why the columns of a layer cannot be sorted by channel; "" if they can, within each of the ``blocks``."""
@@ -294,7 +303,7 @@ def _around(graph: ChannelGraph, unit_of: Tensor, tied: list[list[Layer]]) -> li
     found, depthwise = [], _depthwise(graph)
     for number, layers in enumerate(tied):
         units = torch.cat([_units(graph, unit_of, layer.weight, layer.write_axis) for layer in layers])
-        found.append(_Around(torch.from_numpy(_in_order(units.numpy()))))
+        found.append(_Around(torch.from_numpy(_in_order(units.numpy())), len(layers)))
         owner[found[-1].units] = number
     for layer in graph.layers:
         read, counts = torch.unique(_units(graph, unit_of, layer.weight, layer.read_axis), return_counts=True)
@@ -306,6 +315,10 @@ def _around(graph: ChannelGraph, unit_of: Tensor, tied: list[list[Layer]]) -> li
             mine = owner[read] == number
             if number >= 0 and int(counts[mine].min()) != int(counts[mine].max()):
                 found[number].uneven[layer.name] = read[mine], counts[mine]
+    for step in (*graph.steps.values(), *graph.training_steps.values()):
+        for layer in step.options["layers"] if step.kind == "pairs" else ():
+            number = int(owner[_units(graph, unit_of, layer.weight, layer.write_axis)[0]])
+            found[number].pairs.add(tuple(la.name for la in step.options["layers"]))
     return found
 
 
@@ -321,7 +334,9 @@ def _why_not(around: _Around, reasons: dict[int, str]) -> str:
         return next((r for r in frozen if r == OUTPUT), frozen[0])
     if len(around.units) < 2:
         return "it has a single channel"
-    if not around.readers:
+    if around.pairs and (around.readers or around.carriers or around.writers != 2 or len(around.pairs) > 1):
+        return "its queries or keys are used for something else, too"
+    if not around.readers and not around.pairs:
         return "no layer reads it"
     return ""
 

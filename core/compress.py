@@ -20,7 +20,9 @@ from core.decompositions import Decomposition
 from core.decompositions.base import ChannelMoments, Merge, between, plain, removed
 from core.errors import ModelError
 from core.footprint import Size
+from core.graph.packed import pack
 from core.graph.trace import as_inputs, separate, twin, undisturbed
+from core.pairs import Drawn, fold_pairs
 from core.prepared import Prepared, Scores, prepare, problem_without
 from core.recalibration import recalibrate
 from core.refit import Refit, images_at_a_time, refit
@@ -187,9 +189,11 @@ def compress(
         for s, own, share in zip(sets, scores, shares, strict=True)
     }
     with undisturbed(channels.graph.model):
-        work, report, gone, alone = _cut_and_checked(prepared, sets, kept, method, calibration)
+        work, merged, gone, alone = _cut_and_checked(prepared, sets, kept, method, calibration)
+        report = tuple(one.report for one in merged)
         if calibration is not None:
-            work, report = _refitted(work, prepared, gone, method, calibration, report)
+            work, report = _refitted(work, prepared, gone, method, calibration, merged)
+    pack(work, channels.graph.packed)
     for name, module in work.named_modules():
         module.training = prepared.modes.get(name, module.training)
     notes = {s.name: own.note for s, own in zip(sets, scores, strict=True)}
@@ -232,11 +236,12 @@ def _attempt(
     channels, cut_sets = prepared.channels, [s for s in sets if s.name in kept]
     with undisturbed(channels.graph.model):
         work = twin(channels.graph.model)
-        for chosen in cut_sets:
-            _merge_set(work, prepared, chosen, kept[chosen.name], method, calibration)
+        merged = [_merge_set(work, prepared, s, kept[s.name], method, calibration) for s in cut_sets]
         gone = units_gone(cut_sets, kept)
         cut(work, channels, gone)
-        found = refit(work, channels, gone, method, calibration).model if method.sequential else work
+        found = work
+        if method.sequential:
+            found = refit(work, channels, gone, method, calibration, _queries(merged)).model
         _recalibrated(found, channels, method, calibration)
     return found
 
@@ -247,7 +252,7 @@ def _cut_and_checked(
     kept: Mapping[str, Tensor],
     method: Decomposition,
     calibration: Any,
-) -> tuple[nn.Module, tuple[SetReport, ...], Tensor, dict[str, str]]:
+) -> tuple[nn.Module, tuple[_Merged, ...], Tensor, dict[str, str]]:
     """Merge, cut and compare with the original; sets that do not stand it are left alone, by producer with the reason.
 
     Raises:
@@ -256,14 +261,14 @@ def _cut_and_checked(
     channels, check, alone = prepared.channels, prepared.check, dict[str, str]()
     while True:
         full = twin(channels.graph.model)  # parameters are replaced, never written to
-        report = tuple(_merge_set(full, prepared, s, kept[s.name], method, calibration) for s in sets)
+        merged = tuple(_merge_set(full, prepared, s, kept[s.name], method, calibration) for s in sets)
         gone = units_gone(sets, kept)
         work = twin(full)
         cut(work, channels, gone)
         result = separate(work, channels.graph.model)
         wrong = check.problem(full, work, gone)
         if not wrong:
-            return result, report, gone, alone
+            return result, merged, gone, alone
         bad = culprits(partial(problem_without, check, kept), sets)
         if not bad:
             raise ModelError(f"{type(work).__name__} cannot be cut like this: {wrong}; leave layers out with sites=")
@@ -277,12 +282,25 @@ def _refitted(
     gone: Tensor,
     method: Decomposition,
     calibration: Any,
-    report: tuple[SetReport, ...],
+    merged: tuple[_Merged, ...],
 ) -> tuple[nn.Module, tuple[SetReport, ...]]:
     """Refit the cut network as the method wants, and add to the report what each reader has lost."""
-    found = refit(work, prepared.channels, gone, method, calibration)
+    found = refit(work, prepared.channels, gone, method, calibration, _queries(merged))
     _recalibrated(found.model, prepared.channels, method, calibration)
-    return found.model, tuple(_with_losses(one, found) for one in report)
+    return found.model, tuple(_with_losses(one.report, found) for one in merged)
+
+
+@dataclass(frozen=True)
+class _Merged:
+    """What became of a set before the cut; of pairs (`core.pairs`) also the queries' layer and Z (n, k), if folded."""
+
+    report: SetReport
+    queries: tuple[str, Tensor] | None = None
+
+
+def _queries(merged: Sequence[_Merged]) -> dict[str, Tensor]:
+    """Layer of queries -> Z (n, k), by which those that stay have become mixtures of all."""
+    return dict(one.queries for one in merged if one.queries is not None)
 
 
 def _recalibrated(model: nn.Module, channels: Channels, method: Decomposition, calibration: Any) -> None:
@@ -293,30 +311,36 @@ def _recalibrated(model: nn.Module, channels: Channels, method: Decomposition, c
 
 def _merge_set(
     work: nn.Module, prepared: Prepared, chosen: ChannelSet, kept: Tensor, method: Decomposition, calibration: Any
-) -> SetReport:
+) -> _Merged:
     """Fold a set's removed channels into each of its consumers in ``work``, and report."""
     channels = prepared.channels
     plainly = SetReport.of(chosen, kept)
     if len(kept) == chosen.size or not method.merges:
-        return plainly
+        return _Merged(plainly)
     found = prepared.signatures(chosen, covariances=method.needs_covariance)
     note = ""
     if type(method).for_set is not Decomposition.for_set:  # else it is the same for all sets
         method, note = method.for_set(single=_is_single(channels, chosen, found))
+    if chosen.pairs is not None and method.sequential:
+        method = Drawn(start=method)
     seen = prepared.seen(chosen, calibration) if method.needs_moments else {}
     merges = {name: merge_in_blocks(method, s, kept, chosen.blocks, seen.get(name)) for name, s in found.items()}
-    rest = [fold(work, channels, chosen, channels.layers[name], kept, merge) for name, merge in merges.items()]
+    if chosen.pairs is not None:
+        rest = [fold_pairs(work, channels, chosen, kept, merge) for merge in merges.values()]
+    else:
+        rest = [fold(work, channels, chosen, channels.layers[name], kept, merge) for name, merge in merges.items()]
     first = next(iter(merges.values()))
     if first.rows is not None:
         replace_rows(work, channels, chosen, kept, first.rows)
     gone = removed(chosen.size, kept)
-    return replace(
+    report = replace(
         plainly,
         merged=int((first.z != 0).any(dim=1)[gone].sum()),
         cosine=mean_cosine(next(iter(found.values())), gone, kept),
         approximate=tuple(dict.fromkeys([*(op for s in found.values() for op in s.approximate), *filter(None, rest)])),
         note="; ".join([*filter(None, [note]), *(f"{name}: {m.note}" for name, m in merges.items() if m.note)]),
     )
+    return _Merged(report, None if chosen.pairs is None else (chosen.pairs[0], first.z))
 
 
 def _is_single(channels: Channels, chosen: ChannelSet, found: Mapping[str, Signature]) -> bool:

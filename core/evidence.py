@@ -21,6 +21,7 @@ from core.errors import UnseenInputError, UsageError
 from core.gradients import LossGradients
 from core.graph import Layer, Step
 from core.graph.trace import GraphRunner, as_inputs, twin, undisturbed
+from core.pairs import PairMoments, pair_consumers, pair_moments
 from core.surgery import by_channel, by_reader, parameter
 from core.windows import as_matrix, by_group, is_faithful, patches, window_of
 
@@ -42,6 +43,7 @@ class InputStatistics:
     channels: Channels
     calibration: Any
     _found: dict[str, InputMoments | str] = field(default_factory=dict)
+    _pairs: dict[str, PairMoments] = field(default_factory=dict)
 
     @cached_property
     def _together(self) -> frozenset[str]:
@@ -49,6 +51,22 @@ class InputStatistics:
         names = frozenset(name for s in self.channels.sets for name in s.consumers)
         fit = sum(self._numbers(self.channels.layers[name]) for name in names) <= KEPT
         return names if fit else frozenset()
+
+    def of_pairs(self, queries: str) -> PairMoments:
+        """The moments of an attention's queries and keys, by the name of the queries' layer; all at once.
+
+        Raises:
+            UsageError: there are no images.
+        """
+        if self.calibration is None:
+            raise UsageError(
+                f"the criterion looks at the queries that {queries} gives: pass calibration=images (N, …), and let it"
+                " declare needs_calibration"
+            )
+        if queries not in self._pairs:
+            with undisturbed(self.channels.graph.model):
+                self._pairs = pair_moments(self.channels, *as_inputs(self.calibration))
+        return self._pairs[queries]
 
     def _numbers(self, layer: Layer) -> int:
         weight = parameter(self.channels.graph.model, layer.weight)
@@ -166,12 +184,16 @@ def scored_set(
         size=channel_set.size,
         producers=tuple(_producer(channels, channel_set, channels.layers[name], gradients) for name in names),
         find_norms=partial(_norms, channels, channel_set),
-        find_consumers=lambda: [
-            consumer
-            for name in channel_set.consumers
-            for consumer in _consumers(channels, channel_set, channels.layers[name], statistics)
-        ],
+        find_consumers=lambda: (
+            [
+                consumer
+                for name in channel_set.consumers
+                for consumer in _consumers(channels, channel_set, channels.layers[name], statistics)
+            ]
+            or pair_consumers(channel_set, statistics.of_pairs)
+        ),
         seed=seed,
+        paired=channel_set.pairs is not None,
     )
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from core.errors import CheckpointError, UsageError
 from core.exported import FORMAT, Header, build_original, images_for, parse_header, require_fit, require_runs
 from core.files import writing
+from core.graph.packed import in_parts, unpack
 from core.models import is_pretrained, origin, remember_origin
 from core.parts import is_own_code
 from core.surgery import assign, refresh
@@ -63,6 +64,7 @@ def load(path: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn
     path = Path(path)
     header, tensors = _read(path)
     model = factory() if factory is not None else _build(path, header, tensors)
+    unpack(model, in_parts(model, tensors))
     require_fit(path, model, header, tensors)
     shape = images_for(model, header.origin) if factory is None and header.origin is not None else None
     for name, value in tensors.items():

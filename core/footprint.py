@@ -77,8 +77,12 @@ def footprint(
         owner[chosen.units] = number
     widths = [chosen.size for chosen in sets]
     if of == "macs":
-        repeats = Places(channels).count(*as_inputs(example_inputs))
+        places = Places(channels)
+        repeats = places.count(*as_inputs(example_inputs))
         terms = [_term(channels, owner, widths, name, times) for name, times in repeats.items()]
+        for layer, times in places.tokens.items():  # products of queries and keys, mixtures of values
+            rows = int(channels.units_along[layer.weight, layer.write_axis].numel())
+            terms.append(_term(channels, owner, widths, layer.weight, times, only=layer.write_axis, entries=rows))
         whole = macs(twin(model), *as_inputs(example_inputs)) / len(as_inputs(example_inputs)[0])
         return Footprint(terms, whole - Footprint(terms, 0.0, widths).whole, widths)
     stored: dict[int, tuple[str, float]] = {}
@@ -135,17 +139,24 @@ def _term(
 
 
 class Places(GraphRunner):
-    """Runs a network and counts how often each entry of a weight is multiplied, per example."""
+    """Runs a network and counts how often each entry of a weight is multiplied, per example.
+
+    Attributes:
+        tokens: layer of an attention's keys or values -> pairs of tokens for which each of its channels is multiplied,
+            per example; known after `count`.
+    """
 
     def __init__(self, channels: Channels) -> None:
         graph = channels.graph
         super().__init__(graph.traced, twin(graph.model), graph.unbiased)
         self._graph, self._found = graph, dict[str, float]()
+        self.tokens: dict[Layer, float] = {}
 
     def count(self, *inputs: Any) -> dict[str, float]:
         """Weight -> multiplications of each of its entries, for one example of the ``inputs``."""
         with undisturbed(self._graph.model):
             self.run(*inputs)
+        self.tokens = {layer: times / len(inputs[0]) for layer, times in self.tokens.items()}
         return {name: times / len(inputs[0]) for name, times in self._found.items()}
 
     def run_node(self, n: fx.Node) -> Any:
@@ -154,7 +165,20 @@ class Places(GraphRunner):
         value = super().run_node(n)
         if step is not None and step.layer is not None:
             self._found[step.layer.weight] = self._found.get(step.layer.weight, 0.0) + self._places(step, value)
+        if step is not None and step.op in ("paired", "attend"):
+            self._attended(step, value)
         return value
+
+    def _attended(self, step: Step, value: Any) -> None:
+        """Count the pairs of tokens of an attention: those that ask, for each that is asked."""
+        source = self._graph.steps.get(step.inputs[-1])
+        if source is None or source.layer is None:
+            return
+        asked, first = self.env[step.inputs[-1]], value[0] if step.kind == "pairs" else value
+        batched = asked.dim() > 2
+        tokens = 0 if not batched or step.node.args[-1] is False else 1
+        pairs = first[..., 0].numel() * asked.shape[tokens]
+        self.tokens[source.layer] = self.tokens.get(source.layer, 0.0) + pairs
 
     def _places(self, step: Step, value: Tensor) -> float:
         layer: Layer | None = step.layer

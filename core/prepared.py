@@ -228,7 +228,11 @@ def prepare(model: nn.Module, example_inputs: Any) -> Prepared:
     if not channels.sets:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in list(channels.skipped.items())[:3])
         raise ModelError(f"{type(model).__name__} has no layer whose channels could be removed ({reasons})")
-    return Prepared(channels, check, {name: module.training for name, module in model.named_modules()})
+    modes = {name: module.training for name, module in model.named_modules()}
+    for name in channels.graph.packed:
+        parts = channels.graph.model.get_submodule(name).named_modules(prefix=name)
+        modes |= {part: modes[name] for part, _ in parts}
+    return Prepared(channels, check, modes)
 
 
 def require_sites(model: nn.Module, example_inputs: Any, sites: Iterable[tuple[str, ...]]) -> None:

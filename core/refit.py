@@ -11,6 +11,7 @@ needed. So memory does not grow with the number of images, and every image is se
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,7 +48,14 @@ class Refit:
     notes: dict[str, str]
 
 
-def refit(model: nn.Module, channels: Channels, gone: Tensor, method: Decomposition, calibration: Any) -> Refit:
+def refit(
+    model: nn.Module,
+    channels: Channels,
+    gone: Tensor,
+    method: Decomposition,
+    calibration: Any,
+    queries: Mapping[str, Tensor] | None = None,
+) -> Refit:
     """Compare a cut network with the original on calibration images; refit it if the method is sequential.
 
     A refitted network whose outputs on these images are further from the original's than they were before is not
@@ -59,18 +67,20 @@ def refit(model: nn.Module, channels: Channels, gone: Tensor, method: Decomposit
         gone: channel numbers that were removed.
         method: if it is sequential, its ``solve`` gives each layer that reads or carries cut channels new weights.
         calibration: unlabelled inputs (N, …), a tuple of them for a network with several inputs.
+        queries: layer that writes an attention's queries -> Z (n, k), by which those of the cut network are mixtures of
+            the original's (`core.pairs`).
     """
     inputs = as_inputs(calibration)
     before = twin(model) if method.sequential else model  # parameters are replaced, never written to
     try:
-        fitter = Fitter(model, channels, gone, method)
+        fitter = Fitter(model, channels, gone, method, queries)
         stretch = method.sequential and len(inputs) == 1 and inputs[0].is_floating_point()
         stretch = stretch and fitter.flat
         error, was = fitter.run(inputs, before, stretch=stretch)
         lost = fitter.pair.lost()
         if not method.sequential or all(now <= then < math.inf for now, then in zip(error, was, strict=True)):
             return Refit(model, lost, fitter.notes)
-        plain = Fitter(before, channels, gone, Decomposition())
+        plain = Fitter(before, channels, gone, Decomposition(), queries)
         plain.run(inputs, before)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         return _without(before, channels, inputs, first_line(error))
@@ -121,7 +131,14 @@ def images_at_a_time(channels: Channels, inputs: tuple[Any, ...]) -> int:
 class Fitter:
     """Runs a cut network beside the original, and gives its layers new weights if the method is sequential."""
 
-    def __init__(self, model: nn.Module, channels: Channels, gone: Tensor, method: Decomposition) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        channels: Channels,
+        gone: Tensor,
+        method: Decomposition,
+        queries: Mapping[str, Tensor] | None = None,
+    ) -> None:
         graph = channels.graph
         self.method, self.channels, self.gone, self.refitted = method, channels, gone, model
         original, compressed = twin(graph.model), twin(model)  # run, so that what the network counts stays as it is
@@ -129,7 +146,7 @@ class Fitter:
         sought = self._steps if method.sequential else []
         found = find_readers(channels, sought, GraphRunner(graph.traced, original))
         self.readers, order, self.notes = found
-        self.pair = Pair(channels, gone, original, compressed, order)
+        self.pair = Pair(channels, gone, original, compressed, order, queries or {})
 
     @cached_property
     def flat(self) -> bool:

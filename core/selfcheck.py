@@ -176,12 +176,19 @@ class Masked(GraphRunner):
         step = self.channels.graph.steps.get(n)
         if step is not None and step.mixer is not None:
             return self._layer(n, step, step.mixer)
+        if step is not None and step.kind == "pairs":
+            self._silence(step.inputs[1])
         if step is None or step.kind != "norm" or step.options["over"] == "each":
             return super().run_node(n)
         kept = kept_positions(self.channels, self.channels.graph.profiles[n], self.gone)
         if len(kept) == len(self.channels.graph.profiles[n]):
             return super().run_node(n)
         return self._norm(step, self.env[step.inputs[0]], self.channels.graph.channel_axis[n], kept)
+
+    def _silence(self, keys: fx.Node) -> None:
+        """Make the removed channels of an attention's keys zero, so that no query meets them."""
+        silent = self._is_gone[self.channels.unit_of[self.channels.graph.profiles[keys].long()]].nonzero().flatten()
+        self.env[keys] = self.env[keys].index_fill(-1, silent.to(self.env[keys].device), 0)
 
     def _layer(self, n: fx.Node, step: Step, layer: Layer) -> Any:
         units, source = self.channels.units_along.get((layer.weight, layer.read_axis)), step.inputs[0]

@@ -17,6 +17,9 @@ from core.readers import Place
 from core.surgery import kept_positions, parameter
 
 SUMS = ("add", "add_", "iadd")
+SILENT = ("dropout", "identity")
+"""What a layer's output passes unchanged before the sum. NOTE: only in networks with attention in parts; in others it
+would change what trials that are on users' disks have found."""
 
 
 @dataclass
@@ -63,6 +66,8 @@ class Pair:
         original: a copy of the original to run.
         compressed: a copy of the cut network to run; its parameters are replaced as layers are refitted.
         order: the graph's nodes, in the order to run them in; those of one place together.
+        queries: layer that writes an attention's queries -> Z (n, k), by which those of the cut network are mixtures of
+            the original's.
         losses: at each layer that reads or carries cut channels.
     """
 
@@ -71,6 +76,7 @@ class Pair:
     original: nn.Module
     compressed: nn.Module
     order: Sequence[Place]
+    queries: Mapping[str, Tensor]
     losses: dict[fx.Node, Loss] = field(default_factory=dict)
 
     def lost(self) -> dict[str, float]:
@@ -158,7 +164,10 @@ class SideBySide(GraphRunner):
         return wanted + self._lost_by_skip(step.node, wanted.shape)
 
     def kept(self, node: fx.Node, value: Tensor) -> Tensor:
-        """The original's value at a node, on the channels that the compressed network has there."""
+        """The original's value at a node, on the channels that the compressed network has; queries mixed as its are."""
+        step = self.channels.graph.steps.get(node)
+        if step is not None and step.mixer is not None and step.mixer.name in self.pair.queries:
+            return value @ self.pair.queries[step.mixer.name].to(value)
         axis = self.channels.graph.channel_axis[node]
         kept = kept_positions(self.channels, self.channels.graph.profiles[node], self.gone)
         return value if axis < 0 else value.index_select(axis, kept.to(value.device))
@@ -172,6 +181,9 @@ class SideBySide(GraphRunner):
             step = self.channels.graph.steps.get(user)
             if step is not None and step.kind == "batch-norm" and len(step.parameters) >= 4:
                 scale = scale * self._norm_scale(step, len(shape))
+                at = user
+                continue
+            if step is not None and step.op in SILENT and self.channels.graph.packed:
                 at = user
                 continue
             if step is None or step.kind != "add" or step.op not in SUMS or step.options["alpha"] != 1:

@@ -41,8 +41,13 @@ def signatures(channels: Channels, channel_set: ChannelSet, *, covariances: bool
     """Return the signature of the set's channels at the input of each of its consumers, by layer name.
 
     Consumers that share one weight have one signature, under the first one's name, in which all their inputs count.
-    With ``covariances`` the assumed ones are followed too, and with them means where no batch norm gives any.
+    With ``covariances`` the assumed ones are followed too, and with them means where no batch norm gives any. Of pairs
+    of queries and keys it is that of the keys, under the name of the queries' layer (`core.pairs`).
     """
+    if channel_set.pairs is not None:
+        walk = _Walk(channels, channel_set, covariances)
+        keys = walk.rows(channels.layers[channel_set.pairs[1]])
+        return {channel_set.pairs[0]: replace(keys, bias=torch.zeros_like(keys.bias))}
     found = _along(channels, channel_set, channels.graph.steps, covariances)
     trained = _along(channels, channel_set, channels.graph.training_steps, covariances)
     return {**found, **{name: signature for name, signature in trained.items() if name not in found}}
@@ -65,6 +70,8 @@ def _along(
                 walk.at[node] = walk.assumed(walk.rows(step.mixer))
         elif step.kind == "parameter":
             walk.constant(node, step)
+        elif step.kind == "pairs":
+            continue
         elif given:
             walk.at[node] = walk.through(step, given)
     return found
@@ -191,7 +198,7 @@ class _Walk:
                 return self.norm(s, step)
             case "move" | "pool":
                 return s if step.options.get("exact", True) else replace(s, approximate=(*s.approximate, step.op))
-            case "layer" | "parameter":
+            case "layer" | "parameter" | "pairs":
                 raise AssertionError(f"{step.node} is not channel-wise")
             case _:
                 assert_never(step.kind)

@@ -143,6 +143,7 @@ class ScoredSet:
         find_norms: gives ``norms``.
         find_consumers: gives ``consumers``.
         seed: of random draws.
+        paired: whether the producers' channels are multiplied, those of queries with those of keys, and not tied.
         notes: what a criterion could not do here, in words; it appends to them, and they end up in the set's report.
     """
 
@@ -152,6 +153,7 @@ class ScoredSet:
     find_norms: Callable[[], Sequence[Norm]]
     find_consumers: Callable[[], Sequence[Consumer]]
     seed: int = 0
+    paired: bool = False
     notes: list[str] = field(default_factory=list)
 
     @cached_property
@@ -253,16 +255,22 @@ def register_rows(name: str) -> Callable[[RowScore], RowScore]:
 
 
 def by_row(score: RowScore) -> Criterion:
-    """The criterion that scores each producer's rows, brought to mean 1 where there are several, and adds them up."""
+    """The criterion that scores each producer's rows, brought to mean 1 where there are several, and adds them up.
+
+    What is multiplied is worth the product: a pair of queries and keys stays the same if one of them is scaled up and
+    the other down.
+    """
 
     def of_set(scored: ScoredSet) -> Tensor:
         total = torch.zeros(scored.size, dtype=torch.float64)
+        product = torch.ones_like(total)
         for producer in scored.producers:
             own = score(producer.rows).double().cpu()
             if len(scored.producers) > 1:
                 own = own / own.mean().clamp_min(torch.finfo(own.dtype).tiny)
             inside = producer.channel >= 0
             total.index_add_(0, producer.channel[inside], own[inside])
-        return total
+            product[producer.channel[inside]] *= own[inside]
+        return product if scored.paired else total
 
     return Criterion(of_set, rows=score)

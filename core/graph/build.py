@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
+from torch.utils import _pytree as pytree
 
 from core.errors import ModelError, first_line
 from core.graph.atoms import Atoms
 from core.graph.labeller import Labeller
 from core.graph.nodes import Layer, Step
+from core.graph.packed import unpack
 from core.graph.trace import as_inputs, check, trace, twice, twin, undisturbed
 
 LARGER = (2, 4)
@@ -41,6 +44,7 @@ class ChannelGraph:
             else none.
         training_only: names of the layers that only training uses.
         shared: biases that are also something else, so that what is added to them would be added elsewhere too.
+        packed: attention modules that ``model`` has in parts, as they were, without weights (`core.graph.packed`).
     """
 
     model: nn.Module
@@ -57,6 +61,7 @@ class ChannelGraph:
     training_steps: Mapping[fx.Node, Step]
     training_only: frozenset[str]
     shared: frozenset[str]
+    packed: Mapping[str, nn.Module]
 
     def canonical(self, parameter: str) -> str:
         """The name under which a parameter's atoms are kept."""
@@ -77,7 +82,7 @@ def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
     """
     inputs = as_inputs(example_inputs)
     with undisturbed(model):
-        clean = check(model, inputs)
+        clean, packed = _unpacked(check(model, inputs), inputs)
         traced = trace(twin(clean), inputs)
         labeller = Labeller(traced, twin(clean))
         try:
@@ -105,7 +110,33 @@ def build_graph(model: nn.Module, example_inputs: Any) -> ChannelGraph:
         shared=frozenset(
             name for name in labeller.uses if len(labeller.uses[name] | training.uses.get(name, set())) > 1
         ),
+        packed=packed,
     )
+
+
+def _unpacked(clean: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, dict[str, nn.Module]]:
+    """The network with its attention in parts, and the modules as they were; as it is where that changes an output."""
+    parts = twin(clean)
+    packed = unpack(parts)
+    if not packed:
+        return clean, {}
+    try:
+        found, wanted = (pytree.tree_leaves(twin(net)(*inputs)) for net in (parts, clean))
+        alike = all(_is_close(a, b) for a, b in zip(found, wanted, strict=True))
+    except Exception:  # code that looks into the module that was there
+        alike = False
+    return (parts, packed) if alike else (clean, {})
+
+
+def _is_close(a: Any, b: Any) -> bool:
+    """Whether two outputs are the same but for rounding, in half precision too."""
+    if not isinstance(a, Tensor) or not isinstance(b, Tensor):
+        return type(a) is type(b)
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    loose = max(1e-4, 8 * torch.finfo(b.dtype).eps) if b.is_floating_point() else 0.0
+    size = float(b.abs().nan_to_num(posinf=0.0).max()) if b.numel() else 0.0
+    return torch.allclose(a, b, rtol=loose, atol=loose * size, equal_nan=True)
 
 
 def _label_training(model: nn.Module, inputs: tuple[Any, ...], evaluated: Labeller) -> Labeller:

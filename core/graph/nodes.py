@@ -17,6 +17,7 @@ LayerKind = Literal["conv", "linear", "conv-transpose", "matmul"]
 StepKind = Literal[
     "layer",
     "parameter",
+    "pairs",
     "batch-norm",
     "norm",
     "depthwise",
@@ -33,8 +34,8 @@ StepKind = Literal[
 
 LAYER_KINDS: frozenset[LayerKind] = frozenset({"conv", "linear", "conv-transpose"})
 
-SOURCES: frozenset[StepKind] = frozenset({"layer", "parameter"})
-"""Steps whose output has channels of its own; all others are channel-wise."""
+SOURCES: frozenset[StepKind] = frozenset({"layer", "parameter", "pairs"})
+"""Steps whose output has channels of its own, or none; all others are channel-wise."""
 
 SINGLE: frozenset[StepKind] = frozenset({"activation", "move", "pool"})
 """Channel-wise steps on one tensor, without parameters."""
@@ -129,8 +130,8 @@ class Step:
 
     Attributes:
         node: the node.
-        kind: ``layer`` reads channels and writes others, ``parameter`` is one that is read as data; every other kind
-            is channel-wise.
+        kind: ``layer`` reads channels and writes others, ``parameter`` is one that is read as data, ``pairs``
+            multiplies queries with keys; every other kind is channel-wise.
         inputs: the nodes whose channels pass.
         op: the operation's name.
         parameters: what the operation calls them -> parameter name.

@@ -21,6 +21,7 @@ from torch import Tensor, fx, nn
 from torch.utils import _pytree as pytree
 
 from core.errors import ModelError, first_line
+from core.graph.attention import as_operators, restore
 from core.graph.copies import deep_copy
 from core.graph.within import traceable_parts
 
@@ -128,10 +129,11 @@ def trace(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
 def _export(model: nn.Module, inputs: tuple[Any, ...]) -> fx.GraphModule:
     inputs = tuple(twice(x) for x in inputs)
     dynamic = [{0: torch.export.Dim.AUTO} if isinstance(x, Tensor) and x.dim() else None for x in inputs]
-    with silence():  # torch shows the whole graph where it fails
+    with silence(), as_operators():  # torch shows the whole graph where it fails
         exported = torch.export.export(model, inputs, dynamic_shapes=tuple(dynamic), strict=False)
     module = exported.module()
     assert isinstance(module, fx.GraphModule)
+    restore(module.graph)
     for node in [n for n in module.graph.nodes if n.op == "call_module"]:  # checks of the example's shapes
         module.graph.erase_node(node)
     module.graph.eliminate_dead_code()

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
@@ -180,8 +181,10 @@ def _forward(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator
 
 
 def _replacement(name: str, module: nn.Module, cut: nn.Module, found: Oracle) -> Callable[[Tensor], Tensor] | None:
-    if isinstance(module, nn.MultiheadAttention) or name.endswith("self_attention.out_proj"):
-        return None  # its projections are parameters of a function
+    if name.endswith("self_attention.out_proj"):
+        return None  # its weight is a parameter of a function
+    if isinstance(module, nn.MultiheadAttention):
+        return lambda x, *_, **__: (_attention(name, module, cut.get_submodule(name), x, found), None)
     if isinstance(module, LAYERS):
         other = cut.get_submodule(name)
         axis = -1 if isinstance(module, nn.Linear) else 1
@@ -227,6 +230,29 @@ def _layer(name: str, module: Any, cut: Any, x: Tensor, axis: int, found: Oracle
         found.shapes[f"{name}.bias"] = (len(rows),)
     assert found.rows.setdefault(name, rows) == rows, f"{name}: used twice, cut differently"
     return _only(y, rows, axis)
+
+
+def _attention(name: str, module: Any, cut: Any, x: Tensor, found: Oracle) -> Tensor:
+    """Self-attention, head by head, with the rows of the three projections that the cut network still has."""
+    every, head, kept = [torch.arange(x.shape[-1])], module.head_dim, []
+    values = F.linear(x, module.in_proj_weight, module.in_proj_bias).chunk(3, -1)
+    for part, weight in zip("qkv", module.in_proj_weight.detach().chunk(3), strict=True):
+        own = getattr(cut, f"{part}_proj").weight.detach()
+        rows = torch.tensor(_rows(weight, own, every, 1, f"{name}.{part}_proj"))
+        found.rows[f"{name}.{part}_proj"] = rows.tolist()
+        found.shapes |= {
+            f"{name}.{part}_proj.weight": (len(rows), x.shape[-1]),
+            f"{name}.{part}_proj.bias": (len(rows),),
+        }
+        kept.append([rows[rows // head == h] for h in range(module.num_heads)])
+        assert len({len(part) for part in kept[-1]}) == 1, "heads lose unequal numbers of channels"
+    del found.shapes[f"{name}.in_proj_weight"], found.shapes[f"{name}.in_proj_bias"]
+    assert found.rows[f"{name}.q_proj"] == found.rows[f"{name}.k_proj"], "queries and keys lose different channels"
+    mixed = torch.full_like(x, torch.nan)
+    for pair, of_value in zip(kept[0], kept[2], strict=True):
+        q, k, v = (y[..., rows] for y, rows in zip(values, (pair, pair, of_value), strict=True))
+        mixed[..., of_value] = (q @ k.mT / head**0.5).softmax(-1) @ v
+    return _layer(f"{name}.out_proj", module.out_proj, cut.out_proj, mixed, -1, found)
 
 
 def _columns(left: Tensor, weight: Tensor, groups: int) -> tuple[list[Tensor], int]:

@@ -121,7 +121,7 @@ def test_a_cut_leaves_what_it_implies(case: Case) -> None:
     for site in case.cut.sites:
         for name in site.producers:
             rows = oracle.rows.get(name)
-            if rows is not None and len(case.model.get_submodule(name).weight) == site.size:
+            if rows is not None and len(case.prepared.channels.graph.model.get_submodule(name).weight) == site.size:
                 assert tuple(rows) == site.kept, name
 
 

@@ -23,6 +23,8 @@ from core.compress import Prepared, Result, compress, prepare
 from core.criteria import CRITERIA, by_row
 from core.errors import ModelError
 from core.export import load, save
+from core.graph.attention import SplitAttention
+from core.graph.packed import unpack
 from tests.conformance.networks import first_ones, plant_copies
 from tests.fuzz.masked import masked_outputs
 from tests.fuzz.networks import Case
@@ -141,6 +143,16 @@ def copied(model: nn.Module) -> nn.Module:
     return copy.deepcopy(model, {id(v): v.detach().clone() for v in computed})
 
 
+def with_parts_of(original: nn.Module, cut: nn.Module) -> nn.Module:
+    """The original, or if its attention is in parts in ``cut`` a copy in which it is, too: it computes the same."""
+    parts = {name for name, module in cut.named_modules() if isinstance(module, SplitAttention)}
+    if not parts:
+        return original
+    whole = copied(original)
+    unpack(whole, parts)
+    return whole
+
+
 def double(value: Any) -> Any:
     """In float64."""
     if isinstance(value, nn.Module):
@@ -218,8 +230,9 @@ def cut_network(trial: Trial, report: Report) -> Iterator[str]:
 def judge_cut(case: Case, result: Result, report: Report) -> None:
     """Compare a cut network (without any merging) with the masked original."""
     report.judge("structure", layout_problem(case, result.model))
-    report.judge("rows", rows_problem(case.model, result))
-    original, cut, inputs = double(case.model), double(result.model), double(case.inputs)
+    whole = with_parts_of(case.model, result.model)
+    report.judge("rows", rows_problem(whole, result))
+    original, cut, inputs = double(whole), double(result.model), double(case.inputs)
     expected = masked_outputs(original, cut, lambda model: run(model, inputs))
     off = apart(expected, run(cut, inputs))
     report.judge("cut", "" if off < 1e-5 else f"off by {off:.3g}")
@@ -298,7 +311,7 @@ def least_squares(trial: Trial, report: Report) -> Iterator[str]:
     merged = trial.compress(decomposition="most-similar", options={"threshold": 0.45}, **options).model
     yield from fit_problems(case, fitted, merged)
     report.judge("structure", layout_problem(case, fitted))
-    report.judge("modes", mode_problem(case.model, fitted))
+    report.judge("modes", mode_problem(with_parts_of(case.model, fitted), fitted))
     if step_problem(case.model, case.inputs):
         report.unjudged["trains: the original does not"] += 1
     else:

@@ -13,6 +13,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from core.graph.labels import spread, unlabelled
+from core.graph.rules import attention
 from core.graph.rules.call import MODULES, Call, Rule, as_call, opaque
 from core.graph.rules.layers import layer_rule, matmul
 from core.graph.rules.moves import (
@@ -57,6 +58,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("cat", "concat", "concatenate"), concat),
     **dict.fromkeys(("pad", "constant_pad_nd"), pad),
     **dict.fromkeys(("channel_shuffle", "native_channel_shuffle"), channel_shuffle),
+    "paired": attention.paired,
+    "attend": attention.attend,
+    "weights_of": attention.weights_of,
     "getattr": attribute_of,
     **dict.fromkeys(("new_full", "new_zeros", "new_ones", "new_empty"), new_constant),
     **dict.fromkeys(

@@ -91,7 +91,7 @@ NAMES = {
 }
 """Functions that share their name with another operation."""
 
-PUBLISHERS = ("torch", "_operator", "builtins", "math", "torchvision.ops")
+PUBLISHERS = ("torch", "_operator", "builtins", "math", "torchvision.ops", "core.graph.attention")
 """Where a function must come from for its name to mean what a rule takes it for."""
 
 
