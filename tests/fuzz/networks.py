@@ -125,13 +125,13 @@ class Network(nn.Module):
         self.layers, self.parts = nn.ModuleList(layers), nn.ModuleList(parts)
         self.last = block(draw, width, 8)
         self.flat = draw.kind == MAPS and rng.random() < 0.5
-        self.head = self.final(8 * 4 if self.flat else 8)
+        self.head = self.final(8 * 4 if self.flat else 8, 1 if rng.random() < 0.15 else 4)
 
     def first(self, draw: Draw, width: int) -> nn.Module:
         return nn.Conv2d(3, width, 3, padding=1) if draw.kind == MAPS else nn.Linear(READS, width)
 
-    def final(self, width: int) -> nn.Module:
-        return nn.Linear(width, 4)
+    def final(self, width: int, outputs: int) -> nn.Module:
+        return nn.Linear(width, outputs)
 
     def example(self, draw: Draw, count: int) -> tuple[Any, ...]:
         """``count`` random inputs."""
@@ -238,7 +238,7 @@ class Words(Network):
     def first(self, draw: Draw, width: int) -> nn.Module:
         return nn.Embedding(VOCABULARY, width)
 
-    def final(self, width: int) -> nn.Module:
+    def final(self, width: int, outputs: int) -> nn.Module:
         head = nn.Linear(width, VOCABULARY, bias=False)
         head.weight = self.stem.weight  # type: ignore[assignment]
         return head
