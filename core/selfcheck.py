@@ -1,9 +1,10 @@
 """Look before returning: the network that was cut is compared with the original that was not.
 
-The original runs with its full width, but nobody reads the removed channels: what enters a layer is zero there, and
-norms over channels see the kept ones only. The cut network runs with its own code. Both must give the same outputs,
-in the same structure and with the same shapes. So an operation that a rule describes wrongly, or a size written into
-the network's code, is seen here, whatever it is; the channel set behind it is found by bisection and left alone.
+The original runs with its full width, but nobody reads the removed channels: what enters a layer is zero there, as are
+an attention's keys, and norms over channels see the kept ones only. The cut network runs with its own code. Both must
+give the same outputs, in the same structure and with the same shapes. So an operation that a rule describes wrongly, or
+a size written into the network's code, is seen here, whatever it is; the channel set behind it is found by bisection
+and left alone.
 """
 
 from __future__ import annotations

@@ -118,14 +118,32 @@ def _unpacked(clean: nn.Module, inputs: tuple[Any, ...]) -> tuple[nn.Module, dic
     """The network with its attention in parts, and the modules as they were; as it is where that changes an output."""
     parts = twin(clean)
     packed = unpack(parts)
-    if not packed:
-        return clean, {}
-    try:
-        found, wanted = (pytree.tree_leaves(twin(net)(*inputs)) for net in (parts, clean))
-        alike = all(_is_close(a, b) for a, b in zip(found, wanted, strict=True))
-    except Exception:  # code that looks into the module that was there
-        alike = False
-    return (parts, packed) if alike else (clean, {})
+    return (parts, packed) if packed and _alike(parts, clean, inputs) else (clean, {})
+
+
+def _alike(parts: nn.Module, clean: nn.Module, inputs: tuple[Any, ...]) -> bool:
+    """Whether two networks give the same on the example inputs, and on noise where the second takes it."""
+    generator = torch.Generator().manual_seed(0)
+    for given in (inputs, pytree.tree_map(lambda x: _noise(x, generator), inputs)):
+        wanted = found = None
+        with contextlib.suppress(Exception):
+            wanted = pytree.tree_leaves(twin(clean)(*given))
+        with contextlib.suppress(Exception):  # of code that looks into the module that was there
+            found = pytree.tree_leaves(twin(parts)(*given))
+        if wanted is None:
+            continue
+        if (
+            found is None
+            or len(found) != len(wanted)
+            or not all(_is_close(a, b) for a, b in zip(found, wanted, strict=True))
+        ):
+            return False
+    return True
+
+
+def _noise(x: Any, generator: torch.Generator) -> Any:
+    real = isinstance(x, Tensor) and x.is_floating_point()
+    return torch.randn(x.shape, generator=generator).to(x) if real else x
 
 
 def _is_close(a: Any, b: Any) -> bool:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import core.graph.build
 from core.channels import find_channels
 from core.compress import compress
 from core.errors import CheckpointError
@@ -191,3 +192,17 @@ def test_attention_that_was_not_cut_is_given_back_as_it_was(tmp_path: Path) -> N
     again = load(save(half.model, tmp_path / "half.safetensors"), factory=vision_transformer)
     assert [type(layer.self_attention) for layer in again.encoder.layers] == kinds
     assert apart(half.model, again, x) == 0
+
+
+def test_a_module_that_would_compute_something_else_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the example inputs do not show it: tokens that are all alike are mixed in any way to the same."""
+
+    def of_another_scale(module: nn.Module, names: Any = None) -> dict[str, nn.Module]:
+        found = unpack(module, names)
+        for part in module.modules():
+            if isinstance(part, SplitMultiheadAttention):
+                part.scale *= 2
+        return found
+
+    monkeypatch.setattr(core.graph.build, "unpack", of_another_scale)
+    assert find_channels(of_torch(), torch.zeros(2, 6, 5)).graph.packed == {}
