@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.proof import __main__ as proof
-from benchmarks.proof import originals, peers, setting, torch_pruning_rows
+from benchmarks.proof import activations, originals, peers, search, setting, torch_pruning_rows, training
 from benchmarks.proof.cost import exponent
 from benchmarks.proof.factors import of_set, preactivations, rank_correlation
 from benchmarks.proof.memory import peak
@@ -25,9 +25,13 @@ from benchmarks.proof.peers_row import LEFT, Comparison, Row
 from benchmarks.proof.peers_text import text, verdicts
 from benchmarks.proof.setting import NotRunError, Section, Setting, Table
 from core.compress import prepare
+from core.config import TrialConfig
 from core.datasets import ImageDataset
 from core.datasets.base import Split
 from core.errors import DataError
+from core.measure import accuracy_and_loss
+from core.records import TrialRecord
+from sweep.search.base import Plan
 
 ROOT = Path(__file__).parents[1]
 
@@ -229,3 +233,87 @@ def test_errors_of_factors_against_slow_loops(task: Task) -> None:
 def test_not_run_keeps_its_command(small: Small) -> None:
     assert not_run(small, "paper", "no checkpoint") == "*`make proof PARTS=paper`: not run: no checkpoint.*"
     assert marks("paper")[0] in assemble("", {})
+
+
+def test_a_planner_is_replayed_on_a_table() -> None:
+    """Known configurations are not run again, and every planner hears of its own."""
+    names, ran = ["a", "b", "c", "d"], list[str]()
+
+    def run(config: TrialConfig) -> TrialRecord:
+        ran.append(config.key)
+        left = 1 - sum(config.ratios.values()) / 4
+        sizes = {f"{name}_fraction": left for name in ("params", "macs", "bytes")}
+        common = {
+            "key": config.key,
+            "config": config.as_json(),
+            "status": "finished",
+            "started_at": 0.0,
+            "seconds": 0.0,
+        }
+        return TrialRecord(**common, metrics={"accuracy": 90 * left**0.1, **sizes})
+
+    known: dict[str, TrialRecord] = {}
+    grid = search.asked_of(Plan(search.space(names, "grid", from_budget=False), 0), run, known)
+    assert len(grid) == len(search.GRID) ** 4
+    for algorithm in ("random", "nsga2"):
+        asked = search.asked_of(Plan(search.space(names, algorithm, from_budget=False), 0), run, known)
+        assert len(asked) == search.TRIALS
+    assert len(ran) == len(set(ran)) == len(known)
+    curve = search.volumes(grid)
+    assert curve == sorted(curve)
+    assert search.at(curve, 1000) == curve[-1]
+
+
+def test_what_a_search_begins_with_is_compared() -> None:
+    curves = {
+        "random": [[1.0] * 10 + [9.0] * 86, [1.0] * 96],
+        "NSGA-II from the budget": [[8.0] * 95 + [8.5], [8.0] * 96],
+    }
+    said = search.said(curves, 10.0)
+    assert "random after 11 trials (1 of 2 seeds)" in said
+    assert "NSGA-II from the budget is the best at the end" in said
+    assert "Against us" not in said
+    assert "Against us: TPE end behind random" in search.said({**curves, "TPE": [[0.5] * 96]}, 10.0)
+    assert "is not the best at the end, grid is" in search.said({**curves, "grid": [[9.9] * 96]}, 10.0)
+    assert "| random | 10.0 (10.0–10.0) |" in str(search.table(curves, 10.0))
+
+
+def test_curves_have_a_point_per_epoch_and_are_of_the_trained_network(small: Small) -> None:
+    images, labels = small.dataset.inputs("test")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    before = accuracy_and_loss(net.eval(), images, labels)[0]
+    curve = training.trained(net, small.dataset, replace(training.FINE, batch_size=2), 0, images, labels)
+    assert len(curve) == training.FINE.epochs + 1
+    assert curve[0] == before
+    assert curve[-1] == accuracy_and_loss(net.eval(), images, labels)[0]
+    weights = net[1].weight.clone()
+    assert not torch.equal(training.fresh(net, 0)[1].weight, weights)
+
+
+def test_differences_within_the_seeds_are_said_to_be_none() -> None:
+    names = [*training.METHODS, training.SCRATCH, training.LONG]
+    curves = {name: [[10.0, 80.0, 81.0, 82.0, 83.0, 84.0 + seed] for seed in range(3)] for name in names}
+    curves["merged (the paper)"] = [[20.0, 79.0, 80.0, 82.0, 83.0, 85.0] for _ in range(3)]
+    said = training.said(curves)
+    assert "merging over pruning: +10.00 after 0, -1.00 after 1" in said
+    assert "+0.00 (within the seeds) after 5 epochs" in said
+
+
+def test_where_merging_costs_is_said(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {
+        (name, method, ratio): [50.0 + (method == "merged") * (-3 if name == "tanh" else 3)]
+        for name in activations.ACTIVATIONS
+        for method in activations.METHODS
+        for ratio in activations.RATIOS
+    }
+    said = activations.said(found)
+    assert "ReLU +3.0" in said
+    assert "merging is worse than pruning: tanh at 50 %, tanh at 70 %." in said
+    monkeypatch.setattr(activations, "RECIPE", replace(activations.RECIPE, epochs=1, batch_size=75))
+    run: activations.Found = {}
+    for name in ("tanh", "ReLU"):
+        activations.measured(name, activations.ACTIVATIONS[name], 0, small, run)
+    assert len(run) == 2 * (1 + 2 * len(activations.METHODS))
+    y = torch.linspace(-3, 3, 50)
+    for name, module in activations.ACTIVATIONS.items():
+        assert torch.allclose(module()(2 * y), 2 * module()(y)) == (name in activations.HOMOGENEOUS)

@@ -17,13 +17,16 @@ from core.config import BaselineConfig
 
 _SHORT = {"epochs": 3, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "augment": False}
 NETS: dict[str, dict[str, object]] = {
+    # name on the page -> how it is trained
     "LeNet-300-100": {"model": "lenet-300-100"},
     "VGG-like": {"model": "tests.trained:vgg", **_SHORT},
     "residual": {"model": "tests.trained:resnet", **_SHORT},
     "inverted-residual": {"model": "tests.trained:mobile", **_SHORT},
     "dense": {"model": "tests.trained:dense", **_SHORT},
+    "MLP, four hidden layers": {"model": "benchmarks.proof.nets:mlp", **_SHORT},
 }
-"""Name on the page -> how it is trained."""
+COMPARED = ("LeNet-300-100", "VGG-like", "residual", "inverted-residual", "dense")
+"""Those that peers are compared on."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from torch import nn
 from benchmarks.proof import torch_pruning_rows
 from benchmarks.proof.memory import peak
 from benchmarks.proof.methods import OURS, RECALIBRATED, Method, Task
-from benchmarks.proof.originals import NETS, Original, original, parameters
+from benchmarks.proof.originals import COMPARED, Original, original, parameters
 from benchmarks.proof.peers_row import LEFT, TRAINED, Comparison, Row
 from benchmarks.proof.peers_text import text
 from benchmarks.proof.setting import CALIBRATION, NotRunError, Section, Setting
@@ -33,7 +33,7 @@ EPOCH = Recipe(epochs=1, batch_size=128, lr=0.02, weight_decay=5e-4, augment=Fal
 
 def section(setting: Setting) -> Section:
     """The section of the page."""
-    names = list(NETS) if setting.full else ["LeNet-300-100", "VGG-like", "residual"]
+    names = COMPARED if setting.full else COMPARED[:3]
     seen = min(setting.images, len(setting.dataset.test))  # data that is missing says so here
     compared = _beside(names, setting)
     measured = (
