@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.proof import __main__ as proof
-from benchmarks.proof import activations, originals, peers, search, setting, torch_pruning_rows, training
+from benchmarks.proof import activations, originals, peers, recovered, search, setting, torch_pruning_rows, training
 from benchmarks.proof.cost import exponent
 from benchmarks.proof.factors import of_set, preactivations, rank_correlation
 from benchmarks.proof.memory import peak
@@ -23,6 +23,7 @@ from benchmarks.proof.originals import Original, original, sound
 from benchmarks.proof.page import INTRO, TITLES, assemble, marks, not_run, written
 from benchmarks.proof.peers_row import LEFT, Comparison, Row
 from benchmarks.proof.peers_text import text, verdicts
+from benchmarks.proof.recovered import Trained
 from benchmarks.proof.setting import NotRunError, Section, Setting, Table
 from core.compress import prepare
 from core.config import TrialConfig
@@ -125,10 +126,17 @@ def test_a_missing_peer_leaves_its_rows_marked(small: Small, task: Task, monkeyp
         torch_pruning_rows.library()
     rows = [peers.measured(method, task, small) for method in (OURS[0], OURS[2], torch_pruning_rows.ROWS[0])]
     assert [bool(row.reason) for row in rows] == [False, False, True]
-    page = "\n".join(map(str, text([Comparison("tiny", 1, "0", 10.0, rows)], full=False)))
+    page = "\n".join(map(str, text([Comparison("tiny", 1, "0", 10.0, rows)])))
     assert "| torch-pruning | not run: torch-pruning is not here" in page
     assert "nothing to compare with of torch-pruning" in page
     assert f"`{HEADLINE}` is" in page
+
+
+def test_training_afterwards_trains(small: Small, task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recovered, "STEPS", 2)
+    row = recovered.trained(OURS[1], task, small)
+    assert len(row.accuracy) == len(recovered.STAGES)
+    assert not row.reason
 
 
 @pytest.mark.slow
@@ -154,9 +162,20 @@ def test_a_verdict_against_us_is_said() -> None:
     assert "is ahead of the best of torch-pruning, `l1, alike`, by" in said
     assert "is **not ahead** of the best of the others written anew here, `gram`, by -" in said
     assert said.count("against us: at") == 3
-    assert "against us: distilled" not in said
-    beaten = verdicts(Comparison("net", 1, "0", 95, [replace(ours, taught=80.0), replace(peer, taught=81.0)]))
-    assert "against us: taught at 10 %" in "\n".join(beaten)
+
+
+def test_a_verdict_after_training_is_said() -> None:
+    ours = Trained("net", HEADLINE, "ours", (80.0, 85.0, 90.0))
+    peer = Trained("net", "l1, alike", "torch-pruning", (20.0, 86.0, 90.0))
+    gone = Trained("net", "Taylor", "torch-pruning", reason="not here")
+    said = list(recovered.said([ours, peer, gone]))
+    assert "is ahead of the best other one, `l1, alike` (torch-pruning, 20.00 %), by 60.00" in said[0]
+    assert "is **not ahead** of" in said[1]
+    assert "by -1.00 points" in said[1]
+    assert "is **not ahead** of" in said[2]
+    page = "\n".join(map(str, recovered.text([[ours, peer, gone]])))
+    assert "not run: not here" in page
+    assert "| `l1, alike` | torch-pruning | 20.00 | **86.00** | **90.00** |" in page
 
 
 def test_hypervolume_of_a_row_by_hand() -> None:
@@ -295,6 +314,8 @@ def test_differences_within_the_seeds_are_said_to_be_none() -> None:
     curves = {name: [[10.0, 80.0, 81.0, 82.0, 83.0, 84.0 + seed] for seed in range(3)] for name in names}
     curves["merged (the paper)"] = [[20.0, 79.0, 80.0, 82.0, 83.0, 85.0] for _ in range(3)]
     said = training.said(curves)
+    assert "lead of merging over pruning is gone after 1 epoch of training" in said
+    assert "that of `least-squares, obs` is none." in said
     assert "merging over pruning: +10.00 after 0, -1.00 after 1" in said
     assert "+0.00 (within the seeds) after 5 epochs" in said
 

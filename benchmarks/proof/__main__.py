@@ -17,13 +17,16 @@ from core.errors import NeuronMergingError
 from sweep.backend.worker import keep_freed_memory
 
 PAGE = Path("docs/proof.md")
+LONG = ("more_peers",)
+"""Parts of the full proof, and of the other only where they are asked for."""
 CACHE = Path(".cache/proof")
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the parts that are asked for, one after the other; each is on the page as soon as it is done."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.proof", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(TITLES)}; none: all")
+    which = f"of {', '.join(TITLES)}; none: all, without --full all but {', '.join(LONG)}"
+    parser.add_argument("parts", nargs="*", metavar="PART", help=which)
     parser.add_argument("--full", action="store_true", help="all networks and test images, and training: hours")
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--cache", type=Path, default=CACHE, help="folder of the trained networks")
@@ -33,7 +36,7 @@ def main(words: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     keep_freed_memory()
     setting = Setting(options.full, options.cache, options.page.parent)
-    for name in [name for name in TITLES if not options.parts or name in options.parts]:
+    for name in options.parts or [name for name in TITLES if options.full or name not in LONG]:
         text = part(name, setting)
         before = options.page.read_text() if options.page.is_file() else ""
         options.page.parent.mkdir(parents=True, exist_ok=True)

@@ -16,6 +16,8 @@ PARTS="paper cost"` runs some. Networks are trained here, once; checksums say wh
 
 TITLES = {
     "peers": "Peers: the same network, the same data, the same number of parameters",
+    "more_peers": "The same on two more networks",
+    "recovered": "The same after training",
     "paper": "The paper: every criterion and ratio on its own checkpoint",
     "factors": "Reviewer 3: why not a non-negative factorisation?",
     "cost": "Cost: merging next to one Gram matrix",

@@ -6,62 +6,66 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
-from torch import nn
 
 from benchmarks.proof import torch_pruning_rows
 from benchmarks.proof.memory import peak
 from benchmarks.proof.methods import OURS, RECALIBRATED, Method, Task
 from benchmarks.proof.originals import COMPARED, Original, original, parameters
-from benchmarks.proof.peers_row import LEFT, TRAINED, Comparison, Row
+from benchmarks.proof.peers_row import LEFT, Comparison, Row
 from benchmarks.proof.peers_text import text
 from benchmarks.proof.setting import CALIBRATION, NotRunError, Section, Setting
 from core.errors import NeuronMergingError
 from core.measure import accuracy_and_loss
-from core.models import Recipe
-from core.recovery import recover
-from core.training import train
 from sweep.backend.worker import keep_freed_memory
 
-STEPS = 400
-EPOCH = Recipe(epochs=1, batch_size=128, lr=0.02, weight_decay=5e-4, augment=False)
+Found = TypeVar("Found")
 
 
 def section(setting: Setting) -> Section:
     """The section of the page."""
-    names = COMPARED if setting.full else COMPARED[:3]
+    return of(COMPARED[:3], setting)
+
+
+def of(names: Sequence[str], setting: Setting) -> Section:
+    """A section of some networks."""
     seen = min(setting.images, len(setting.dataset.test))  # data that is missing says so here
-    compared = _beside(names, setting)
+    compared = beside(compare, names, setting)
     measured = (
-        f"{len(names)} networks trained on FashionMNIST, {seen:,} test images, {CALIBRATION} training"
-        " images to calibrate with (seed 0)"
+        f"{', '.join(names)}, trained on FashionMNIST, {seen:,} test images, {CALIBRATION} training images to calibrate"
+        " with (seed 0)"
     )
-    return Section(measured, list(text(compared, setting.full)), ["torch-pruning"])
+    return Section(measured, list(text(compared)), ["torch-pruning"])
 
 
-def _beside(names: Sequence[str], setting: Setting) -> list[Comparison]:
-    """Every network's comparison, as many at once as there are cores."""
-    fresh = replace(setting)
+def beside(work: Callable[[str, Setting], Found], names: Sequence[str], setting: Setting) -> list[Found]:
+    """What becomes of each network, as many at once as there are cores."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), context) as pool:
-        return list(pool.map(compare, names, [fresh] * len(names)))
+        return list(pool.map(work, names, [replace(setting)] * len(names)))  # a copy without the images
 
 
 def compare(name: str, setting: Setting) -> Comparison:
     """All methods on one network."""
-    torch.set_num_threads(1)
-    keep_freed_memory()
-    net = original(name, setting)
-    task = Task(net, *setting.calibration())
+    task = begin(name, setting)
+    net = task.original
     OURS[1].make(task, 0.5)  # what only a first call pays for is nobody's
     task.prepared.clear()
     rows = [measured(method, task, setting) for method in methods(net)]
     images, labels = setting.dataset.inputs("test", setting.images)
     return Comparison(name, net.params, net.checksum, accuracy_and_loss(net.model, images, labels)[0], rows)
+
+
+def begin(name: str, setting: Setting) -> Task:
+    """The task on a network, in a process of its own."""
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    return Task(original(name, setting), *setting.calibration())
 
 
 def methods(net: Original) -> list[Method]:
@@ -72,40 +76,21 @@ def methods(net: Original) -> list[Method]:
 def measured(method: Method, task: Task, setting: Setting) -> Row:
     """A method on a network; what cannot be run is a row with the reason."""
     images, labels = setting.dataset.inputs("test", setting.images)
-    accuracy, left, seconds, most, networks = list[float](), list[float](), 0.0, 0.0, dict[float, nn.Module]()
+    accuracy, left, seconds, most = list[float](), list[float](), 0.0, 0.0
     try:
         for share in LEFT:
             ratio = method.ratio(task, share)
             with peak() as memory:
                 clock = time.perf_counter()
-                networks[share] = method.make(task, ratio)
+                network = method.make(task, ratio)
                 seconds += time.perf_counter() - clock
             most = max(most, memory.megabytes)
-            accuracy.append(accuracy_and_loss(networks[share], images, labels)[0])
-            left.append(parameters(networks[share]) / task.original.params)
+            accuracy.append(accuracy_and_loss(network, images, labels)[0])
+            left.append(parameters(network) / task.original.params)
     except (NotRunError, NeuronMergingError) as error:
         return Row(method.name, method.kind, reason=str(error))
     finally:
         task.prepared.pop(method.name, None)
     row = Row(method.name, method.kind, tuple(accuracy), tuple(left), seconds=seconds, megabytes=most)
     print(f"{task.original.name}: {row.method}: {row.accuracy}", file=sys.stderr, flush=True)
-    if setting.full and _trains(method, task.original):
-        return _trained(row, networks[TRAINED], task, setting)
     return row
-
-
-def _trains(method: Method, net: Original) -> bool:
-    """One row of a pair is enough: training measures batch norms anew itself."""
-    refits = method.kind == "ours"
-    return refits or not net.normed or method.name.endswith(RECALIBRATED)
-
-
-def _trained(row: Row, network: nn.Module, task: Task, setting: Setting) -> Row:
-    """The row with what training makes of its smallest network."""
-    images, labels = setting.dataset.inputs("test", setting.images)
-    for weight in network.parameters():
-        weight.requires_grad_(True)
-    distilled = recover(network, task.original.model, task.images, "distill", STEPS)
-    after = accuracy_and_loss(distilled, images, labels)[0]
-    taught = train(network, setting.dataset, EPOCH)
-    return replace(row, distilled=after, taught=accuracy_and_loss(taught, images, labels)[0])

@@ -11,8 +11,6 @@ from core.pareto import hypervolume
 
 LEFT = (0.5, 0.25, 0.1)
 """Shares of the parameters that are left."""
-TRAINED = 0.1
-"""The share at which networks are trained afterwards."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,6 @@ class Row:
         kind: whose it is.
         accuracy: percent at each of `LEFT`.
         left: share of the parameters that was really left there.
-        distilled: percent at `TRAINED` after steps without labels; nan: not trained.
-        taught: likewise after an epoch with labels.
         seconds: of making all of its networks.
         megabytes: the most memory that took.
         reason: why there is nothing of it.
@@ -35,8 +31,6 @@ class Row:
     kind: str
     accuracy: tuple[float, ...] = ()
     left: tuple[float, ...] = ()
-    distilled: float = math.nan
-    taught: float = math.nan
     seconds: float = math.nan
     megabytes: float = math.nan
     reason: str = ""

@@ -6,18 +6,18 @@ import math
 from collections.abc import Iterable, Sequence
 
 from benchmarks.proof.methods import HEADLINE
-from benchmarks.proof.peers_row import LEFT, TRAINED, Comparison, Row
+from benchmarks.proof.peers_row import LEFT, Comparison, Row
 from benchmarks.proof.setting import Table
 
 
-def text(compared: Sequence[Comparison], full: bool) -> Iterable[str | Table]:
+def text(compared: Sequence[Comparison]) -> Iterable[str | Table]:
     """Verdicts, the table of hypervolumes, and a table per network."""
     yield (
         "Hypervolume is the area under a method's front over the share of the parameters left, so 100 is the most there"
         f" could be; the three networks of a method have at most {', '.join(f'{100 * s:.0f}' for s in LEFT)} % of the"
         " parameters. *Alike*: every set loses the same share; *global*: one threshold on all scores; *re-calibrated*:"
-        " batch norms measured anew on the calibration images. No labels are seen but by Taylor, and nothing is trained"
-        " where no column says so."
+        " batch norms measured anew on the calibration images. No labels are seen but by Taylor, and nothing is"
+        " trained."
     )
     yield "\n".join(f"- {line}" for found in compared for line in verdicts(found))
     yield _volumes(compared)
@@ -26,7 +26,7 @@ def text(compared: Sequence[Comparison], full: bool) -> Iterable[str | Table]:
             f"### {found.net}: {found.accuracy:.2f} %, {found.params:,} parameters, weights {found.checksum}\n\n"
             "Top-1 in percent; seconds for all of a row's networks, the original followed once."
         )
-        yield _table(found, full)
+        yield _table(found)
 
 
 def verdicts(found: Comparison) -> Iterable[str]:
@@ -59,16 +59,6 @@ def verdicts(found: Comparison) -> Iterable[str]:
                 f"**{found.net}**, against us: at {100 * share:.0f} % of the parameters `{best.method}` ({best.kind})"
                 f" has {best.accuracy[i]:.2f} %, `{HEADLINE}` {ours.accuracy[i]:.2f} %."
             )
-    for what in ("distilled", "taught"):
-        known = [row for row in done if row.kind != "ours" and not math.isnan(getattr(row, what))]
-        if not known:
-            continue
-        best = max(known, key=lambda row: getattr(row, what))
-        if getattr(best, what) >= getattr(ours, what):
-            yield (
-                f"**{found.net}**, against us: {what} at {100 * TRAINED:.0f} % of the parameters, `{best.method}`"
-                f" ({best.kind}) has {getattr(best, what):.2f} %, `{HEADLINE}` {getattr(ours, what):.2f} %."
-            )
 
 
 def _volumes(compared: Sequence[Comparison]) -> Table:
@@ -83,17 +73,15 @@ def _volumes(compared: Sequence[Comparison]) -> Table:
     return Table(["hypervolume", "whose", *(found.net for found in compared)], rows)
 
 
-def _table(found: Comparison, full: bool) -> Table:
-    trained = ["10 %, distilled", "10 %, an epoch"] if full else []
-    head = ["method", "whose", *(f"{100 * share:.0f} %" for share in LEFT), *trained, "seconds", "peak MB"]
+def _table(found: Comparison) -> Table:
+    head = ["method", "whose", *(f"{100 * share:.0f} %" for share in LEFT), "seconds", "peak MB"]
     rows = []
     for row in found.rows:
         if row.reason:
             rows.append([f"`{row.method}`", row.kind, f"not run: {row.reason}", *[""] * (len(head) - 3)])
             continue
-        after = [_figure(row.distilled), _figure(row.taught)] if full else []
         accuracy = [f"{value:.2f}" for value in row.accuracy]
-        rows.append([f"`{row.method}`", row.kind, *accuracy, *after, f"{row.seconds:.1f}", _figure(row.megabytes, 0)])
+        rows.append([f"`{row.method}`", row.kind, *accuracy, f"{row.seconds:.1f}", _figure(row.megabytes, 0)])
     return Table(head, rows)
 
 

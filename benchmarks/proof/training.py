@@ -176,9 +176,14 @@ def said(curves: Curves) -> str:
     def over(one: str, other: str) -> str:
         return ", ".join(f"{apart(one, other, epoch)} after {epoch}" for epoch in LOOKS)
 
+    def lead(name: str) -> str:
+        left = next((epoch for epoch in LOOKS if min(at(curves, name, epoch)) <= max(at(curves, pruned, epoch))), None)
+        return "stays" if left is None else "is none" if left == 0 else f"is gone after {left} epoch{'s' * (left > 1)}"
+
     end = LOOKS[-1]
     return (
-        f"Points of merging over pruning: {over(merged, pruned)} epochs. Of `{best}` over pruning:"
+        f"**The lead of merging over pruning {lead(merged)} of training with labels, that of `{best}` {lead(best)}.**"
+        f" Points of merging over pruning: {over(merged, pruned)} epochs. Of `{best}` over pruning:"
         f" {over(best, pruned)}. Of `{best}` over training from scratch for as long: {apart(best, scratch, end)} at the"
         f" end, and for as long as the original and this: {apart(best, LONG, end)}. What is within the seeds is no"
         " difference, and what is negative speaks against us."
