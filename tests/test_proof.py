@@ -173,6 +173,7 @@ def test_a_verdict_after_training_is_said() -> None:
     assert "is **not ahead** of" in said[1]
     assert "by -1.00 points" in said[1]
     assert "is **not ahead** of" in said[2]
+    assert recovered.in_order([ours, gone], [peer]) == [ours, peer, gone]
     page = "\n".join(map(str, recovered.text([[ours, peer, gone]])))
     assert "not run: not here" in page
     assert "| `l1, alike` | torch-pruning | 20.00 | **86.00** | **90.00** |" in page

@@ -24,6 +24,7 @@ from core.errors import NeuronMergingError
 from core.measure import accuracy_and_loss
 from sweep.backend.worker import keep_freed_memory
 
+Item = TypeVar("Item")
 Found = TypeVar("Found")
 
 
@@ -43,11 +44,11 @@ def of(names: Sequence[str], setting: Setting) -> Section:
     return Section(measured, list(text(compared)), ["torch-pruning"])
 
 
-def beside(work: Callable[[str, Setting], Found], names: Sequence[str], setting: Setting) -> list[Found]:
-    """What becomes of each network, as many at once as there are cores."""
+def beside(work: Callable[[Item, Setting], Found], items: Sequence[Item], setting: Setting) -> list[Found]:
+    """What becomes of each item, as many at once as there are cores."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), context) as pool:
-        return list(pool.map(work, names, [replace(setting)] * len(names)))  # a copy without the images
+    with ProcessPoolExecutor(min(len(items), os.cpu_count() or 1), context) as pool:
+        return list(pool.map(work, items, [replace(setting)] * len(items)))  # a copy without the images
 
 
 def compare(name: str, setting: Setting) -> Comparison:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from torch import nn
 
@@ -47,7 +48,8 @@ def section(setting: Setting) -> Section:
     """The section of the page."""
     names = COMPARED if setting.full else COMPARED[:2]
     seen = min(setting.images, len(setting.dataset.test))
-    found = beside(compare, names, setting)
+    halves = beside(half, [(name, which) for name in names for which in range(2)], setting)
+    found = [in_order(halves[i], halves[i + 1]) for i in range(0, len(halves), 2)]
     measured = (
         f"{', '.join(names)}, {seen:,} test images, {CALIBRATION} training images to calibrate and distill with (seed"
         f" 0), {100 * SHARE:.0f} % of the parameters left"
@@ -55,10 +57,17 @@ def section(setting: Setting) -> Section:
     return Section(measured, list(text(found)), ["torch-pruning"])
 
 
-def compare(name: str, setting: Setting) -> list[Trained]:
-    """All rows of a network."""
+def half(which: tuple[str, int], setting: Setting) -> list[Trained]:
+    """Every other row of a network, from the first or the second on: a core has one half."""
+    name, first = which
     task = begin(name, setting)
-    return [trained(method, task, setting) for method in methods(task.original) if trains(method, task)]
+    rows = [method for method in methods(task.original) if trains(method, task)]
+    return [trained(method, task, setting) for method in rows[first::2]]
+
+
+def in_order(evens: Sequence[Trained], odds: Sequence[Trained]) -> list[Trained]:
+    """Both halves as one."""
+    return [row for pair in zip_longest(evens, odds) for row in pair if row is not None]
 
 
 def trains(method: Method, task: Task) -> bool:
