@@ -22,7 +22,7 @@ class Row:
         kind: whose it is.
         accuracy: percent at each of `LEFT`.
         left: share of the parameters that was really left there.
-        seconds: of making all of its networks.
+        seconds: of CPU, of making all of its networks.
         megabytes: the most memory that took.
         reason: why there is nothing of it.
     """

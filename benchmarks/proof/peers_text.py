@@ -24,7 +24,7 @@ def text(compared: Sequence[Comparison]) -> Iterable[str | Table]:
     for found in compared:
         yield (
             f"### {found.net}: {found.accuracy:.2f} %, {found.params:,} parameters, weights {found.checksum}\n\n"
-            "Top-1 in percent; seconds for all of a row's networks, the original followed once."
+            "Top-1 in percent; seconds of CPU for all of a row's networks, the original followed once."
         )
         yield _table(found)
 
@@ -48,10 +48,8 @@ def verdicts(found: Comparison) -> Iterable[str]:
             f" ({ours.volume:.1f} to {best.volume:.1f})."
         )
     quick = min((row for row in done if row.kind != "ours"), key=lambda row: row.seconds)
-    yield (
-        f"**{found.net}**, against us: `{HEADLINE}` takes {ours.seconds:.0f} s and {_figure(ours.megabytes, 0)} MB for"
-        f" its networks, `{quick.method}` ({quick.kind}) {quick.seconds:.1f} s and {_figure(quick.megabytes, 0)} MB."
-    )
+    cost, theirs = (f"{row.seconds:.1f} s of CPU and {_figure(row.megabytes, 0)} MB" for row in (ours, quick))
+    yield f"**{found.net}**, against us: `{HEADLINE}` takes {cost}, `{quick.method}` ({quick.kind}) {theirs}."
     for i, share in enumerate(LEFT):
         best = max((row for row in done if row.kind != "ours"), key=lambda row: row.accuracy[i])
         if best.accuracy[i] >= ours.accuracy[i]:
