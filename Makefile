@@ -8,12 +8,13 @@ SPACE ?= lenet-fashion-mnist
 SAMPLES ?=
 ARGS ?=
 FAULTS ?=
+PARTS ?=
 FUZZ ?=
 CONSTRAINTS ?=
 PYTEST_ARGS ?= -m "not slow"
 
 .DEFAULT_GOAL := help
-.PHONY: help env constraints sweep test lint format types bench methods-table gallery keys-table faults fuzz clean
+.PHONY: help env constraints sweep test lint format types bench methods-table proof proof-full gallery keys-table faults fuzz clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -21,6 +22,7 @@ help:  ## this list
 	@echo '  make sweep SPACE=digits-quick           another search space'
 	@echo '  make sweep SAMPLES=200 ARGS="--seed 1"  more options: $(BIN)/sweep run --help'
 	@echo '  make test PYTEST_ARGS=                  the slow tests too'
+	@echo '  make proof PARTS="paper cost"            some parts of docs/proof.md'
 	@echo '  make env CONSTRAINTS=constraints.txt    exactly the versions that CI installs'
 
 env: $(STAMP)  ## build the environment in .venv
@@ -53,6 +55,12 @@ bench: $(STAMP)  ## run the benchmarks; each prints ratios against its own refer
 
 methods-table: $(STAMP)  ## measure every method on two networks, and write the tables of docs/methods.md (half an hour)
 	@$(BIN)/python -m benchmarks._methods_table --write
+
+proof: $(STAMP)  ## measure this against peers, the paper and its reviewers' questions, and write docs/proof.md (20 minutes)
+	@$(BIN)/python -m benchmarks.proof $(PARTS)
+
+proof-full: $(STAMP)  ## the same on more networks and all test images, with training (an hour or two)
+	@$(BIN)/python -m benchmarks.proof --full $(PARTS)
 
 gallery: $(STAMP)  ## take the pictures of README and docs/ from a real sweep (needs Chromium)
 	$(PYTHON) -m benchmarks.gallery

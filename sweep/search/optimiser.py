@@ -84,6 +84,7 @@ class OptunaPlanner:
 
     def _draw(self) -> TrialConfig:
         trial = self._study.ask()
+        _ = trial.relative_params  # Optuna 5 asks its sampler late: what is enqueued would belong to no generation
         config = self._space.suggest(trial)
         self._untold.append((trial, config.key))
         return config

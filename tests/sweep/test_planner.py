@@ -8,9 +8,12 @@ import pytest
 from sweep_records import record_of
 
 from core.config import TrialConfig
+from core.records import TrialRecord
 from search_spaces import SearchSpace, load_space
-from sweep.search.base import Plan, Planner, make_planner
+from sweep.search.base import TAKEN_FROM, Plan, Planner, make_planner
 from sweep.search.listed import LISTED
+
+FEATURES = (0, 4, 7, 11, 14, 18, 21)
 
 
 def fine(algorithm: str, samples: int = 10) -> SearchSpace:
@@ -84,3 +87,32 @@ def test_hints_come_first_and_count_once() -> None:
     order = [planner.ask() for _ in range(planner.total)]
     assert order[:2] == hints
     assert len({config.key for config in order if config}) == planner.total == 32
+
+
+@pytest.mark.parametrize("how", ["hints", "taken over"])
+def test_what_nsga2_begins_with_has_children(how: str) -> None:
+    """Equal ratios are the best by far here: the searches that begin with some come to more of them."""
+    steps = {f"ratios.feature.{i}": "{ low = 0.0, high = 0.9, step = 0.1 }" for i in FEATURES}
+    space = load_space("per-layer-nsga2", {**steps, "search.samples": "120"})
+    begins = [space.config({f"ratios.feature.{i}": v for i in FEATURES}) for v in (0.2, 0.4, 0.6, 0.8)]
+
+    def record(config: TrialConfig) -> TrialRecord:
+        ratios = list(config.ratios.values())
+        left, apart = 1 - sum(ratios) / len(ratios), max(ratios) - min(ratios)
+        same = record_of(config.model_copy(update={"ratio": 1 - left}), accuracy=90 * (1 - apart) * left**0.1)
+        return same.model_copy(update={"key": config.key, "config": config.as_json()})
+
+    def apart(**begun: Any) -> float:
+        """How unequal the last ratios of three searches are."""
+        late = []
+        for seed in range(3):
+            planner, found = make_planner(Plan(space, seed, **begun)), list[TrialConfig]()
+            while (config := planner.ask()) is not None:
+                planner.tell(record(config))
+                found.append(config)
+            late += [config.ratios.values() for config in found[-40:]]
+        return sum(max(r) - min(r) for r in late) / len(late)
+
+    known = [record(c).model_copy(update={"provenance": {TAKEN_FROM: "earlier"}}) for c in begins]
+    begun: dict[str, Any] = {"hints": begins} if how == "hints" else {"known": known}
+    assert apart(**begun) < apart() - 0.05
