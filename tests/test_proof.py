@@ -164,6 +164,16 @@ def test_a_verdict_against_us_is_said() -> None:
     assert said.count("against us: at") == 3
 
 
+def test_networks_that_are_really_smaller_are_named() -> None:
+    ours, peer = row(HEADLINE, "ours", 90, 80, 70), row("l1, alike", "torch-pruning", 91, 60, 50)
+    plain = row("least-squares, l1", "ours", 90, 80, 69)
+    rows = [ours, replace(plain, left=(0.5, 0.25, 0.05)), replace(peer, left=(0.5, 0.21, 0.08))]
+    said = "\n".join(verdicts(Comparison("net", 1, "0", 95, rows)))
+    assert "to be fair: `l1, alike` really have 50.0, 21.0, 8.0 %" in said
+    assert "`least-squares, l1`, all sets alike, has more hypervolume than the budget" in said
+    assert "to be fair" not in "\n".join(verdicts(Comparison("net", 1, "0", 95, [ours, plain, peer])))
+
+
 def test_a_verdict_after_training_is_said() -> None:
     ours = Trained("net", HEADLINE, "ours", (80.0, 85.0, 90.0))
     peer = Trained("net", "l1, alike", "torch-pruning", (20.0, 86.0, 90.0))

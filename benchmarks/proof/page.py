@@ -10,9 +10,10 @@ from benchmarks.proof.setting import Section, Setting, machine, versions
 INTRO = """# Proof
 
 What this package is worth against its peers, its paper and its reviewers' questions, with what speaks against it as
-well. Everything between the marks of a section was written by the command that the section names: `make proof` (20
-minutes on two cores at most) or `make proof-full`. A run writes its sections anew and leaves the others; `make proof
-PARTS="paper cost"` runs some. Networks are trained here, once; checksums say which weights a table is of."""
+well. Everything between the marks of a section was written by the command that the section names: `make proof` (about
+20 minutes on two idle cores; longer beside other work) or `make proof-full`. A run writes its sections anew and leaves
+the others; `make proof PARTS="paper cost"` runs some. Networks are trained here, once; checksums say which weights a
+table is of."""
 
 TITLES = {
     "peers": "Peers: the same network, the same data, the same number of parameters",

@@ -9,6 +9,9 @@ from benchmarks.proof.methods import HEADLINE
 from benchmarks.proof.peers_row import LEFT, Comparison, Row
 from benchmarks.proof.setting import Table
 
+NEARLY = 0.95
+"""A network with less than so much of the parameters that it might have is a smaller one."""
+
 
 def text(compared: Sequence[Comparison]) -> Iterable[str | Table]:
     """Verdicts, the table of hypervolumes, and a table per network."""
@@ -50,6 +53,13 @@ def verdicts(found: Comparison) -> Iterable[str]:
     quick = min((row for row in done if row.kind != "ours"), key=lambda row: row.seconds)
     cost, theirs = (f"{row.seconds:.1f} s of CPU and {_figure(row.megabytes, 0)} MB" for row in (ours, quick))
     yield f"**{found.net}**, against us: `{HEADLINE}` takes {cost}, `{quick.method}` ({quick.kind}) {theirs}."
+    for row in done:
+        if row.kind == "ours" and row.volume > ours.volume:
+            yield (
+                f"**{found.net}**: `{row.method}`, all sets alike, has more hypervolume than the budget,"
+                f" {row.volume:.1f} to {ours.volume:.1f}."
+            )
+    yield from _smaller(found.net, done)
     for i, share in enumerate(LEFT):
         best = max((row for row in done if row.kind != "ours"), key=lambda row: row.accuracy[i])
         if best.accuracy[i] >= ours.accuracy[i]:
@@ -57,6 +67,21 @@ def verdicts(found: Comparison) -> Iterable[str]:
                 f"**{found.net}**, against us: at {100 * share:.0f} % of the parameters `{best.method}` ({best.kind})"
                 f" has {best.accuracy[i]:.2f} %, `{HEADLINE}` {ours.accuracy[i]:.2f} %."
             )
+
+
+def _smaller(net: str, done: Sequence[Row]) -> Iterable[str]:
+    """Rows whose networks are really smaller than they might be."""
+    sizes: dict[tuple[float, ...], list[str]] = {}
+    for row in done:
+        if any(left < NEARLY * share for left, share in zip(row.left, LEFT, strict=True)):
+            sizes.setdefault(row.left, []).append(f"`{row.method}`")
+    for left, names in sizes.items():
+        real = ", ".join(f"{100 * value:.1f}" for value in left)
+        rows = ", ".join(names[:2]) + (f" and {len(names) - 2} more rows" if len(names) > 2 else "")
+        yield (
+            f"**{net}**, to be fair: {rows} really have {real} % of the parameters, for want of widths in between. The"
+            " hypervolume counts that, the columns do not."
+        )
 
 
 def _volumes(compared: Sequence[Comparison]) -> Table:
