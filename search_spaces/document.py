@@ -59,8 +59,8 @@ class EvaluationTable(_Table):
     split: EvalSplit = Field("validation", description="part of the dataset")
     evaluator: StrictStr = Field(
         CLASSIFICATION,
-        description="classification, by labels; agreement, with the original; segmentation; task, what a Task brings;"
-        " or `module:function` of your own",
+        description="classification, by labels; per-class; agreement, with the original; segmentation; task, what a"
+        " Task brings; or `module:function` of your own",
     )
     metric: StrictStr | None = Field(None, description="of an evaluator of your own: what it gives first (score)")
     direction: Direction | None = Field(None, description="of that: whether it is to be large (max) or small")

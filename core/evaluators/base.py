@@ -114,11 +114,13 @@ def register(
     return file
 
 
-def register_measure(name: str, score: Metric, *, word: str) -> Callable[[Measure], Measure]:
+def register_measure(
+    name: str, score: Metric, *, word: str, needs_labels: bool = False
+) -> Callable[[Measure], Measure]:
     """File a function that measures a network as the evaluator ``name``."""
 
     def file(measure: Measure) -> Measure:
-        EVALUATORS.register(name)(Evaluator(declare(score), word, needs_labels=False, measure=measure))
+        EVALUATORS.register(name)(Evaluator(declare(score), word, needs_labels=needs_labels, measure=measure))
         return measure
 
     return file

@@ -110,7 +110,7 @@ def test_what_needs_labels_is_refused_without_them(tmp_path, monkeypatch) -> Non
 
 
 def test_an_evaluator_has_a_name_and_a_space_keeps_it() -> None:
-    assert EVALUATORS.names() == ["agreement", "classification", "segmentation", "task"]
+    assert EVALUATORS.names() == ["agreement", "classification", "per-class", "segmentation", "task"]
     space = load_space("digits-quick", {"evaluation.evaluator": "agreement"})
     assert space.settled()["evaluation"] == {"split": "validation", "evaluator": "agreement"}
     assert load_space("digits-quick").settled()["evaluation"] == {"split": "validation"}, "as in sweeps of before"

@@ -209,12 +209,18 @@ def test_a_function_measures_on_images_too() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, 3))
     config = BaselineConfig(model="m:f", dataset="m:d")
     own = replace(find_evaluator("task", "accuracy"), measure=right)
-    bench, _ = measured(
-        make_bench(Baseline(net.eval(), "k", 0.0, config, data, "checkpoint"), "validation", scored=own)
-    )
-    usual, _ = measured(make_bench(Baseline(net, "k", 0.0, config, data, "checkpoint"), "validation"))
+    original = Baseline(net.eval(), "k", 0.0, config, data, "checkpoint")
+    bench, _ = measured(make_bench(original, "validation", scored=own))
+    usual, _ = measured(make_bench(original, "validation"))
     for name in ("accuracy", "test_accuracy"):
         assert bench.original[name] == pytest.approx(usual.original[name])
+    detailed, _ = measured(make_bench(original, "validation", scored=EVALUATORS.get("per-class")))
+    assert detailed.original["accuracy"] == pytest.approx(usual.original["accuracy"])
+    assert detailed.original["loss"] == pytest.approx(usual.original["loss"])
+    classes = [detailed.original[f"class_{number}_accuracy"] for number in range(3)]
+    assert sum(classes) / 3 == pytest.approx(usual.original["accuracy"]), "there are as many of each"
+    assert detailed.original["worst_class_accuracy"] == min(classes)
+    assert "top5_accuracy" not in detailed.original, "there are three classes"
     found, wanted, worker = (run_trial(CONFIG, one) for one in (bench, usual, share(bench).build()))
     assert found.metrics["accuracy"] == worker.metrics["accuracy"] == pytest.approx(wanted.metrics["accuracy"])
 
