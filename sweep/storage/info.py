@@ -16,11 +16,12 @@ from pydantic.dataclasses import dataclass
 
 from core.complaints import explain
 from core.errors import UsageError, nearest
-from core.evaluators import Evaluator, find_evaluator
+from core.evaluators import Evaluator
 from core.evaluators.base import CLASSIFICATION
 from core.files import NAME
 from core.identity import KEY_VERSION, OPTIONS
 from core.parts import is_pretrained
+from search_spaces.document import EvaluationTable
 
 Status = Literal["running", "finished", "stopped", "interrupted", "failed"]
 """``stopped``: ended early by a limit or by ``sweep stop``; ``interrupted``: by a signal or a crash."""
@@ -108,7 +109,10 @@ class SweepRequest:
             UsageError: this release does not know it.
         """
         own = {name: self._evaluation.get(name) for name in ("metric", "direction", "unit")}
-        return find_evaluator(self.evaluator, **own)
+        try:
+            return EvaluationTable.model_validate({"evaluator": self.evaluator, **own}).scored()
+        except ValidationError as error:
+            raise UsageError(f"resolved.evaluation.{explain(error, EvaluationTable)}") from None
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -27,6 +27,7 @@ from sweep.backend.shared import share
 from sweep.backend.workbench import make_bench, measured
 from sweep.export.formats import WRITERS
 from sweep.search.racing import check_race
+from sweep.storage.info import SweepRequest
 
 CONFIG = TrialConfig(ratio=0.5, criterion="obs", decomposition="least-squares", calibration_images=40)
 
@@ -242,3 +243,22 @@ def test_networks_of_two_inputs_are_written_and_read(baseline: Baseline, tmp_pat
 def test_segmentation_says_what_it_is() -> None:
     found = EVALUATORS.get("segmentation")
     assert (found.score.name, found.score.title, found.word, found.by_image) == ("miou", "mean IoU (%)", "mIoU", False)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        (
+            {"evaluator": "m:f", "direction": "up"},
+            "evaluation.direction = 'up': input should be 'max' or 'min'",
+        ),
+        ({"evaluator": "m:f", "metric": 5}, "resolved.evaluation.metric = 5: input should be a valid string"),
+        ({"evaluator": "m:f", "metric": "macs"}, "metric = 'macs': name what the evaluator gives"),
+        ({"evaluator": 3}, "unknown evaluator '3'"),
+    ],
+)
+def test_a_stored_sweep_whose_score_is_damaged_says_so(table: dict[str, Any], words: str) -> None:
+    request = SweepRequest(name="a", space="a", resolved={"evaluation": table}, search="grid")
+    with pytest.raises(UsageError, match=words):
+        request.scored  # noqa: B018
+    assert SweepRequest(name="a", space="a", resolved={"evaluation": 3}, search="grid").scored.word == "accuracy"
