@@ -33,7 +33,7 @@ from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import StoppedError, first_line
 from sweep.export.models import log_models, make_models
-from sweep.export.rebuild import Rebuilder
+from sweep.export.rebuild import Rebuilder, differs
 from sweep.filing import Filing, fronts_of, lacking_test
 from sweep.limits import watch_limits
 from sweep.reporting.finished import Finished, commands
@@ -107,7 +107,13 @@ class Session:
         bench, trial_seconds = measured(made)
         key, how = baseline.key, "" if baseline.trained_here else f" ({described(baseline.dataset)})"
         del baseline  # the driver needs no copy of the data while trials run
-        original = {**bench.original, **self._store.state.original}
+        at_first = self._store.state.original
+        if known and scored.score.name in at_first and differs(bench.original, at_first, bench):
+            self._reporter.line(
+                f"warning: the original network reaches {scored.show(bench.original)}, and {scored.show(at_first)} when"
+                " the sweep began: its weights have changed, and trials of before and of now are of different networks"
+            )
+        original = {**bench.original, **at_first}
         hints = self._first_tries(bench, known)
         shared = share(replace(bench, original=original))
         self._shared = shared if self._request.cluster.address is None else shared.carried()

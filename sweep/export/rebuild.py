@@ -129,7 +129,7 @@ class Rebuilder:
         if scored.score.name in original:
             with one_thread():
                 found = bench.evaluate(bench.model).metrics
-            if self._differs(found, original, bench):
+            if differs(found, original, bench):
                 raise ExportError(
                     f"the original network of {request.name} reaches {scored.show(found)}, and reached"
                     f" {scored.show(original)} when the sweep ran: its weights or data have changed; bring the old ones"
@@ -171,7 +171,7 @@ class Rebuilder:
     def _require_same(self, record: TrialRecord, reached: Mapping[str, float], sizes: Mapping[str, float]) -> None:
         metrics, scored = record.metrics, self.space.scored
         wrong = [name for name in EXACT if name in metrics and sizes[name] != metrics[name]]
-        if not wrong and not self._differs(reached, metrics, self.bench):
+        if not wrong and not differs(reached, metrics, self.bench):
             return
         found, wanted = scored.show(reached), scored.show(metrics)
         for name in wrong[:1]:
@@ -181,12 +181,12 @@ class Rebuilder:
             " the release have changed; nothing is written"
         )
 
-    @staticmethod
-    def _differs(found: Mapping[str, float], wanted: Mapping[str, float], bench: Workbench) -> bool:
-        """Whether two accuracies (percent) are more than one image apart, or two other scores more than a rounding."""
-        name = bench.scored.score.name
-        allowed = 100 / bench.total + 1e-6 if bench.scored.by_image else ROUNDING * abs(wanted[name]) + 1e-9
-        return abs(found[name] - wanted[name]) > allowed
+
+def differs(found: Mapping[str, float], wanted: Mapping[str, float], bench: Workbench) -> bool:
+    """Whether two accuracies (percent) are more than one image apart, or two other scores more than a rounding."""
+    name = bench.scored.score.name
+    allowed = 100 / bench.total + 1e-6 if bench.scored.by_image else ROUNDING * abs(wanted[name]) + 1e-9
+    return abs(found[name] - wanted[name]) > allowed
 
 
 def parsed(record: TrialRecord) -> TrialConfig:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 import urllib.parse
 import urllib.request
 from pathlib import Path
@@ -183,11 +184,12 @@ def page(folder: Path, address: str, *shown: str) -> str:
     words.append("--virtual-time-budget=30000")
     words += [f"--user-data-dir={folder / 'chromium'}", f"--screenshot={folder / 'ui.png'}", "--dump-dom", address]
     browser = shutil.which("chromium") or shutil.which("google-chrome") or ""
-    for _ in range(5):
+    for _ in range(12):
         text = subprocess.run([browser, *words], capture_output=True, text=True, timeout=180, check=True).stdout
         missing = [word for word in shown if word not in html.unescape(text)]
         if not missing:
             return text
+        time.sleep(2)
     raise AssertionError(f"{address} does not show {missing}")
 
 
