@@ -64,6 +64,103 @@ def test_mlflow_has_the_same_nested(folder, grid):
     assert client.get_run(parent).info.status == "FINISHED"
 
 
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_ui_serves_and_ends(folder, grid, port, number):
+    process = started(folder, "ui", "--port", str(port))
+    assert process.stdout is not None
+    where = process.stdout.readline().removeprefix("MLflow UI on ").removesuffix(" (Ctrl-C ends it)\n")
+    assert (
+        where == f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=sweep"
+    )
+    address = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=digits-quick"
+    with urllib.request.urlopen(address, timeout=30) as answer:
+        assert json.load(answer)["experiment"]["name"] == "digits-quick"
+    run = grid["mlflow"]["run_id"]
+    with urllib.request.urlopen(
+        f"http://127.0.0.1:{port}/get-artifact?path=pareto.png&run_uuid={run}", timeout=30
+    ) as answer:
+        assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 0
+    process.communicate()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server is still there"
+
+
+def page(folder: Path, address: str, *shown: str) -> str:
+    """What headless Chromium makes of a page that shows these words, which are waited for.
+
+    Its clock is virtual: a slow server's answer may come after the page was read, so it is looked at more than once.
+    The window is high: of a long table, only the rows that are seen are there.
+    """
+    words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1500,6000"]
+    words.append("--virtual-time-budget=30000")
+    words += [f"--user-data-dir={folder / 'chromium'}", f"--screenshot={folder / 'ui.png'}", "--dump-dom", address]
+    browser = shutil.which("chromium") or shutil.which("google-chrome") or ""
+    for _ in range(12):
+        text = subprocess.run([browser, *words], capture_output=True, text=True, timeout=180, check=True).stdout
+        missing = [word for word in shown if word not in html.unescape(text)]
+        if not missing:
+            return text
+        time.sleep(2)
+    raise AssertionError(f"{address} does not show {missing}")
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="Chromium is not installed")
+def test_a_browser_shows_the_runs_nested_and_the_plot(folder, grid, port):
+    process = started(folder, "ui", "--port", str(port))
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        base = f"http://127.0.0.1:{port}/#/experiments/1/runs"
+        children = f"tags.`mlflow.parentRunId` = '{grid['mlflow']['run_id']}'"  # the UI adds their parent to them
+        page(folder, f"{base}?searchFilter={urllib.parse.quote(children)}", "digits-quick", ">grid<", "matching runs")
+        plot = page(folder, f"{base}/{grid['mlflow']['run_id']}/artifacts/pareto.png", "front.csv", "pareto.html")
+        assert 'src="blob:' in plot or "image-preview" in plot or "<img" in plot
+        assert (folder / "ui.png").stat().st_size > 20_000
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
+@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="Chromium is not installed")
+def test_from_the_experiment_two_links_lead_to_the_best_trial_under_a_size(folder, grid, port):
+    """The address that is printed opens the saved view; the sweep's run has a table of the front with links.
+
+    It comes before the larger sweeps of this file: of hundreds that are as accurate, MLflow loads one hundred.
+    """
+    small = max(
+        (p for p in grid["front"] if p["metrics"]["params_fraction"] <= 0.3), key=lambda p: p["metrics"]["accuracy"]
+    )
+    process = started(folder, "ui", "--port", str(port))
+    try:
+        assert process.stdout is not None
+        address = process.stdout.readline().removeprefix("MLflow UI on ").removesuffix(" (Ctrl-C ends it)\n")
+        home = address.partition("#")[0]
+        runs = page(folder, address, "Sort: accuracy", f"#/experiments/1/runs/{grid['mlflow']['run_id']}")
+        assert "Error loading shared view" not in runs
+        (parent,) = set(re.findall(rf'href="[^"]*(#/experiments/1/runs/{grid["mlflow"]["run_id"]}[^"]*)"', runs))
+        accuracy = f"{small['metrics']['accuracy']:.2f}"
+        described = html.unescape(page(folder, f"{home}{parent}", "<tr", accuracy))
+        row = next(row for row in described.split("<tr") if accuracy in row and "href" in row)
+        child = re.search(r'href="[^"]*(#/experiments/1/runs/[^"]*)"', row)
+        assert child is not None
+        page(folder, f"{home}{child[1]}", small["key"])
+        keys = [point["key"][:8] for point in grid["front"]]
+        models = page(folder, f"{home}#/experiments/1/models?workflowType=machine_learning", *keys)
+        assert models.count(">Ready<") >= len(grid["front"])
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+
+
 def test_the_same_sweep_gives_the_same_records(folder, grid):
     """And the original network comes from the cache."""
     again = json.loads(call(folder, "run", *SMALL, "--search", "random", "--samples", "100", "--seed", "5", "--json"))
@@ -142,100 +239,6 @@ def workers_of(session: int) -> list[str]:
     """Ray's node and workers of a command's own session that are still there; its agents take a minute to notice."""
     found = [words for _, words in processes(session) if "raylet" in words or "ray::" in words]
     return [words for words in found if "Agent" not in words]
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_ui_serves_and_ends(folder, grid, port, number):
-    process = started(folder, "ui", "--port", str(port))
-    assert process.stdout is not None
-    where = process.stdout.readline().removeprefix("MLflow UI on ").removesuffix(" (Ctrl-C ends it)\n")
-    assert (
-        where == f"http://127.0.0.1:{port}/#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=sweep"
-    )
-    address = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=digits-quick"
-    with urllib.request.urlopen(address, timeout=30) as answer:
-        assert json.load(answer)["experiment"]["name"] == "digits-quick"
-    run = grid["mlflow"]["run_id"]
-    with urllib.request.urlopen(
-        f"http://127.0.0.1:{port}/get-artifact?path=pareto.png&run_uuid={run}", timeout=30
-    ) as answer:
-        assert answer.read(8) == b"\x89PNG\r\n\x1a\n"
-    process.send_signal(number)
-    assert process.wait(timeout=30) == 0
-    process.communicate()
-    with socket.socket() as probe:
-        assert probe.connect_ex(("127.0.0.1", port)) != 0, "the server is still there"
-
-
-def page(folder: Path, address: str, *shown: str) -> str:
-    """What headless Chromium makes of a page that shows these words, which are waited for.
-
-    Its clock is virtual: a slow server's answer may come after the page was read, so it is looked at more than once.
-    The window is high: of a long table, only the rows that are seen are there.
-    """
-    words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--window-size=1500,6000"]
-    words.append("--virtual-time-budget=30000")
-    words += [f"--user-data-dir={folder / 'chromium'}", f"--screenshot={folder / 'ui.png'}", "--dump-dom", address]
-    browser = shutil.which("chromium") or shutil.which("google-chrome") or ""
-    for _ in range(12):
-        text = subprocess.run([browser, *words], capture_output=True, text=True, timeout=180, check=True).stdout
-        missing = [word for word in shown if word not in html.unescape(text)]
-        if not missing:
-            return text
-        time.sleep(2)
-    raise AssertionError(f"{address} does not show {missing}")
-
-
-@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="Chromium is not installed")
-def test_a_browser_shows_the_runs_nested_and_the_plot(folder, grid, port):
-    process = started(folder, "ui", "--port", str(port))
-    try:
-        assert process.stdout is not None
-        process.stdout.readline()
-        base = f"http://127.0.0.1:{port}/#/experiments/1/runs"
-        children = f"tags.`mlflow.parentRunId` = '{grid['mlflow']['run_id']}'"  # the UI adds their parent to them
-        page(folder, f"{base}?searchFilter={urllib.parse.quote(children)}", "digits-quick", ">grid<", "matching runs")
-        plot = page(folder, f"{base}/{grid['mlflow']['run_id']}/artifacts/pareto.png", "front.csv", "pareto.html")
-        assert 'src="blob:' in plot or "image-preview" in plot or "<img" in plot
-        assert (folder / "ui.png").stat().st_size > 20_000
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-
-
-@pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="Chromium is not installed")
-def test_from_the_experiment_two_links_lead_to_the_best_trial_under_a_size(folder, grid, port):
-    """The address that is printed opens the saved view; the sweep's run has a table of the front with links."""
-    small = max(
-        (p for p in grid["front"] if p["metrics"]["params_fraction"] <= 0.3), key=lambda p: p["metrics"]["accuracy"]
-    )
-    process = started(folder, "ui", "--port", str(port))
-    try:
-        assert process.stdout is not None
-        address = process.stdout.readline().removeprefix("MLflow UI on ").removesuffix(" (Ctrl-C ends it)\n")
-        home = address.partition("#")[0]
-        runs = page(folder, address, "Sort: accuracy", f"#/experiments/1/runs/{grid['mlflow']['run_id']}")
-        assert "Error loading shared view" not in runs
-        (parent,) = set(re.findall(rf'href="[^"]*(#/experiments/1/runs/{grid["mlflow"]["run_id"]}[^"]*)"', runs))
-        accuracy = f"{small['metrics']['accuracy']:.2f}"
-        described = html.unescape(page(folder, f"{home}{parent}", "<tr", accuracy))
-        row = next(row for row in described.split("<tr") if accuracy in row and "href" in row)
-        child = re.search(r'href="[^"]*(#/experiments/1/runs/[^"]*)"', row)
-        assert child is not None
-        page(folder, f"{home}{child[1]}", small["key"])
-        keys = [point["key"][:8] for point in grid["front"]]
-        models = page(folder, f"{home}#/experiments/1/models?workflowType=machine_learning", *keys)
-        assert models.count(">Ready<") >= len(grid["front"])
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
 
 
 def test_compress_reproduces_the_paper(folder, reference):
