@@ -17,6 +17,7 @@ from typing import Literal
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from core.checkpoint import is_compressed, load_checkpoint, require_size
 from core.config import BaselineConfig
@@ -27,7 +28,6 @@ from core.errors import CheckpointError, UsageError
 from core.export import load, made_of
 from core.files import read_bytes, writing
 from core.fit import require_fit, require_runs
-from core.graph.trace import as_inputs
 from core.measure import accuracy_and_loss
 from core.models import is_pretrained, load_model, remember_origin, require_code
 from core.models import origin as origin_of
@@ -169,8 +169,8 @@ def _example(data: ImageDataset | Task, device: str) -> Inputs:
     """One input, or one of each."""
     if isinstance(data, ImageDataset):
         return data.normalise(data.test.images[:1]).to(device)
-    inputs = tuple(x.to(device) for x in as_inputs(data.example_inputs))
-    return inputs if isinstance(data.example_inputs, tuple) else inputs[0]
+    found: Inputs = pytree.tree_map(lambda x: x.to(device), data.example_inputs)
+    return found
 
 
 def _opened(

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from core.graph.trace import as_inputs
 from core.pixels import Images, Pixels
 
 
@@ -200,7 +201,7 @@ def sizes(model: nn.Module, example: Tensor | tuple[Tensor, ...]) -> dict[str, f
     ``example`` is a batch of inputs, or of each of several; for ``macs`` see `macs`.
     """
     stored = [*model.parameters(), *model.buffers()]
-    inputs = example if isinstance(example, tuple) else (example,)
+    inputs = as_inputs(example)
     return {
         "params": float(sum(p.numel() for p in model.parameters())),
         "macs": macs(model, *inputs) / len(inputs[0]),
@@ -352,7 +353,7 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def latency_ms(model: nn.Module, example: Tensor | tuple[Tensor, ...], repeats: int = 7) -> float:
     """Median time of one forward of ``example`` in milliseconds, over ``repeats``, with this process's threads."""
     times = []
-    inputs = example if isinstance(example, tuple) else (example,)
+    inputs = as_inputs(example)
     with torch.inference_mode():
         for _ in range(repeats + 1):
             start = time.perf_counter()

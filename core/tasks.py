@@ -63,6 +63,9 @@ class Task:
                 raise DataError(f"{what} must be a list, which is gone through more than once: list(loader) makes one")
             if not len(found):
                 raise DataError(f"{what} is empty: give one batch at least")
+        for what in ("example_inputs", "calibration"):
+            if isinstance(given := getattr(self, what), list):
+                object.__setattr__(self, what, tuple(given))
         example = _inputs("example_inputs", self.example_inputs)
         if self.calibration is None:
             return

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from core.graph.trace import as_inputs
+
 TIMED_BATCH, TIMED_SECONDS = 32, 0.2
 
 
@@ -41,7 +43,7 @@ def timing(model: nn.Module, images: Tensor | tuple[Tensor, ...]) -> Timing:
     finally:
         logger.disabled = before
 
-    inputs = images if isinstance(images, tuple) else (images,)
+    inputs = as_inputs(images)
 
     def measured(count: int) -> Any:
         batch = [x[torch.arange(count, device=x.device) % len(x)] for x in inputs]

@@ -9,6 +9,7 @@ from typing import Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from core.calibration import Scale, calibration_images
 from core.calibration.base import Wanted, draw
@@ -124,10 +125,9 @@ class Workbench:
 
     def some(self, count: int) -> Inputs:
         """The first inputs that the network is evaluated on, at most so many; of a task its example."""
-        if isinstance(self.inputs, tuple):
-            return tuple(x.to(self.device, copy=True) for x in self.inputs)
-        found = self.images[:count] if self.inputs is None else self.inputs
-        return found.to(self.device, copy=True)
+        given = self.images[:count] if self.inputs is None else self.inputs
+        found: Inputs = pytree.tree_map(lambda x: x.to(self.device, copy=True), given)
+        return found
 
     @property
     def total(self) -> int:

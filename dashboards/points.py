@@ -111,10 +111,9 @@ def _hover(record: TrialRecord, scored: Evaluator) -> tuple[str, ...]:
         if (name := fraction_of(size)) in metrics
     )
     lost = metrics.get(drop_of(score.name))
-    sign = -1 if score.better == "max" else 1
-    drop = "" if lost is None else f" ({score.scale * sign * lost:+.4g})"
-    if lost is not None and score.unit == "%":
-        drop = f" ({-lost:+.2f})"
+    form = "+.2f" if score.unit == "%" else "+.4g"
+    change = None if lost is None else lost if score.better == "min" else -lost
+    drop = "" if change is None else f" ({change:{form}})"
     tested = [
         f"{name.replace('_', ' ')} {metric.show(metrics[name])} {metric.unit}"
         for name in sorted(metrics)

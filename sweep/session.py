@@ -118,7 +118,7 @@ class Session:
         shared = share(replace(bench, original=original))
         self._shared = shared if self._request.cluster.address is None else shared.carried()
         self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
-        reached = f"{scored.show(original)}"
+        reached = scored.show(original)
         if scored.word != "accuracy":
             reached = f"scored by {scored.label}, {reached}"
         self._reporter.line(f"{self._space.baseline.model} on {card.name}: {reached} on {split}{how}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,19 @@ import torch
 
 from core.datasets import ImageDataset, load_dataset
 from core.errors import DataError
+from core.metrics import METRICS
 
 ROOT = Path(__file__).parents[1]
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def forgotten_metrics() -> Iterator[None]:
+    """What a test declares is not known to the next one."""
+    before = dict(METRICS)
+    yield
+    METRICS.clear()
+    METRICS.update(before)
 
 
 @pytest.fixture(scope="session")

@@ -60,7 +60,7 @@ def _declared(name: str, direction: Direction | None, unit: str | None) -> Metri
             raise UsageError(
                 f"metric = {name!r} is {ours.better}, in {ours.unit}; give what is something else a name of its own"
             )
-        return declare(replace(ours))
+        return declare(ours)
     worst = 0.0 if direction != "min" and unit == "%" else None
     form = "{:.2f}" if unit == "%" else "{:.4g}"
     return declare(Metric(name, name.replace("_", " "), unit or "", better=direction or "max", worst=worst, form=form))

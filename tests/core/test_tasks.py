@@ -20,13 +20,7 @@ from core.tasks import ImageBatches, Samples, Task
 X, Y = torch.arange(12.0).view(6, 2), torch.arange(6.0).view(6, 1)
 
 
-@pytest.fixture(autouse=True)
-def forgetting() -> Iterator[None]:
-    """What a test declares is not known to the next one."""
-    before = dict(metrics.METRICS)
-    yield
-    metrics.METRICS.clear()
-    metrics.METRICS.update(before)
+pytestmark = pytest.mark.usefixtures("forgotten_metrics")
 
 
 def task(**changes: Any) -> Task:
@@ -50,6 +44,13 @@ def task(**changes: Any) -> Task:
 def test_what_is_no_task_is_refused_in_a_sentence(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(DataError, match=words):
         task(**changes)
+
+
+def test_inputs_in_a_list_are_as_many() -> None:
+    listed = task(example_inputs=[X[:1], Y[:1]], calibration=[X, Y])
+    assert isinstance(listed.example_inputs, tuple)
+    assert isinstance(listed.calibration, tuple)
+    assert listed.words == "inputs 2, 1"
 
 
 def test_the_fingerprint_is_of_every_number() -> None:

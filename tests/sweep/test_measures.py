@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core import metrics
 from core.baselines import Baseline, prepare_baseline
 from core.config import BaselineConfig, TrialConfig
 from core.datasets import ImageDataset, Split
@@ -71,12 +70,7 @@ def make_task(**changes: Any) -> Task:
     return Task(**{**given, **changes})
 
 
-@pytest.fixture(autouse=True)
-def forgetting() -> Iterator[None]:
-    before = dict(metrics.METRICS)
-    yield
-    metrics.METRICS.clear()
-    metrics.METRICS.update(before)
+pytestmark = pytest.mark.usefixtures("forgotten_metrics")
 
 
 @pytest.fixture
