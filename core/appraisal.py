@@ -11,11 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from core.channels import Channels, ChannelSet
 from core.footprint import Footprint, Size, footprint
 from core.graph.trace import as_inputs, twin, undisturbed
+from core.outputs import are_logits, real_pairs
 from core.selection import keep
 
 JUDGED = 4
@@ -35,6 +35,7 @@ class Appraisal:
         calibration: inputs (N, …), or a tuple of them.
         gains: whether layers may get a bias (see `core.footprint.footprint`).
         once: (makes a number, what it is of) -> the number, made now or before.
+        logits: whether outputs (N, k) are logits, k > 1.
     """
 
     channels: Channels
@@ -45,6 +46,7 @@ class Appraisal:
     calibration: Any
     gains: bool = False
     once: Callable[[Callable[[], float], str], float] = lambda make, what: make()
+    logits: bool = True
     _footprints: dict[Size, Footprint] = field(default_factory=dict)
 
     @property
@@ -92,25 +94,24 @@ class Appraisal:
 
     def _away(self, kept: Mapping[str, Tensor]) -> float:
         fitted = self._split[0]
-        return distance(self._wanted, self._outputs(self.attempt(kept, fitted if len(fitted) > 1 else fitted[0])))
+        outputs = self._outputs(self.attempt(kept, fitted if len(fitted) > 1 else fitted[0]))
+        return distance(self._wanted, outputs, logits=self.logits)
 
     def _outputs(self, model: nn.Module) -> Any:
         with torch.no_grad(), undisturbed(self.channels.graph.model):
             return twin(model)(*self._split[1])
 
 
-def distance(originals: Any, outputs: Any) -> float:
+def distance(originals: Any, outputs: Any, *, logits: bool = True) -> float:
     """How far outputs are from the original ones, 0 for none.
 
     Logits (N, classes): the mean Kullback-Leibler divergence, nats. Everything else that is real: the share of its
     variance that is lost. Not finite: infinite.
     """
     total = 0.0
-    for a, b in zip(pytree.tree_leaves(originals), pytree.tree_leaves(outputs), strict=True):
-        if not isinstance(a, Tensor) or not a.is_floating_point():
-            continue
+    for a, b in real_pairs(originals, outputs):
         a, b = a.double(), b.double()
-        if a.dim() == 2 and a.shape[1] > 1:
+        if logits and are_logits(a):
             away = F.kl_div(b.log_softmax(1), a.log_softmax(1), reduction="batchmean", log_target=True)
         else:
             away = (a - b).square().sum() / (a - a.mean(0)).square().sum().clamp_min(1e-300)

@@ -121,6 +121,7 @@ def compress(
     multiple: int = 1,
     copies: int | Literal["auto"] = "auto",
     mirror: bool = True,
+    logits: bool = True,
 ) -> Result:
     """Remove a share of the channels of every channel set and make up for them, without training.
 
@@ -145,6 +146,7 @@ def compress(
         copies: how often each calibration image is seen: as it is, mirrored, and mixed with others
             (`core.calibration.mixtures`); "auto": 4 times where a budget of few small images is refitted, else once.
         mirror: whether mirror images are of use.
+        logits: for allocation ``budget``: whether outputs (N, k), k > 1, are logits, of which only differences count.
 
     Returns:
         A smaller copy of the network, in the training mode the network was in, with a report.
@@ -181,7 +183,7 @@ def compress(
         sharpness=sharpness,
         min_channels=min_channels,
         multiple=multiple,
-        appraise=lambda: _appraisal(prepared, sets, scores, criterion, method, calibration),
+        appraise=lambda: _appraisal(prepared, sets, scores, criterion, method, calibration, logits=logits),
     )
     shares = ALLOCATIONS.get(allocation).spread(request)
     kept = {
@@ -208,16 +210,19 @@ def _appraisal(
     criterion: str,
     method: Decomposition,
     calibration: Any,
+    *,
+    logits: bool,
 ) -> Appraisal:
     """What removing channels costs under a criterion and a decomposition; found once for all ratios."""
-    key = (criterion, tuple(s.name for s in sets), tuple(id(own) for own in scores), method, id(calibration))
+    key = (criterion, tuple(s.name for s in sets), tuple(id(own) for own in scores), method, id(calibration), logits)
     if key not in prepared.appraisals:
         values = [own.values for own in scores]
         known = CRITERIA.get(criterion).cumulative
         curves = [prepared.curve(s, v, calibration, cumulative=known) for s, v in zip(sets, values, strict=True)]
         attempt = partial(_attempt, prepared, sets, method)
         gains = method.merges or method.sequential
-        what = ("appraisal", criterion, method, tuple(values), calibration, [s.name for s in sets])
+        names = [s.name for s in sets]
+        what = ("appraisal", criterion, method, tuple(values), calibration, names, *([] if logits else ["values"]))
 
         def once(make: Callable[[], float], of: str) -> float:
             if not is_ours(type(method)):
@@ -225,7 +230,9 @@ def _appraisal(
             kept = prepared.once(lambda: Kept({"value": torch.tensor(make(), dtype=torch.float64)}), *what, of)
             return float(kept.tensors["value"])
 
-        prepared.appraisals[key] = Appraisal(prepared.channels, sets, values, curves, attempt, calibration, gains, once)
+        prepared.appraisals[key] = Appraisal(
+            prepared.channels, sets, values, curves, attempt, calibration, gains, once, logits
+        )
     return prepared.appraisals[key]
 
 

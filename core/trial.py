@@ -86,6 +86,7 @@ def _make(config: TrialConfig, bench: Workbench) -> Made:
         config.seed,
         labels=bench.calibration_labels(config),
         mirror=bench.mirror,
+        logits=bench.logits,
     )
     how = {name: value for name, value in vars(found).items() if name != "model"}
     return Made(found.model, result, {"method": config.recovery, "seconds": time.perf_counter() - clock, **how})
@@ -112,6 +113,7 @@ def compress_trial(config: TrialConfig, bench: Workbench) -> Result:
         multiple=config.multiple,
         copies=config.calibration_copies,
         mirror=bench.mirror,
+        logits=bench.logits,
     )
 
 

@@ -119,6 +119,11 @@ class Workbench:
         return found
 
     @property
+    def logits(self) -> bool:
+        """Whether outputs (N, k) are logits: of images with classes they are, of a task nobody has said so."""
+        return self.inputs is None
+
+    @property
     def example(self) -> Inputs:
         """One input (1, …), or one of each, where trials compute."""
         return self.some(1)

@@ -12,7 +12,5 @@ if TYPE_CHECKING:
 
 @register("distill")
 def distill(outputs: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean squared difference of the outputs; of logits (n, classes), each less its mean."""
-    if outputs.dim() == 2:
-        outputs, wanted = outputs - outputs.mean(1, keepdim=True), wanted - wanted.mean(1, keepdim=True)
+    """Return the mean squared difference of the outputs; logits come less their mean."""
     return (outputs - wanted).square().mean()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from core.errors import TrialError, UsageError
 from core.lazy import torch
+from core.outputs import are_logits, real_pairs
 from core.recovery.base import RECOVERIES, Loss
 
 if TYPE_CHECKING:
@@ -50,9 +52,10 @@ def recover(
     *,
     labels: Tensor | None = None,
     mirror: bool = True,
+    logits: bool = True,
 ) -> nn.Module:
     """Train a compressed network for some steps and return the new one; arguments as in `recovered`."""
-    return recovered(model, original, images, method, steps, seed, labels=labels, mirror=mirror).model
+    return recovered(model, original, images, method, steps, seed, labels=labels, mirror=mirror, logits=logits).model
 
 
 def recovered(
@@ -65,6 +68,7 @@ def recovered(
     *,
     labels: Tensor | None = None,
     mirror: bool = True,
+    logits: bool = True,
 ) -> Recovered:
     """Train a compressed network for some steps.
 
@@ -81,6 +85,7 @@ def recovered(
         seed: of batches and mixtures.
         labels: classes (N,), for a method that learns from labels.
         mirror: whether a mirrored image is as good as the image.
+        logits: whether outputs (n, k), k > 1, are logits, of which only differences count; False: values.
 
     Returns:
         The network and how it went.
@@ -96,14 +101,15 @@ def recovered(
         return Recovered(duplicate(model), (), math.nan, math.nan)
     labels = labels if chosen.needs_labels else None
     _check(method, images, steps, labels, wanted=chosen.needs_labels)
+    loss = chosen.loss if chosen.needs_labels else partial(_between, chosen.loss, logits=logits)
     with undisturbed(model):
         torch.manual_seed(seed)
         work, teacher = duplicate(model).eval(), twin(original).eval()
         apart = max(1, len(images) // HELD_OUT)
         seen, others = (_Images(part, mark) for part, mark in _split(images, labels, apart))
-        before = others.loss(chosen.loss, work, teacher)
-        curve = _descend(chosen.loss, method, chosen.lr, work, teacher, seen, steps, mirror)
-        after = others.loss(chosen.loss, work, teacher)
+        before = others.loss(loss, work, teacher)
+        curve = _descend(loss, method, chosen.lr, work, teacher, seen, steps, mirror)
+        after = others.loss(loss, work, teacher)
     better = after < before
     result = work if better else duplicate(model)
     for name, module in model.named_modules():
@@ -137,6 +143,22 @@ def _check(method: str, images: Tensor, steps: int, labels: Tensor | None, *, wa
         )
 
 
+def _between(loss: Loss, outputs: Any, wanted: Any, *, logits: bool) -> Tensor:
+    """The loss of two networks' outputs, the mean over all that are real; logits are taken less their mean.
+
+    Raises:
+        UsageError: none are.
+    """
+
+    def level(values: Tensor) -> Tensor:
+        return values - values.mean(1, keepdim=True) if logits and are_logits(values) else values
+
+    found = [loss(level(ours), level(theirs)) for theirs, ours in real_pairs(wanted, outputs)]
+    if not found:
+        raise UsageError("the network gives no real numbers that training could bring nearer: leave the recovery out")
+    return torch.stack(found).mean()
+
+
 @dataclass(frozen=True)
 class _Images:
     """Images (N, …), and for a method that learns from labels these (N,)."""
@@ -157,7 +179,7 @@ class _Images:
         while True:
             for index in torch.split(torch.randperm(len(self.images)), BATCH):
                 x = self.images[index.to(self.images.device)]
-                if self.labels is None:
+                if self.labels is None and x.is_floating_point():
                     other = self.images[torch.randint(len(self.images), (len(x),)).to(self.images.device)]
                     share = (torch.rand(len(x), *each) * 0.5).to(x)
                     x = (1 - share) * x + share * other

@@ -98,6 +98,60 @@ def test_distill_sees_no_labels(original: nn.Module, cut: nn.Module, x: Tensor, 
     assert all(torch.equal(a, b) for a, b in zip(with_labels.parameters(), without.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_values_are_no_logits_and_what_all_of_them_lack_is_brought_back(count: int) -> None:
+    torch.manual_seed(0)
+    original = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, count)).eval()
+    x = torch.randn(64, 6)
+    low = copy.deepcopy(original)
+    with torch.no_grad():
+        last = low[2]
+        assert isinstance(last, nn.Linear)
+        last.bias.sub_(1.0)
+    found = recovered(low, original, x, steps=300, logits=False)
+    assert found.before == pytest.approx(1.0, abs=1e-6)
+    assert found.after < 0.1
+    if count > 1:
+        assert recovered(low, original, x, steps=5).before == pytest.approx(0.0, abs=1e-12), "of logits nothing is lost"
+
+
+def test_outputs_in_a_table_are_distilled_one_by_one(original: nn.Module, cut: nn.Module, x: Tensor) -> None:
+    class Table(nn.Module):
+        def __init__(self, net: nn.Module) -> None:
+            super().__init__()
+            self.net = net
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            out = self.net(x)
+            return {"out": out, "first": out.argmax(1)}
+
+    found = recovered(Table(cut), Table(original), x, steps=5)
+    plain = recovered(cut, original, x, steps=5)
+    assert found.curve == plain.curve
+    assert all(torch.equal(a, b) for a, b in zip(found.model.parameters(), plain.model.parameters(), strict=True))
+
+
+def test_tokens_are_not_mixed() -> None:
+    torch.manual_seed(0)
+    original = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)).eval()
+    other = nn.Sequential(nn.Embedding(9, 4), nn.Flatten(), nn.Linear(12, 2)).eval()
+    found = recovered(other, original, torch.randint(9, (64, 3)), steps=40)
+    assert found.after < found.before
+
+
+def test_a_network_that_gives_classes_only_cannot_learn() -> None:
+    class Classes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(x).argmax(1)
+
+    with pytest.raises(UsageError, match="gives no real numbers that training could bring nearer"):
+        recover(Classes(), Classes(), torch.randn(8, 4), steps=1)
+
+
 def test_images_are_mirrored_only_where_that_is_allowed(original: nn.Module, cut: nn.Module, x: Tensor) -> None:
     mirrored, straight = (recover(cut, original, x, steps=2, mirror=mirror) for mirror in (True, False))
     assert not all(torch.equal(a, b) for a, b in zip(mirrored.parameters(), straight.parameters(), strict=True))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from core.appraisal import distance
 from core.compress import Result, compress, prepare
 from core.errors import UsageError
 from core.measure import sizes
@@ -144,3 +145,10 @@ def test_it_works_where_channels_must_stay_balanced() -> None:
     result = cut(net, x, 0.5)
     assert left(result, net, x) <= 0.5
     assert all(len(site.kept) % 3 == 0 for site in result.sites)
+
+
+def test_values_are_compared_as_values_and_logits_by_their_differences() -> None:
+    wanted = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    assert distance(wanted, wanted + 5) == pytest.approx(0.0, abs=1e-12)
+    assert distance(wanted, wanted + 5, logits=False) > 10
+    assert distance(wanted[:, :1], wanted[:, :1] + 5) > 10, "one number is no distribution"

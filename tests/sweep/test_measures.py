@@ -94,6 +94,7 @@ def test_a_task_is_searched_on_its_batches_and_tested_on_others(baseline: Baseli
     assert record.metrics["params_fraction"] < 0.6
     assert "accuracy" not in record.metrics
     worker = pickle.loads(pickle.dumps(share(bench))).build()
+    assert not worker.logits, "of what a task gives nobody has said that it is logits"
     again = run_trial(CONFIG, worker)
     for name in ("rmse", "count", "params", "macs"):
         assert again.metrics[name] == pytest.approx(record.metrics[name])
@@ -101,6 +102,26 @@ def test_a_task_is_searched_on_its_batches_and_tested_on_others(baseline: Baseli
     assert [float(x.sum()) for x in drawn(20, 1)[0]] == [
         float(x.sum()) for x in baseline.dataset.part("validation")[0][0]
     ]
+
+
+def test_what_a_task_gives_is_distilled_and_spread_as_values(baseline: Baseline) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(3, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2)).eval()
+    (left, _), _ = drawn(64, 0)
+
+    def away(model: nn.Module, batches: Any, device: str) -> float:
+        return float((model(left) - net(left)).square().mean().sqrt())
+
+    task = make_task(example_inputs=left[:1], calibration=left, evaluate=away)
+    bench, _ = measured(make_bench(replace(baseline, model=net, dataset=task), "validation", scored=scored()))
+    assert not bench.logits
+    plain = TrialConfig(ratio=0.6, decomposition="none", calibration_images=64)
+    record = run_trial(plain, bench)
+    better = run_trial(TrialConfig(**{**plain.as_json(), "recovery": "distill", "recovery_steps": 200}), bench)
+    assert better.metrics["rmse"] < 0.5 * record.metrics["rmse"], better.reason
+    assert better.recovery["after"] == pytest.approx(better.metrics["rmse"] ** 2, rel=1), "the same thing is measured"
+    budget = run_trial(TrialConfig(**{**CONFIG.as_json(), "allocation": "budget"}), bench)
+    assert budget.status == "finished", budget.reason
 
 
 def test_without_other_batches_there_is_no_test(baseline: Baseline) -> None:
