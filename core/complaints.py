@@ -54,12 +54,20 @@ def sentence(kind: str, message: str, given: object) -> str:
     if kind in MUST_BE:
         return f"{_quote(given)} is not {MUST_BE[kind]}"
     if kind == "tuple_type":
-        return f"{_quote(given)} is not a list; write [{_quote(given)}]"
+        return f"{_quote(given)} is not a list; write [{given if _is_number(given) else _quote(given)}]"
     if kind == "too_short":
         return "is empty; name at least one"
     if message.startswith("Input should "):
         return f"{_quote(given)} {message.removeprefix('Input ')}"
     return f"{_quote(given)} is refused: {_small(message)}"
+
+
+def _is_number(given: object) -> bool:
+    """Whether a text is a number that somebody has put in quotes."""
+    try:
+        return isinstance(given, str) and float(given) == float(given)
+    except ValueError:
+        return False
 
 
 def words(annotation: Any) -> list[str]:

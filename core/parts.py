@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from core import elsewhere
 from core.registry import Registry
 
-MODELS: Registry[Callable[..., Any]] = Registry("model", "core.models")
-DATASETS: Registry[Callable[..., Any]] = Registry("dataset", "core.datasets")
+MODELS: Registry[Callable[..., Any]] = Registry("model", "core.models", elsewhere.network)
+DATASETS: Registry[Callable[..., Any]] = Registry("dataset", "core.datasets", elsewhere.in_a_file)
 
 TORCHVISION = "torchvision:"
 """Begins the name of a network of torchvision."""

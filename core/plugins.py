@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.elsewhere import as_module
 from core.errors import ModelError, UnknownNameError, UsageError
 
 OURS = ("core", "search_spaces", "sweep", "dashboards")
@@ -32,6 +33,8 @@ def import_callable(spec: str, kind: str) -> Callable[..., Any]:
     module_name, _, attribute = spec.partition(":")
     if not module_name or not attribute:
         raise UsageError(f"{kind} {spec!r}: write package.module:factory, for example my_nets:make_net")
+    if module_name.endswith(".py") or "/" in module_name:
+        raise UsageError(f"{kind} {spec!r}: name the module and not its file: {as_module(module_name)}:{attribute}")
     module = _import(module_name, spec, kind)
     if not hasattr(module, attribute):
         known = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from core.errors import UnknownNameError
+from core.errors import UnknownNameError, UsageError, shortened
 
 T = TypeVar("T")
 S = TypeVar("S")
@@ -27,11 +27,13 @@ class Registry(Generic[T]):
     Args:
         kind: what a part is called in messages.
         package: whose modules hold the parts; adding a part touches one file only.
+        elsewhere: what to write for a name that is not registered and known elsewhere; "" for others.
     """
 
-    def __init__(self, kind: str, package: str) -> None:
+    def __init__(self, kind: str, package: str, elsewhere: Callable[[str], str] = lambda name: "") -> None:
         self.kind = kind
         self._package = package
+        self._elsewhere = elsewhere
         self._parts: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[S], S]:
@@ -55,15 +57,18 @@ class Registry(Generic[T]):
 
         Raises:
             UnknownNameError: there is none; the message begins with ``where`` and names the nearest ones.
+            UsageError: there is none, and it is known elsewhere; the message says how to write it.
         """
         if name not in self:
+            if known := self._elsewhere(name):
+                raise UsageError(f"{where}unknown {self.kind} {shortened(repr(name))}: {known}")
             raise UnknownNameError(self.kind, name, self.names(), where)
 
     def get(self, name: str) -> T:
         """Return the part called ``name``; its file is imported.
 
         Raises:
-            UnknownNameError: no such part; the message names the nearest ones.
+            UnknownNameError, UsageError: no such part; see `require`.
         """
         self.require(name)
         self._load(name)

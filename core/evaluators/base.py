@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from core.elsewhere import in_a_file
 from core.metrics import METRICS, Metric, declare
 from core.registry import Registry
 
@@ -98,7 +99,7 @@ class Evaluator:
         return f"{self.score.show(metrics[self.score.name])} {self.score.unit}".rstrip()
 
 
-EVALUATORS: Registry[Evaluator] = Registry("evaluator", "core.evaluators")
+EVALUATORS: Registry[Evaluator] = Registry("evaluator", "core.evaluators", in_a_file)
 
 
 def register(

@@ -115,6 +115,10 @@ REFUSED = [
     (axis("seed = { values = [true] }"), "axes.seed.values: true is not a whole number"),
     (axis("seed = { values = [1.5] }"), "axes.seed.values: 1.5 is not a whole number"),
     (axis("seed = { low = 0, high = 4, step = 0.5 }"), "axes.seed.step: 0.5 is not a whole number"),
+    (
+        GOOD.replace("[baseline]", '[baseline]\nmean = "0.286"'),
+        "baseline.mean: '0.286' is not a list; write \\[0.286\\]",
+    ),
     (axis("sites = { values = ['a'] }"), "axes.sites.values: 'a' is not a list"),
     (GOOD.replace("0.3", "2024-01-01"), "axes.ratio.values: 2024-01-01 is not a number"),
     (GOOD + "[search]\nsamples = '3'", "search.samples: '3' is not a whole number"),
