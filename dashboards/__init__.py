@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dashboards.front import front_table, write_front_csv, write_front_json, write_trials_csv
+from dashboards.front import front_table, write_front_csv, write_front_json, write_fronts_json, write_trials_csv
 from dashboards.pareto_info import ParetoInfo, get_pareto_info
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "save_plot",
     "write_front_csv",
     "write_front_json",
+    "write_fronts_json",
     "write_trials_csv",
 ]
 DRAWING = {"PLOTS": "base", "Plot": "base"} | dict.fromkeys(

@@ -202,7 +202,16 @@ def _exact(value: Any) -> str:
 
 def write_front_json(info: ParetoInfo, path: str | Path) -> Path:
     """Write the front, the most accurate network first, with what it was measured against."""
-    document = {
+    return _write(path, json.dumps(_document(info), indent=2) + "\n")
+
+
+def write_fronts_json(infos: Mapping[str, ParetoInfo], path: str | Path) -> Path:
+    """Write the fronts of several sweeps, sweep name -> what `write_front_json` writes."""
+    return _write(path, json.dumps({name: _document(info) for name, info in infos.items()}, indent=2) + "\n")
+
+
+def _document(info: ParetoInfo) -> dict[str, Any]:
+    return {
         "title": info.title,
         "x": info.x_metric.name,
         "y": info.y_metric.name,
@@ -214,7 +223,6 @@ def write_front_json(info: ParetoInfo, path: str | Path) -> Path:
             {"key": p.key, "split": p.split, "metrics": p.metrics, "config": p.config} for p in reversed(info.front)
         ],
     }
-    return _write(path, json.dumps(document, indent=2) + "\n")
 
 
 def _write(path: str | Path, text: str) -> Path:

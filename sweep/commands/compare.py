@@ -18,6 +18,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME", help="of two sweeps or more")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the page (compare.html in the results folder)")
     parser.add_argument("--format", default="png", metavar="LIST", help="of png, svg: the picture beside it (png)")
+    parser.add_argument("--dark", action="store_true", help="the picture light on dark; the page is as the browser's")
     parser.results()
     parser.json()
 
@@ -36,6 +37,7 @@ def run(options: Namespace) -> int:
         page = options.out.with_suffix(".html")
         raise UsageError(f"--out {options.out}: that is the page; write --out {page}, and the picture lies beside it")
     from dashboards import save_fronts
+    from dashboards.style import DARK, LIGHT, drawn_in
     from sweep.reporting.outcome import pareto_info, require_alike
     from sweep.reporting.report import write_report
     from sweep.storage.layout import COMPARISON
@@ -45,7 +47,8 @@ def run(options: Namespace) -> int:
     require_alike(sweeps)
     path = write_report(sweeps, options.out or options.results / COMPARISON)
     infos = [pareto_info(sweep) for sweep in sweeps if sweep.scored.score.name in sweep.info.state.original]
-    pictures = [str(save_fronts(infos, path.with_suffix(f".{form}"))) for form in formats if infos]
+    with drawn_in(DARK if options.dark else LIGHT):
+        pictures = [str(save_fronts(infos, path.with_suffix(f".{form}"))) for form in formats if infos]
     areas = {sweep.info.name: round(sweep.hypervolume, 3) for sweep in sweeps}
     if options.json:
         found = {"file": str(path), "picture": next(iter(pictures), None), "pictures": pictures, "hypervolume": areas}

@@ -107,10 +107,10 @@ def write_fronts(
     """Write the fronts of several sweeps as one picture, and all their trials as one table.
 
     Raises:
-        UsageError: a sweep has no original network yet, a name is not known, or csv and json are wanted of one front.
+        UsageError: a sweep has no original network yet, or a name is not known.
         NeuronMergingError: a file cannot be written.
     """
-    from dashboards import save_fronts, write_trials_csv
+    from dashboards import save_fronts, write_fronts_json, write_trials_csv
 
     require_alike(sweeps)
     infos = {sweep.info.name: pareto_info(sweep, x, y) for sweep in sweeps}
@@ -120,7 +120,7 @@ def write_fronts(
         if form == "csv":
             files.append(write_trials_csv(infos, {s.info.name: s.records for s in sweeps}, path))
         elif form == "json":
-            raise UsageError("--format json is of one sweep; several are written as png, svg, html or csv")
+            files.append(write_fronts_json(infos, path))
         else:
             files.append(save_fronts(list(infos.values()), path, dpi))
     return tuple(files)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from dashboards.style import DARK
 from sweep.cli import main
 from sweep.storage.reader import read_sweep
 
@@ -30,6 +31,24 @@ def test_compare_writes_the_pictures_that_are_asked_for(old: Path, capsys: pytes
     assert main(["compare", "grid", "tpe"]) == 0
     assert capsys.readouterr().out.splitlines()[-2:] == ["results/compare.html", "results/compare.png"]
     assert not Path("results/compare.svg").exists()
+
+
+def test_the_picture_of_compare_is_dark_where_that_is_asked_for(old: Path) -> None:
+    assert main(["compare", "grid", "tpe", "--format", "svg"]) == 0
+    light = Path("results/compare.svg").read_text()
+    assert main(["compare", "grid", "tpe", "--format", "svg", "--dark"]) == 0
+    dark = Path("results/compare.svg").read_text()
+    assert DARK.paper in dark
+    assert DARK.paper not in light
+
+
+def test_several_fronts_are_one_table_by_sweep(old: Path) -> None:
+    assert main(["pareto", "grid", "tpe", "--format", "json"]) == 0
+    found = json.loads(Path("results/fronts.json").read_text())
+    assert list(found) == ["grid", "tpe"]
+    for name, front in found.items():
+        assert main(["pareto", name, "--format", "json", "--out", name]) == 0
+        assert json.loads(Path(name, "front.json").read_text()) == front
 
 
 def test_the_page_of_compare_is_not_written_over_by_its_picture(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
