@@ -13,6 +13,8 @@ from core.metrics import Metric
 from core.records import TrialRecord
 
 RATE_WINDOW_SECONDS = 30.0
+FEW = 5
+"""So many of the last trials tell the rate at least, however long they take."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Progress:
 
 
 class Meter:
-    """Counts records as they end; the rate is that of the last `RATE_WINDOW_SECONDS`.
+    """Counts records as they end; the rate is that of the last `RATE_WINDOW_SECONDS`, or of the last `FEW` trials.
 
     Args:
         total: how many there will be.
@@ -61,6 +63,7 @@ class Meter:
         self._counts = {"finished": 0, "failed": 0, "stopped": 0}
         self._ends: deque[float] = deque()
         self._started_at = math.inf
+        self._forgotten = -math.inf
         self._best: TrialRecord | None = None
 
     def add(self, record: TrialRecord) -> None:
@@ -77,10 +80,12 @@ class Meter:
 
     def progress(self, now: float) -> Progress:
         """How far it is at the time ``now`` (seconds since the epoch)."""
-        while self._ends and self._ends[0] < now - RATE_WINDOW_SECONDS:
-            self._ends.popleft()
-        window = max(min(RATE_WINDOW_SECONDS, now - self._started_at), 1.0)
-        rate = len(self._ends) / window
+        since = now - RATE_WINDOW_SECONDS
+        while len(self._ends) > FEW and self._ends[0] < since:
+            self._forgotten = self._ends.popleft()
+        began = max(self._started_at, self._forgotten)
+        long_ago = bool(self._ends) and self._ends[0] < since
+        rate = len(self._ends) / max(now - (began if long_ago else max(since, began)), 1.0)
         left = self.total - sum(self._counts.values())
         eta = left / rate if rate > 0 else math.nan
         return Progress(

@@ -13,6 +13,8 @@ from sweep.text import duration
 
 PLAIN_SECONDS = 5.0
 SURE_SECONDS = 2.0
+SLOW = 0.1
+"""Trials per second below which it is said how long one takes."""
 """A pace is told once it has been watched for so long."""
 
 
@@ -43,7 +45,7 @@ def describe(progress: Progress) -> str:
     if progress.failed:
         parts.append(f"{progress.failed} failed")
     if progress.rate > 0:
-        parts.append(f"{progress.rate:.1f}/s")
+        parts.append(f"{progress.rate:.1f}/s" if progress.rate >= SLOW else f"one in {duration(1 / progress.rate)}")
     if progress.done < progress.total and math.isfinite(progress.eta_seconds):
         parts.append(f"{duration(progress.eta_seconds)} left")
     if progress.best is not None:

@@ -27,8 +27,18 @@ def test_the_rate_is_that_of_the_last_half_minute(make_record):
     for number in range(100):
         meter.add(make_record(number / 200, started_at=1000.0 + number / 10))
     assert meter.progress(1010.1).rate == pytest.approx(100 / 10.1)
-    assert meter.progress(1100.0).rate == 0.0
-    assert math.isnan(meter.progress(1100.0).eta_seconds)
+    assert meter.progress(1035.0).rate == pytest.approx(50 / 30, rel=0.05), "the first ones are forgotten"
+    assert meter.progress(1100.0).rate == pytest.approx(5 / 90.5, rel=0.01), "the last five tell, ever less of it"
+
+
+def test_slow_trials_have_a_rate_too(make_record):
+    meter = Meter(20)
+    for number in range(8):
+        meter.add(make_record(number / 20, started_at=1000.0 + 120 * number).model_copy(update={"seconds": 120.0}))
+    progress = meter.progress(1960.0)
+    assert progress.rate == pytest.approx(1 / 120)
+    assert progress.eta_seconds == pytest.approx(12 * 120)
+    assert describe(progress).startswith("8/20 trials, one in 2 min 0 s, 24 min 0 s left")
 
 
 def test_nothing_yet():
