@@ -18,6 +18,7 @@ from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
 from core.decompositions.base import ChannelMoments, Merge, between, plain, removed
+from core.decoupling import decouple
 from core.errors import ModelError
 from core.footprint import Size
 from core.graph.packed import pack
@@ -93,12 +94,14 @@ class Result:
         sites: what happened to each channel set.
         skipped: per layer that was left alone, why, in words.
         notes: what was decided on the way, in words.
+        decoupled: layer that became a depthwise and a pointwise one -> how many filters each channel has there.
     """
 
     model: nn.Module
     sites: tuple[SetReport, ...]
     skipped: dict[str, str]
     notes: tuple[str, ...] = ()
+    decoupled: Mapping[str, int] = field(default_factory=dict)
 
 
 def compress(
@@ -136,7 +139,8 @@ def compress(
         ratios: for allocation ``per-site``: glob pattern of producers → ratio.
         calibration: unlabelled images (N, …) for the methods that look at activations; a tuple for several inputs.
         labels: classes (N,) of the calibration images, for the criteria that learn from them; others never see them.
-        sites: glob patterns; only sets with a matching producer are touched. None: all.
+        sites: glob patterns; only sets with a matching producer are touched, and convolutions of such names decoupled.
+            None: all.
         seed: of what is drawn at random.
         of: for allocation ``budget``: the size whose share ``ratio`` goes (``params``, ``macs`` or ``bytes``).
         sharpness: for allocation ``budget``: from 0, all sets alike, to 1, as their errors say, or "auto".
@@ -198,7 +202,8 @@ def compress(
         module.training = prepared.modes.get(name, module.training)
     notes = {s.name: own.note for s, own in zip(sets, scores, strict=True)}
     report = tuple(with_note(one, notes[one.name]) for one in report)
-    return Result(work, report, {**channels.skipped, **left, **alone}, tuple(request.notes))
+    found = Result(work, report, {**channels.skipped, **left, **alone}, tuple(request.notes))
+    return found if method.decoupling == 0 else _decoupled(found, prepared, method, calibration, sites)
 
 
 def _appraisal(
@@ -288,6 +293,16 @@ def _refitted(
     found = refit(work, prepared.channels, gone, method, calibration, _queries(merged))
     _recalibrated(found.model, prepared.channels, method, calibration)
     return found.model, tuple(_with_losses(one.report, found) for one in merged)
+
+
+def _decoupled(
+    found: Result, prepared: Prepared, method: Decomposition, calibration: Any, sites: Sequence[str] | None
+) -> Result:
+    """Take what is left of the convolutions apart (`core.decoupling`), in place; batch norms then see other inputs."""
+    with undisturbed(found.model):
+        done = decouple(found.model, method.decoupling, prepared.check.inputs, sites)
+        _recalibrated(found.model, prepared.channels, method, calibration)
+    return replace(found, notes=(*found.notes, done.note), decoupled=done.terms)
 
 
 @dataclass(frozen=True)
