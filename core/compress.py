@@ -18,7 +18,7 @@ from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
 from core.decompositions.base import ChannelMoments, Merge, between, plain, removed
-from core.decoupling import decouple
+from core.decoupling import plan
 from core.errors import ModelError
 from core.footprint import Size
 from core.graph.packed import pack
@@ -195,15 +195,23 @@ def compress(
     with undisturbed(channels.graph.model):
         work, merged, gone, alone = _cut_and_checked(prepared, sets, kept, method, calibration)
         report = tuple(one.report for one in merged)
+        parts = plan(work, method.decoupling, prepared.check.inputs, sites) if method.decoupling else None
+        if parts is not None and method.sequential:
+            parts.truncate(work)  # the refit keeps the ranks
         if calibration is not None:
-            work, report = _refitted(work, prepared, gone, method, calibration, merged)
+            terms = None if parts is None else parts.terms
+            work, report = _refitted(work, prepared, gone, method, calibration, merged, terms)
+        if parts is not None:
+            parts.apply(work)
+            _recalibrated(work, channels, method, calibration)
     pack(work, channels.graph.packed)
     for name, module in work.named_modules():
         module.training = prepared.modes.get(name, module.training)
     notes = {s.name: own.note for s, own in zip(sets, scores, strict=True)}
     report = tuple(with_note(one, notes[one.name]) for one in report)
-    found = Result(work, report, {**channels.skipped, **left, **alone}, tuple(request.notes))
-    return found if method.decoupling == 0 else _decoupled(found, prepared, method, calibration, sites)
+    said = [*request.notes, *([] if parts is None else [parts.note])]
+    decoupled = {} if parts is None else parts.terms
+    return Result(work, report, {**channels.skipped, **left, **alone}, tuple(said), decoupled)
 
 
 def _appraisal(
@@ -288,21 +296,12 @@ def _refitted(
     method: Decomposition,
     calibration: Any,
     merged: tuple[_Merged, ...],
+    terms: Mapping[str, int] | None,
 ) -> tuple[nn.Module, tuple[SetReport, ...]]:
     """Refit the cut network as the method wants, and add to the report what each reader has lost."""
-    found = refit(work, prepared.channels, gone, method, calibration, _queries(merged))
+    found = refit(work, prepared.channels, gone, method, calibration, _queries(merged), terms)
     _recalibrated(found.model, prepared.channels, method, calibration)
     return found.model, tuple(_with_losses(one.report, found) for one in merged)
-
-
-def _decoupled(
-    found: Result, prepared: Prepared, method: Decomposition, calibration: Any, sites: Sequence[str] | None
-) -> Result:
-    """Take what is left of the convolutions apart (`core.decoupling`), in place; batch norms then see other inputs."""
-    with undisturbed(found.model):
-        done = decouple(found.model, method.decoupling, prepared.check.inputs, sites)
-        _recalibrated(found.model, prepared.channels, method, calibration)
-    return replace(found, notes=(*found.notes, done.note), decoupled=done.terms)
 
 
 @dataclass(frozen=True)

@@ -35,12 +35,12 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Decoupling:
-    """What became of a network's convolutions.
+    """What becomes of a network's convolutions.
 
     Attributes:
         terms: layer -> T.
         lost: layer -> share of its weight's energy that is lost.
-        left: reason -> layers that were left as they are, in words.
+        left: reason -> layers that are left as they are, in words.
     """
 
     terms: Mapping[str, int]
@@ -50,13 +50,27 @@ class Decoupling:
     @property
     def note(self) -> str:
         """All of it in a sentence."""
-        parts = [f"{_few([f'{n} into {t}' for n, t in self.terms.items()])} (depthwise, pointwise) terms"]
-        if self.lost:
-            worst = max(self.lost, key=lambda name: self.lost[name])
-            parts[0] += f", at most {100 * self.lost[worst]:.2g} % of a weight's energy lost ({worst})"
+        worst = max(self.lost, key=lambda name: self.lost[name])
+        parts = [
+            f"{_few([f'{n} into {t}' for n, t in self.terms.items()])} (depthwise, pointwise) terms, at most"
+            f" {100 * self.lost[worst]:.2g} % of a weight's energy lost ({worst})"
+        ]
         if self.left:
             parts.append(f"left whole: {', '.join(f'{_few(n)} ({reason})' for reason, n in self.left.items())}")
         return f"decoupled: {'; '.join(parts)}"
+
+    def truncate(self, model: nn.Module) -> None:
+        """Give the layers the weights that they will have in parts, in place: their slices have rank T."""
+        for name, terms in self.terms.items():
+            conv = cast(Conv, model.get_submodule(name))
+            weight = composed(Slices.of(name, conv).split(terms))
+            conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
+
+    def apply(self, model: nn.Module) -> None:
+        """Put the parts in the layers' places, in place."""
+        for name, terms in self.terms.items():
+            conv = cast(Conv, model.get_submodule(name))
+            put(model, conv, Slices.of(name, conv).split(terms))
 
 
 def _few(names: Sequence[str]) -> str:
@@ -64,14 +78,12 @@ def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def decouple(
-    model: nn.Module, amount: float, inputs: tuple[Any, ...], sites: Sequence[str] | None = None
-) -> Decoupling:
-    """Take convolutions apart, in place, as far as the network computes what their weights of low rank compute.
+def plan(model: nn.Module, amount: float, inputs: tuple[Any, ...], sites: Sequence[str] | None = None) -> Decoupling:
+    """Which convolutions to take apart, as far as the network then computes what their weights of low rank compute.
 
     Args:
         model: the network.
-        amount: from 0, nothing, to 1, a single term for every layer: the share of the weights saved there.
+        amount: above 0, nothing, to 1, a single term for every layer: the share of the weights saved there.
         inputs: what the network runs on.
         sites: glob patterns; only layers of such names. None: all.
 
@@ -87,8 +99,6 @@ def decouple(
     if not chosen:
         why = "; ".join(f"{reason}: {_few(names)}" for reason, names in left.items()) or "it has none"
         raise UsageError(f"no convolution of the network can be decoupled ({why}): leave decoupling out")
-    for name, part in chosen.items():
-        put(model, model.get_submodule(name), part)
     lost = {one.name: one.lost[terms[one.name]] for one in found if one.name in chosen}
     return Decoupling({name: part.terms for name, part in chosen.items()}, lost, left)
 

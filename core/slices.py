@@ -26,6 +26,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from core.moments import Moments
+
 Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 KINDS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -158,3 +160,22 @@ def put(model: nn.Module, conv: nn.Module, new: nn.Module) -> None:
         for key, child in module._modules.items():
             if child is conv:
                 module._modules[key] = new
+
+
+def refitted(
+    solve: Callable[[Moments, Tensor], tuple[Tensor, Tensor]], moments: Moments, v: Tensor, taps: int, terms: int
+) -> tuple[Tensor, Tensor]:
+    """A weight (groups, out, in·K) whose slices have rank T, and a bias (groups, out), fitted to the moments.
+
+    The filters are those of ``v``; ``solve`` fits the pointwise layer to what they write, starting from that of ``v``.
+    """
+    groups, out, _ = v.shape
+    slices = v.view(groups, out, -1, taps).transpose(1, 2)  # (g, i, o, K)
+    u, sigma, vt = (part for part in torch.linalg.svd(slices, full_matrices=False))
+    inside, each = slices.shape[1], torch.arange(slices.shape[1])
+    filters = v.new_zeros(groups, inside, terms, inside, taps)
+    filters[:, each, :, each] = vt[:, :, :terms].transpose(0, 1)
+    filters = filters.view(groups, inside * terms, inside * taps)
+    across = (u * sigma[:, :, None])[..., :terms].transpose(1, 2).reshape(groups, out, -1)
+    p, b = solve(moments.through(filters), across)
+    return p @ filters, b
