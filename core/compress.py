@@ -18,6 +18,7 @@ from core.config import make_options
 from core.criteria import CRITERIA
 from core.decompositions import Decomposition
 from core.decompositions.base import ChannelMoments, Merge, between, plain, removed
+from core.decoupling import plan
 from core.errors import ModelError
 from core.footprint import Size
 from core.graph.packed import pack
@@ -93,12 +94,14 @@ class Result:
         sites: what happened to each channel set.
         skipped: per layer that was left alone, why, in words.
         notes: what was decided on the way, in words.
+        decoupled: layer that became a depthwise and a pointwise one -> how many filters each channel has there.
     """
 
     model: nn.Module
     sites: tuple[SetReport, ...]
     skipped: dict[str, str]
     notes: tuple[str, ...] = ()
+    decoupled: Mapping[str, int] = field(default_factory=dict)
 
 
 def compress(
@@ -137,7 +140,8 @@ def compress(
         ratios: for allocation ``per-site``: glob pattern of producers → ratio.
         calibration: unlabelled images (N, …) for the methods that look at activations; a tuple for several inputs.
         labels: classes (N,) of the calibration images, for the criteria that learn from them; others never see them.
-        sites: glob patterns; only sets with a matching producer are touched. None: all.
+        sites: glob patterns; only sets with a matching producer are touched, and convolutions of such names decoupled.
+            None: all.
         seed: of what is drawn at random.
         of: for allocation ``budget``: the size whose share ``ratio`` goes (``params``, ``macs`` or ``bytes``).
         sharpness: for allocation ``budget``: from 0, all sets alike, to 1, as their errors say, or "auto".
@@ -193,14 +197,23 @@ def compress(
     with undisturbed(channels.graph.model):
         work, merged, gone, alone = _cut_and_checked(prepared, sets, kept, method, calibration)
         report = tuple(one.report for one in merged)
+        parts = plan(work, method.decoupling, prepared.check.inputs, sites) if method.decoupling else None
+        if parts is not None and method.sequential:
+            parts.truncate(work)  # the refit keeps the ranks
         if calibration is not None:
-            work, report = _refitted(work, prepared, gone, method, calibration, merged)
+            terms = None if parts is None else parts.terms
+            work, report = _refitted(work, prepared, gone, method, calibration, merged, terms)
+        if parts is not None:
+            parts.apply(work)
+            _recalibrated(work, channels, method, calibration)
     pack(work, channels.graph.packed)
     for name, module in work.named_modules():
         module.training = prepared.modes.get(name, module.training)
     notes = {s.name: own.note for s, own in zip(sets, scores, strict=True)}
     report = tuple(with_note(one, notes[one.name]) for one in report)
-    return Result(work, report, {**channels.skipped, **left, **alone}, tuple(request.notes))
+    said = [*request.notes, *([] if parts is None else [parts.note])]
+    decoupled = {} if parts is None else parts.terms
+    return Result(work, report, {**channels.skipped, **left, **alone}, tuple(said), decoupled)
 
 
 def _appraisal(
@@ -290,9 +303,10 @@ def _refitted(
     method: Decomposition,
     calibration: Any,
     merged: tuple[_Merged, ...],
+    terms: Mapping[str, int] | None,
 ) -> tuple[nn.Module, tuple[SetReport, ...]]:
     """Refit the cut network as the method wants, and add to the report what each reader has lost."""
-    found = refit(work, prepared.channels, gone, method, calibration, _queries(merged))
+    found = refit(work, prepared.channels, gone, method, calibration, _queries(merged), terms)
     _recalibrated(found.model, prepared.channels, method, calibration)
     return found.model, tuple(_with_losses(one.report, found) for one in merged)
 

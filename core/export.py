@@ -18,11 +18,21 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from core.errors import CheckpointError, UsageError
-from core.exported import FORMAT, Header, build_original, images_for, parse_header, require_fit, require_runs
+from core.exported import (
+    FORMAT,
+    Header,
+    build_original,
+    images_for,
+    parse_header,
+    require_fit,
+    require_runs,
+    take_apart,
+)
 from core.files import writing
 from core.graph.packed import in_parts, unpack
 from core.models import is_pretrained, origin, remember_origin
 from core.parts import is_own_code
+from core.slices import Decoupled
 from core.surgery import assign, refresh
 
 
@@ -44,6 +54,9 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
         "shared": json.dumps(shared),
         "metadata": json.dumps(metadata or {}),
     }
+    terms = {name: part.terms for name, part in model.named_modules() if isinstance(part, Decoupled)}
+    if terms:
+        header["decoupled"] = json.dumps(terms)
     with writing(Path(path)) as temporary:
         save_file(tensors, temporary, metadata=header)
     return Path(path)
@@ -65,6 +78,7 @@ def load(path: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn
     header, tensors = _read(path)
     model = factory() if factory is not None else _build(path, header, tensors)
     unpack(model, in_parts(model, tensors))
+    take_apart(path, model, header, tensors)
     require_fit(path, model, header, tensors)
     shape = images_for(model, header.origin) if factory is None and header.origin is not None else None
     for name, value in tensors.items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from core.checkpoint import COMPRESSED
 from core.errors import CheckpointError, NeuronMergingError, first_line
 from core.models import is_pretrained, load_model
+from core.slices import KINDS, put, stand_in
 from core.weights import kind, named, quoted, require_finite, require_plain
 
 FORMAT = COMPRESSED
@@ -38,11 +39,13 @@ class Header:
         origin: arguments of `load_model` that build the original network; None: a factory is needed.
         shared: name of a tensor -> name of the one in the file that it is one with.
         metadata: what `core.export.save` was given.
+        decoupled: convolution of the original -> filters per channel of the two layers in its place.
     """
 
     origin: dict[str, Any] | None
     shared: dict[str, str]
     metadata: dict[str, Any]
+    decoupled: dict[str, int] = field(default_factory=dict)
 
 
 def parse_header(path: Path, texts: Mapping[str, str]) -> Header:
@@ -60,7 +63,10 @@ def parse_header(path: Path, texts: Mapping[str, str]) -> Header:
         raise CheckpointError(f"{path}: 'shared' in its header is no table of names; {AGAIN}")
     if not isinstance(metadata, dict):
         raise CheckpointError(f"{path}: 'metadata' in its header is no table; {AGAIN}")
-    return Header(origin, shared, metadata)
+    decoupled = _json(path, texts, "decoupled") if "decoupled" in texts else {}
+    if not isinstance(decoupled, dict) or not all(_is_count(terms) for terms in decoupled.values()):
+        raise CheckpointError(f"{path}: 'decoupled' in its header is no table of numbers; {AGAIN}")
+    return Header(origin, shared, metadata, decoupled)
 
 
 def _json(path: Path, texts: Mapping[str, str], name: str) -> Any:
@@ -117,6 +123,26 @@ def _bytes_of(arguments: Mapping[str, Any]) -> int:
     except Exception:  # a network may look at its own numbers while it is built
         return 0
     return sum(value.nbytes for value in (*model.parameters(), *model.buffers()))
+
+
+def take_apart(path: Path, model: nn.Module, header: Header, tensors: Mapping[str, Tensor]) -> None:
+    """Put two layers without numbers in the place of each convolution that the file has decoupled, in place.
+
+    Raises:
+        CheckpointError: there is no such convolution, or the file's tensors are not those of two layers for it.
+    """
+    convolutions = {name: module for name, module in model.named_modules() if type(module) in KINDS and name}
+    for name, terms in header.decoupled.items():
+        conv = convolutions.get(name)
+        if conv is None:
+            raise CheckpointError(
+                f"{path}: the network has no convolution {quoted(name)}; it was built by another factory"
+            )
+        parts = [tensors.get(f"{name}.{part}.weight") for part in ("depthwise", "pointwise")]
+        new = stand_in(conv, terms, *(None if part is None else tuple(part.shape) for part in parts))
+        if new is None:
+            raise CheckpointError(f"{path}: {quoted(name)} is not two layers of {_short(terms)} terms; {AGAIN}")
+        put(model, conv, new.train(conv.training))
 
 
 def require_fit(path: Path, model: nn.Module, header: Header, tensors: Mapping[str, Tensor]) -> None:

@@ -45,6 +45,16 @@ class Moments:
         """Mean of T, (groups, out)."""
         return self.centred * (self._t0[:, 0].double() + self._sums[1] / self.count)
 
+    def through(self, filters: Tensor) -> Moments:
+        """The same of (F·x, T), for F (groups, out, in)."""
+        found = Moments(centred=self.centred, flat=self.flat)
+        f = filters.double()
+        sx, st, sxx, stx = self._sums
+        found._x0, found._t0 = self._x0.double() @ f.mT, self._t0
+        found._sums = ((f @ sx[:, :, None]).squeeze(2), st, f @ sxx @ f.mT, stx @ f.mT)
+        found.count = self.count
+        return found
+
     def covariances(self) -> tuple[Tensor, Tensor]:
         """Cov(x) (groups, in, in) and Cov(T, x) (groups, out, in)."""
         sx, st, sxx, stx = (part / self.count for part in self._sums)

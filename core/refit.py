@@ -26,6 +26,7 @@ from core.graph.trace import GraphRunner, as_inputs, twin
 from core.moments import Moments
 from core.readers import Reader, find_readers
 from core.sidebyside import Pair, SideBySide, Weigher, reads_cut
+from core.slices import refitted
 from core.surgery import assign, kept_positions, parameter
 from core.windows import as_matrix, as_weight, by_group, is_faithful, patches
 
@@ -55,6 +56,7 @@ def refit(
     method: Decomposition,
     calibration: Any,
     queries: Mapping[str, Tensor] | None = None,
+    terms: Mapping[str, int] | None = None,
 ) -> Refit:
     """Compare a cut network with the original on calibration images; refit it if the method is sequential.
 
@@ -69,11 +71,13 @@ def refit(
         calibration: unlabelled inputs (N, …), a tuple of them for a network with several inputs.
         queries: layer that writes an attention's queries -> Z (n, k), by which those of the cut network are mixtures of
             the original's (`core.pairs`).
+        terms: layer that will be decoupled -> T: its slices have rank T and are to keep it (`core.slices`). All layers
+            of the network are refitted then, by a sequential method.
     """
     inputs = as_inputs(calibration)
     before = twin(model) if method.sequential else model  # parameters are replaced, never written to
     try:
-        fitter = Fitter(model, channels, gone, method, queries)
+        fitter = Fitter(model, channels, gone, method, queries, terms)
         stretch = method.sequential and len(inputs) == 1 and inputs[0].is_floating_point()
         stretch = stretch and fitter.flat
         error, was = fitter.run(inputs, before, stretch=stretch)
@@ -138,11 +142,14 @@ class Fitter:
         gone: Tensor,
         method: Decomposition,
         queries: Mapping[str, Tensor] | None = None,
+        terms: Mapping[str, int] | None = None,
     ) -> None:
         graph = channels.graph
         self.method, self.channels, self.gone, self.refitted = method, channels, gone, model
+        self._terms = {f"{name}.weight": count for name, count in (terms or {}).items()}
         original, compressed = twin(graph.model), twin(model)  # run, so that what the network counts stays as it is
-        self._steps = [step for step in graph.steps.values() if reads_cut(channels, gone, step)]
+        layers = [step for step in graph.steps.values() if step.layer is not None]
+        self._steps = layers if terms else [step for step in layers if reads_cut(channels, gone, step)]
         sought = self._steps if method.sequential else []
         found = find_readers(channels, sought, GraphRunner(graph.traced, original))
         self.readers, order, self.notes = found
@@ -235,6 +242,8 @@ class Fitter:
         groups = len(weight) if reader.calls[0].kind == "depthwise" else layer.groups
         bias, sign = self.channels.constant_of(layer)
         v, b = self.method.solve(moments, as_matrix(weight, layer, groups))
+        if layer.weight in self._terms:
+            v, b = refitted(self.method.solve, moments, v, math.prod(weight.shape[2:]), self._terms[layer.weight])
         level = self._level(bias, sign, b.flatten()).to(weight.dtype)
         for model in (self.pair.compressed, self.refitted):
             assign(model, layer.weight, as_weight(v, layer, weight.shape).to(weight.dtype))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import sys
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from benchmarks.proof import __main__ as proof
-from benchmarks.proof import activations, originals, peers, recovered, search, setting, torch_pruning_rows, training
+from benchmarks.proof import activations, originals, peers, recovered, search, setting, torch_pruning_rows
 from benchmarks.proof.cost import exponent
 from benchmarks.proof.factors import of_set, preactivations, rank_correlation
 from benchmarks.proof.memory import peak
@@ -24,29 +23,16 @@ from benchmarks.proof.page import INTRO, TITLES, assemble, marks, not_run, writt
 from benchmarks.proof.peers_row import LEFT, Comparison, Row
 from benchmarks.proof.peers_text import text, verdicts
 from benchmarks.proof.recovered import Trained
-from benchmarks.proof.setting import NotRunError, Section, Setting, Table
+from benchmarks.proof.setting import NotRunError, Section, Table
 from core.compress import prepare
 from core.config import TrialConfig
 from core.datasets import ImageDataset
-from core.datasets.base import Split
 from core.errors import DataError
-from core.measure import accuracy_and_loss
 from core.records import TrialRecord
 from sweep.search.base import Plan
+from tests.noise import Small
 
 ROOT = Path(__file__).parents[1]
-
-
-class Small(Setting):
-    """A setting with 200 images of noise in ten classes."""
-
-    @cached_property
-    def dataset(self) -> ImageDataset:
-        rng = torch.Generator().manual_seed(0)
-        images = torch.randint(0, 256, (200, 1, 28, 28), generator=rng, dtype=torch.uint8)
-        labels = torch.arange(200) % 10
-        train, test = Split(images[:150], labels[:150]), Split(images[150:], labels[150:])
-        return ImageDataset("noise", train, test, test, (0.5,), (0.5,), tuple("0123456789"))
 
 
 @pytest.fixture
@@ -306,29 +292,6 @@ def test_what_a_search_begins_with_is_compared() -> None:
     assert "Against us: TPE end behind random" in search.said({**curves, "TPE": [[0.5] * 96]}, 10.0)
     assert "is not the best at the end, grid is" in search.said({**curves, "grid": [[9.9] * 96]}, 10.0)
     assert "| random | 10.0 (10.0–10.0) |" in str(search.table(curves, 10.0))
-
-
-def test_curves_have_a_point_per_epoch_and_are_of_the_trained_network(small: Small) -> None:
-    images, labels = small.dataset.inputs("test")
-    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
-    before = accuracy_and_loss(net.eval(), images, labels)[0]
-    curve = training.trained(net, small.dataset, replace(training.FINE, batch_size=2), 0, images, labels)
-    assert len(curve) == training.FINE.epochs + 1
-    assert curve[0] == before
-    assert curve[-1] == accuracy_and_loss(net.eval(), images, labels)[0]
-    weights = net[1].weight.clone()
-    assert not torch.equal(training.fresh(net, 0)[1].weight, weights)
-
-
-def test_differences_within_the_seeds_are_said_to_be_none() -> None:
-    names = [*training.METHODS, training.SCRATCH, training.LONG]
-    curves = {name: [[10.0, 80.0, 81.0, 82.0, 83.0, 84.0 + seed] for seed in range(3)] for name in names}
-    curves["merged (the paper)"] = [[20.0, 79.0, 80.0, 82.0, 83.0, 85.0] for _ in range(3)]
-    said = training.said(curves)
-    assert "lead of merging over pruning is gone after 1 epoch of training" in said
-    assert "that of `least-squares, obs` is none." in said
-    assert "merging over pruning: +10.00 after 0, -1.00 after 1" in said
-    assert "+0.00 (within the seeds) after 5 epochs" in said
 
 
 def test_where_merging_costs_is_said(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.proof.setting import DATASET, Setting
 from core.baselines import cache_path, prepare_baseline
 from core.config import BaselineConfig
+from core.models import load_model
 
 _SHORT = {"epochs": 3, "batch_size": 128, "lr": 0.1, "weight_decay": 5e-4, "augment": False}
 NETS: dict[str, dict[str, object]] = {
@@ -61,7 +63,7 @@ def parameters(model: nn.Module) -> int:
 
 def original(name: str, setting: Setting) -> Original:
     """The network ``name``: from the cache if its weights are those that were written, else trained."""
-    config = BaselineConfig.parse({**NETS[name], "dataset": DATASET})
+    config = configuration(name)
     path = cache_path(config, config.key, setting.cache)
     if path.is_file() and not sound(path):
         print(f"{path} is not what was written there: {name} is trained again", file=sys.stderr)
@@ -71,6 +73,17 @@ def original(name: str, setting: Setting) -> Original:
     found = digest(path)
     sums(path).write_text(found)
     return Original(name, baseline.model.eval(), found[:12])
+
+
+def configuration(name: str) -> BaselineConfig:
+    """How the network ``name`` is built and trained."""
+    return BaselineConfig.parse({**NETS[name], "dataset": DATASET})
+
+
+def untrained(name: str, setting: Setting) -> nn.Module:
+    """The network ``name`` with the weights that its training began with."""
+    config, data = configuration(name), setting.dataset
+    return load_model(config.model, num_classes=len(data.classes), in_channels=data.shape[0], seed=config.seed)
 
 
 def sums(path: Path) -> Path:
@@ -88,8 +101,13 @@ def sound(path: Path) -> bool:
 
 def digest(path: Path) -> str:
     """Checksum of the weights in a file, whatever their order in it."""
+    return digest_of(load_file(path))
+
+
+def digest_of(weights: Mapping[str, Tensor]) -> str:
+    """Checksum of weights by name, whatever their order."""
     found = hashlib.sha256()
-    for name, weight in sorted(load_file(path).items()):
+    for name, weight in sorted(weights.items()):
         found.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
         found.update(weight.contiguous().numpy().tobytes())
     return found.hexdigest()

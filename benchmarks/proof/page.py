@@ -24,6 +24,7 @@ TITLES = {
     "cost": "Cost: merging next to one Gram matrix",
     "search": "Search: how soon which planner finds the front",
     "training": "Reviewer 1: pruning, merging and training from scratch, over epochs",
+    "decoupling": "Reviewer 2: depthwise and pointwise convolutions (Network Decoupling)",
     "activations": "Reviewer 1: other activations",
 }
 """Sections in the order of the page."""

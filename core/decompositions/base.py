@@ -75,6 +75,12 @@ class Decomposition(BaseModel):
 
     bn_recalibrate: bool = Field(False, description="reset batch-norm statistics on the calibration images")
     bn_shrinkage: float = Field(0.0, ge=0.0, description="the old statistics count for so many calibration images")
+    decoupling: float = Field(
+        0.0,
+        ge=0.0,
+        le=1.0,
+        description="what is left of convolutions as depthwise and pointwise ones: 0, none, to 1, the fewest weights",
+    )
 
     def merge(self, signature: Signature, kept: Tensor) -> Merge:
         """Return the merge of one set's channels, as one consumer sees them, onto the ``kept`` ones (k,)."""

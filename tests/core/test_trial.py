@@ -50,6 +50,18 @@ def test_a_trial_is_reproducible_and_leaves_the_bench_as_it_was(bench: Workbench
     assert bench.original["accuracy"] == 100.0
 
 
+def test_a_decoupled_trial_counts_what_is_there_and_says_so(bench: Workbench) -> None:
+    whole = run_trial(TrialConfig(ratio=0.5), bench)
+    record = run_trial(TrialConfig(ratio=0.5, options={"decoupling": 1.0}), bench)
+    assert record.status == "finished"
+    assert record.metrics["params"] < whole.metrics["params"]
+    assert record.metrics["macs"] < whole.metrics["macs"]
+    assert record.sites == whole.sites
+    (note,) = record.notes
+    assert note.startswith("decoupled: conv1 into 1, conv2 into 1 (depthwise, pointwise) terms, at most ")
+    assert run_trial(TrialConfig(options={"decoupling": 1.0}, sites=("fc1",)), bench).status == "failed"
+
+
 def test_read_only_memory_is_never_written_to(bench: Workbench) -> None:
     """Arrays from an object store are read-only; writing to a tensor over them would crash or corrupt other workers."""
     array = bench.images.numpy().copy()
