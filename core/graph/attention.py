@@ -153,9 +153,11 @@ class SplitAttention(nn.Module):
 
     Attributes:
         out: the name that the layer which reads the mixed values has in the packed module, and here.
+        packed_as: the name of the one layer there that gives queries, keys and values, where there is one.
     """
 
     out = "out_proj"
+    packed_as = "qkv"
 
     def __init__(
         self,
