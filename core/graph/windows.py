@@ -43,7 +43,7 @@ def windows(x: Tensor, size: Sides, shift: Sides) -> Tensor:
 def joined(x: Tensor, like: Tensor, size: Sides, shift: Sides) -> Tensor:
     """Undo `windows`: x (N·n, S, C) as (N, H, W, C) with N, H and W of ``like``."""
     rows, columns = _whole(like, size)
-    x = torch.unflatten(x, 0, (len(like), rows // size[0], columns // size[1]))
+    x = torch.unflatten(x, 0, (like.shape[0], rows // size[0], columns // size[1]))
     x = torch.unflatten(x, 3, (size[0], size[1]))
     x = x.transpose(2, 3).flatten(3, 4).flatten(1, 2)
     by = _shifts((rows, columns), size, shift)
@@ -70,7 +70,7 @@ def relative(table: Tensor, index: Tensor, like: Tensor, size: Sides, shift: Sid
     regions = [_regions(*each, like.device) for each in zip(sides, size, by, strict=True)]
     region = windows((3 * regions[0][:, None] + regions[1])[None, :, :, None], size, (0, 0))[:, :, 0]
     apart = APART * (region[:, None] != region[:, :, None]).to(bias)
-    return (bias + apart[:, None]).repeat(len(like), 1, 1, 1)
+    return (bias + apart[:, None]).repeat(like.shape[0], 1, 1, 1)
 
 
 def directions(q: Tensor, k: Tensor, heads: int, steepness: Tensor) -> tuple[Tensor, Tensor]:
