@@ -1,7 +1,7 @@
 """What compress() makes of every network of the conformance tables, at its native image size.
 
-Run: ``python -m benchmarks.architectures [--write docs/architectures.md]``. One process and one thread a network,
-random weights: this is about structure, not accuracy.
+Run: ``python -m benchmarks.architectures [--write docs/architectures.md] [--only NAME …]``. One process and one thread
+a network, random weights: this is about structure, not accuracy. With ``--only`` the page keeps its other rows.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ NETWORKS: dict[str, Network | Other] = {**BY_NAME, **{other.name: other for othe
 HEAD = """# Architectures
 
 What `compress(model, images, ratio=0.5, decomposition="most-similar")` does to {count} networks: torchvision's
-classifiers and the registered ones, and {others} of timm, transformers and segmentation-models-pytorch, or for
-segmentation and films. The weights are random, because this page is about structure, not accuracy.
+classifiers and the registered ones, and {others} of timm, transformers, segmentation-models-pytorch and ultralytics, or
+for segmentation and films. The weights are random, because this page is about structure, not accuracy.
 
 - **parameters**: of the original with 10 classes.
 - **sets**: groups of channels that are removed together; **coupled** are those with several producers (residual sums,
@@ -42,13 +42,15 @@ segmentation and films. The weights are random, because this page is about struc
 - **seconds**, **peak**: to find the sets, merge and cut, on one thread, and the most memory that the process had, torch
   itself (0.8 GB) and both networks included.
 
-Attention is cut head by head in torch's `nn.MultiheadAttention`, in timm's `Attention` and in transformers' ViT, DeiT,
-DINOv2 and ViT-MSN, as many channels of each head: the values with the columns that read them, each query with its key
-([methods](methods.md#attention)). Where something of it was cut, the module is one with four linear layers, `q_proj`,
-`k_proj`, `v_proj` and the out layer. The stream of tokens stays where learnt positions are added to it.
+Attention is cut head by head in torch's `nn.MultiheadAttention`, in timm's `Attention`, in torchvision's Swin
+transformers and MaxViT, and in transformers' ViT, DeiT, DINOv2 and ViT-MSN, as many channels of each head: the values
+with the columns that read them, each query with its key ([methods](methods.md#attention)). Where something of it was
+cut, the module is one with four linear layers, `q_proj`, `k_proj`, `v_proj` and the out layer. The stream of tokens
+stays where learnt positions are added to it. A detector of ultralytics returns feature maps beside its boxes, which
+therefore stay whole; with `model.model[-1].export = True` it returns boxes alone.
 
 Images have the size that the network was designed for (224 pixels, Inception 299, the registered ones 28 or 32, films
-16 frames of 112, those of transformers 64).
+16 frames of 112, those of transformers 64, detectors 640).
 Written by `python -m benchmarks.architectures --write docs/architectures.md` on a busy machine with two cores: the
 seconds are upper bounds.
 
@@ -128,23 +130,39 @@ def in_a_process_of_its_own(name: str) -> dict[str, Any]:
     return found
 
 
+def rows_of(page: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The lines of the table, and the reasons, of a page by the network's name."""
+    head, _, below = page.partition(LEFT_ALONE)
+    table = {line.split("|")[1].strip(): line for line in head.split("--:|\n")[-1].splitlines() if line.startswith("|")}
+    parts = re.split(r"\n\*\*(.+?)\*\*\n", below)[1:]
+    return table, {name: f"\n**{name}**\n{text}" for name, text in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def page_of(table: dict[str, str], why: dict[str, str]) -> str:
+    """The page with the rows of `rows_of`, in the order of the networks."""
+    names = [name for name in NETWORKS if name in table]
+    head = HEAD.format(count=len(names), others=sum(other.name in table for other in OTHERS))
+    return head + "\n".join(table[name] for name in names) + "\n" + LEFT_ALONE + "".join(why.get(n, "") for n in names)
+
+
 def main() -> None:
     """Print the page, or write it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--write", type=Path)
+    parser.add_argument("--only", nargs="+", choices=NETWORKS, metavar="NAME")
     arguments = parser.parse_args()
-    needed = {other.package for other in OTHERS}
+    chosen = arguments.only or list(NETWORKS)
+    needed = {other.package for other in OTHERS if other.name in chosen}
     if missing := sorted(package for package in needed if importlib.util.find_spec(package) is None):
         parser.error(f"not installed: {', '.join(missing)}")
-    table, why = [], []
-    for name in NETWORKS:
+    kept = arguments.write and arguments.only
+    table, why = rows_of(arguments.write.read_text()) if kept else ({}, {})
+    for name in chosen:
         found = in_a_process_of_its_own(name)
-        table.append(row(name, found))
-        why.append(reasons(name, found["skipped"]))
-        print(table[-1], flush=True)
+        table[name], why[name] = row(name, found), reasons(name, found["skipped"])
+        print(table[name], flush=True)
     if arguments.write:
-        head = HEAD.format(count=len(table), others=len(OTHERS))
-        arguments.write.write_text(head + "\n".join(table) + "\n" + LEFT_ALONE + "".join(why))
+        arguments.write.write_text(page_of(table, why))
 
 
 if __name__ == "__main__":

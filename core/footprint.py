@@ -16,7 +16,7 @@ from torch import Tensor, fx
 from core.channels import Channels, ChannelSet
 from core.graph import Layer, Step
 from core.graph.trace import GraphRunner, as_inputs, twin, undisturbed
-from core.measure import macs
+from core.macs import macs
 from core.surgery import parameter
 
 Size = Literal["params", "macs", "bytes"]

@@ -89,6 +89,11 @@ def drop_of(score: str) -> str:
     return f"{score}_drop"
 
 
+def in_full(score: str) -> str:
+    """The name of what the original network scores without autocast, where trials are evaluated with it."""
+    return f"full_precision_{score}"
+
+
 METRICS: dict[str, Metric] = dict(
     _with_fractions(
         Metric("accuracy", "top-1 accuracy", "%", better="max", worst=0.0, form="{:.2f}"),

@@ -92,11 +92,13 @@ class Pixels:
         """Inputs float32 (n, C, H, W), in memory of their own."""
         return normalised(self.stored[which if self.rows is None else self.rows[which]], self.mean, self.std)
 
-    def batch(self, start: int, stop: int, device: str | torch.device) -> Tensor:
-        """Inputs from ``start`` up to ``stop``, which travel to the device as they are stored."""
-        which = slice(start, stop)
-        found = self.stored[which if self.rows is None else self.rows[which]]
-        return normalised(found.to(device, copy=True), self.mean, self.std)
+    def held(self, which: slice) -> Tensor:
+        """Some as they are stored, (n, C, H, W): how they travel to a device."""
+        return self.stored[which if self.rows is None else self.rows[which]]
+
+    def ready(self, held: Tensor) -> Tensor:
+        """Inputs float32 (n, C, H, W) of what is `held`, where that is."""
+        return normalised(held, self.mean, self.std)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Pixels, (self.source, self.mean, self.std, self.rows)  # not what has been mapped

@@ -17,6 +17,8 @@ from core.metrics import TEST
 
 EvalSplit = Literal["validation", "test"]
 """The part of a dataset that a trial is evaluated on."""
+Precision = Literal["bfloat16", "float16"]
+"""What forward passes may compute in where a trial is evaluated (see `core.precision`)."""
 
 
 class TrialRecord(BaseModel):

@@ -9,6 +9,7 @@ batch norm          G ← a aᵀ ∘ G, b ← β + a(b − μ), with a = γ/√(
 activation φ        G stays (positive homogeneity), the mean becomes E[φ(y)], y ~ N(β, γ²)
 residual sum        G ← G₁ + G₂: the pair must be proportional with the same factor in both
 depthwise k         G ← k kᵀ ∘ (G + b bᵀ): the filters must be proportional too
+norm of each place  G ← k kᵀ ∘ (G + b bᵀ), k the factors γ of a channel at all places that it is read at
 gate (sigmoid)      G ← exp(−‖g_i − g_j‖²/scale): a gate must be equal, not proportional
 product             G ← G₁ ∘ G₂
 ==================  =============================================================================================
@@ -32,6 +33,12 @@ from core.graph.nodes import Operation, Step
 from core.graph.rules import APPROXIMATE, GATES
 
 REMEMBERED = 8
+
+LARGE = 1_000_000_000
+"""Inner products that take more multiplications are computed in float32."""
+
+STRIP = 256
+"""Inner products are taken for at least so many rows at a time."""
 
 DIVISIONS = {"div", "div_", "truediv", "itruediv"}
 
@@ -260,3 +267,15 @@ def mean_and_std(operation: Operation, mean: Tensor | None, std: Tensor | None) 
         density = torch.exp(-0.5 * (mean / safe) ** 2) / math.sqrt(2 * math.pi)
         first = mean * torch.special.ndtr(mean / safe) + std * density
     return first, spread
+
+
+def inner_products(rows: Tensor) -> Tensor:
+    """⟨W_i, W_j⟩ (n, n) of rows (n, fan_in), as float64; large layers are multiplied in float32, which is enough."""
+    rows = rows.float() if len(rows) * rows.numel() > LARGE else rows.double()
+    size, step = len(rows), max(STRIP, -(-len(rows) // 8))
+    gram = torch.empty(size, size, dtype=torch.float64)
+    for start in range(0, size, step):  # half of it is the other half
+        strip = torch.mm(rows[start : start + step], rows[start:].T)
+        gram[start : start + step, start:] = strip
+        gram[start + step :, start : start + step] = strip[:, step:].T
+    return gram

@@ -24,17 +24,12 @@ from core.signature import (
     added,
     as_gate,
     beside,
+    inner_products,
     likeness,
     multiplied,
     summands,
     times_constant,
 )
-
-LARGE = 1_000_000_000
-"""Inner products that take more multiplications are computed in float32."""
-
-STRIP = 256
-"""Inner products are taken for at least so many rows at a time."""
 
 
 def signatures(channels: Channels, channel_set: ChannelSet, *, covariances: bool = False) -> dict[str, Signature]:
@@ -236,14 +231,28 @@ class _Walk:
         return replace(out, bias=bias, normed=True, mean=mean, std=std, covariance=cov, published=published)
 
     def norm(self, s: Signature, step: Step) -> Signature:
-        """Layer, group or instance norm: exact between equal channels; its own mean and variance are not followed."""
+        """Layer, group or instance norm: exact between equal channels; its own mean and variance are not followed.
+
+        A channel that is read at several places, as four tokens that Swin merges, has a factor and a constant for each.
+        """
         s = s.folded()
-        gamma = self.along(step.parameters["weight"]) if "weight" in step.parameters else None
-        beta = self.along(step.parameters["bias"]) if "bias" in step.parameters else None
-        s = s if gamma is None else s.scaled(gamma)
-        bias = torch.zeros_like(s.bias) if beta is None else beta
+        gammas, beta = self.each_of(step, "weight"), self.each_of(step, "bias")
+        if gammas is not None and gammas.shape[1] > 1:
+            s = replace(s, gram=s.gram * (gammas @ gammas.T / gammas.shape[1]))
+        elif gammas is not None:
+            s = s.scaled(gammas[:, 0])
+        bias = torch.zeros_like(s.bias) if beta is None else beta.mean(1)
         approximate = (*s.approximate, step.op)
         return replace(s, bias=bias, mean=None, std=None, covariance=None, approximate=approximate)
+
+    def each_of(self, step: Step, name: str) -> Tensor | None:
+        """What a step's parameter is at each place of each channel, (n, places); None where there is none."""
+        own = step.parameters.get(name, "")
+        times = torch.bincount(self.places(own)) if own else torch.zeros(0)
+        if len(times) and int(times.max()) > 1 and len(torch.unique(times[times > 0])) == 1:
+            return self.each_row(own, 0).flatten(1)
+        one = self.along(own) if len(times) else None
+        return None if one is None else one[:, None]
 
     def depthwise(self, s: Signature, step: Step) -> Signature:
         assert step.layer is not None
@@ -284,15 +293,3 @@ class _Walk:
         assert slope is not None
         alike = likeness(torch.outer(slope, slope))
         return replace(s, gram=s.gram * alike, mean=None, std=None, covariance=None)
-
-
-def inner_products(rows: Tensor) -> Tensor:
-    """⟨W_i, W_j⟩ (n, n) of rows (n, fan_in), as float64; large layers are multiplied in float32, which is enough."""
-    rows = rows.float() if len(rows) * rows.numel() > LARGE else rows.double()
-    size, step = len(rows), max(STRIP, -(-len(rows) // 8))
-    gram = torch.empty(size, size, dtype=torch.float64)
-    for start in range(0, size, step):  # half of it is the other half
-        strip = torch.mm(rows[start : start + step], rows[start:].T)
-        gram[start : start + step, start:] = strip
-        gram[start + step :, start : start + step] = strip[:, step:].T
-    return gram

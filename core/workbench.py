@@ -19,9 +19,10 @@ from core.criteria import CRITERIA
 from core.errors import UsageError
 from core.evaluators import USUAL, Evaluator, Measure, measured
 from core.measure import Evaluation, Measurement, evaluate, latency_ms, logits_of, sizes
-from core.metrics import TEST
+from core.metrics import TEST, in_full
 from core.pixels import Images
-from core.records import EvalSplit
+from core.precision import autocasting
+from core.records import EvalSplit, Precision
 from core.recovery import RECOVERIES
 from core.shelf import Kept, Shelf
 from core.tasks import ImageBatches, Inputs, Samples
@@ -82,6 +83,7 @@ class Workbench:
         measure_by: how a network is measured, where `scored` does not look at images one by one.
         samples: what it is measured on then.
         test_samples: likewise of the test split, where ``samples`` are of another one.
+        autocast: what evaluations' forward passes compute in where that is safe; None: in what the network's do.
         inputs: an example (1, …) of what the network takes, of a task that has no images; ``images`` are empty then,
             and ``train_images`` what calibration draws from: as many inputs.
     """
@@ -107,6 +109,7 @@ class Workbench:
     measure_by: Measure | None = None
     samples: Samples | None = None
     test_samples: Samples | None = None
+    autocast: Precision | None = None
     inputs: Inputs | None = None
     _calibrations: dict[tuple[str, int, int], Inputs] = field(default_factory=dict, repr=False)
     _labels: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
@@ -170,6 +173,12 @@ class Workbench:
         tested = self.tested(self.model)[0] if self.has_test else {}
         named = {f"{TEST}{name}": value for name, value in tested.items()}
         return replace(self, original={**self.measure(self.model), **named})
+
+    def with_effect(self) -> Self:
+        """The same bench with what its original network scores without autocast, too, where there is some."""
+        name, full = self.scored.score.name, replace(self, autocast=None)
+        found = {} if self.autocast is None else {in_full(name): full.evaluate(self.model).metrics[name]}
+        return replace(self, original={**self.original, **found})
 
     def calibration(self, config: TrialConfig) -> Inputs | None:
         """The configuration's calibration images (n, C, H, W), or None where it needs none; cached.
@@ -263,11 +272,12 @@ class Workbench:
         """
         if self.samples is not None:
             return self._measured(model, self.samples)
-        return evaluate(model, self.images, self.labels, self.batch_size, self.device, enough, self.reference)
+        with autocasting(model, self.autocast, self.device):
+            return evaluate(model, self.images, self.labels, self.batch_size, self.device, enough, self.reference)
 
     def _measured(self, model: nn.Module, samples: Samples) -> Measurement:
         assert self.measure_by is not None, "samples come with what measures on them"
-        with torch.inference_mode():
+        with torch.inference_mode(), autocasting(model, self.autocast, self.device):
             found = measured(self.scored.score, self.measure_by(model, samples, self.device))
         if self.scored.score.name in self.original and (odd := [name for name in found if name not in self.original]):
             raise UsageError(f"the evaluator gave {odd[0]!r}, which it did not give of the original network")
@@ -284,7 +294,8 @@ class Workbench:
         if self.test_samples is not None:
             measurement = self._measured(model, self.test_samples)
             return measurement.metrics, measurement.images
-        assert self.test is not None, "this bench has another split than the test split, and that one too"
         test = self.test
-        found = evaluate(model, test.images, test.labels, self.batch_size, self.device, reference=test.reference)
+        assert test is not None, "this bench has another split than the test split, and that one too"
+        with autocasting(model, self.autocast, self.device):
+            found = evaluate(model, test.images, test.labels, self.batch_size, self.device, reference=test.reference)
         return found.metrics, found.images

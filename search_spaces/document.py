@@ -15,7 +15,7 @@ from core.evaluators import Evaluator, find_evaluator
 from core.evaluators.base import CLASSIFICATION
 from core.files import NAME
 from core.metrics import METRICS, Direction
-from core.records import EvalSplit
+from core.records import EvalSplit, Precision
 from search_spaces.algorithms import ALGORITHMS, GRID
 
 DEFAULT_SAMPLES = 100
@@ -65,6 +65,9 @@ class EvaluationTable(_Table):
     metric: StrictStr | None = Field(None, description="of an evaluator of your own: what it gives first (score)")
     direction: Direction | None = Field(None, description="of that: whether it is to be large (max) or small")
     unit: StrictStr | None = Field(None, max_length=20, description="of that; '%' is from 0 to 100")
+    autocast: Precision | None = Field(
+        None, description="what evaluation's forward passes compute in where torch's autocast holds that safe"
+    )
 
     def scored(self, where: str = "") -> Evaluator:
         """What trials are scored by.

@@ -103,7 +103,14 @@ class Session:
             self._reporter.line(line)
         sources = self._space.sources()
         scored = self._space.scored
-        made = make_bench(baseline, split, hardest=self._request.race, sources=sources, scored=scored)
+        made = make_bench(
+            baseline,
+            split,
+            hardest=self._request.race,
+            sources=sources,
+            scored=scored,
+            autocast=self._space.evaluation.autocast,
+        )
         bench, trial_seconds = measured(made)
         key, how = baseline.key, "" if baseline.trained_here else f" ({described(baseline.dataset)})"
         del baseline  # the driver needs no copy of the data while trials run
@@ -118,7 +125,7 @@ class Session:
         shared = share(replace(bench, original=original))
         self._shared = shared if self._request.cluster.address is None else shared.carried()
         self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
-        reached = scored.show(original)
+        reached = ", ".join(filter(None, [scored.show(original), self._store.info.precision]))
         if scored.word != "accuracy":
             reached = f"scored by {scored.label}, {reached}"
         self._reporter.line(f"{self._space.baseline.model} on {card.name}: {reached} on {split}{how}")

@@ -28,6 +28,7 @@ NOT_DECLARED = {
     "test_parts_package": "made by a test",
     "transformers": "brought by the extra huggingface; tests are skipped without it",
     "segmentation_models_pytorch": "one more source of networks; tests are skipped without it",
+    "ultralytics": "a detector, of a licence that nothing here may depend on; tests are skipped without it",
 }
 NOT_IMPORTED: dict[str, str] = {}
 """Runtime dependencies that no module imports, and why they are needed all the same."""

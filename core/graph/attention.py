@@ -51,7 +51,10 @@ def attend(
     """
     q, k, v = (_by_head(x, heads, batch_first) for x in (*pair, v))
     mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, causal, scale=scale)
-    mixed = mixed.transpose(-3, -2).flatten(-2)
+    mixed = mixed.transpose(-3, -2)
+    if mask is not None:  # kernels for ONNX leave it in another order than torch's own, which a view would not do for
+        mixed = mixed.clone(memory_format=torch.contiguous_format)
+    mixed = mixed.flatten(-2)
     return mixed if batch_first or mixed.dim() < 3 else mixed.transpose(0, 1)
 
 
@@ -153,9 +156,11 @@ class SplitAttention(nn.Module):
 
     Attributes:
         out: the name that the layer which reads the mixed values has in the packed module, and here.
+        packed_as: the name of the one layer there that gives queries, keys and values, where there is one.
     """
 
     out = "out_proj"
+    packed_as = "qkv"
 
     def __init__(
         self,

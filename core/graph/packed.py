@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 
 from core.graph.attention import SplitAttention, SplitEncoderAttention, SplitMultiheadAttention, SplitSelfAttention
 from core.graph.copies import deep_copy
+from core.graph.windows import SplitRelativeAttention, SplitWindowAttention
 
 TIMM = frozenset({"timm.layers.attention.Attention", "timm.models.vision_transformer.Attention"})
+SWIN = frozenset(f"torchvision.models.swin_transformer.ShiftedWindowAttention{version}" for version in ("", "V2"))
+MAXVIT = "torchvision.models.maxvit.RelativePositionalMultiHeadAttention"
 TIMM_PARTS = frozenset({"qkv", "q_norm", "k_norm", "attn_drop", "norm", "gate", "proj", "proj_drop"})
 TRANSFORMERS = frozenset({"vit.ViT", "deit.DeiT", "dinov2.Dinov2", "vit_msn.ViTMSN"})
 """Architectures of transformers whose attention is ``models.NAME.modeling_NAME.CLASSAttention``."""
@@ -89,6 +93,10 @@ def _split(module: nn.Module) -> SplitAttention | None:
     kind = f"{type(module).__module__}.{type(module).__qualname__}"
     if kind in TIMM:
         return _of_timm(module)
+    if kind in SWIN:
+        return _of_swin(module)
+    if kind == MAXVIT:
+        return _of_maxvit(module)
     return _of_transformers(module) if kind in _ENCODERS else None
 
 
@@ -124,6 +132,48 @@ def _of_timm(module: nn.Module) -> SplitAttention | None:
     heads, numbers = int(cast(int, module.num_heads)), {"scale": float(cast(float, module.scale)), "dropout": inside}
     split = SplitSelfAttention(q, k, v, _linear(proj.weight, proj.bias), heads=heads, **numbers)
     split.out_drop = behind
+    return split
+
+
+def _of_swin(module: Any) -> SplitAttention | None:
+    parts = dict(module.named_children())
+    own, silent = {"qkv", SplitWindowAttention.out}, None
+    if parts.keys() - {"cpb_mlp"} != own or any(type(parts[name]) is not nn.Linear for name in own):
+        return None
+    biases = [None, None, None] if module.qkv.bias is None else list(module.qkv.bias.chunk(3))
+    if hasattr(module, "logit_scale") and biases[1] is not None:
+        silent, biases[1] = biases[1].detach().clone(), None
+    q, k, v = (_linear(w, b) for w, b in zip(module.qkv.weight.chunk(3), biases, strict=True))
+    numbers = {"scale": (module.proj.in_features // module.num_heads) ** -0.5, "dropout": module.attention_dropout}
+    out = _linear(module.proj.weight, module.proj.bias)
+    split = SplitWindowAttention(q, k, v, out, heads=module.num_heads, **numbers)
+    split.size, split.shift, split.out_drop = tuple(module.window_size), tuple(module.shift_size), module.dropout
+    split.silent = silent
+    return _with_rest_of(module, split, own)
+
+
+def _of_maxvit(module: Any) -> SplitAttention | None:
+    parts = dict(module.named_children())
+    own = {SplitRelativeAttention.packed_as, SplitRelativeAttention.out}
+    if parts.keys() != own or any(type(part) is not nn.Linear for part in parts.values()):
+        return None
+    q, k, v = (_linear(w, b) for w, b in zip(module.to_qkv.weight.chunk(3), module.to_qkv.bias.chunk(3), strict=True))
+    out = _linear(module.merge.weight, module.merge.bias)
+    split = SplitRelativeAttention(q, k, v, out, heads=module.n_heads, scale=module.scale_factor)
+    split.size = (module.size, module.size)
+    return _with_rest_of(module, split, own)
+
+
+def _with_rest_of(module: nn.Module, split: SplitAttention, own: Collection[str]) -> SplitAttention:
+    """Give ``split`` what else a module has beside its ``own`` layers: parameters and buffers by the same names."""
+    for name, value in module._parameters.items():
+        copied = None if value is None else nn.Parameter(value.detach().clone(), requires_grad=value.requires_grad)
+        split.register_parameter(name, copied)
+    for name, buffer in module._buffers.items():
+        split.register_buffer(name, buffer, persistent=name not in module._non_persistent_buffers_set)
+    for name, part in module.named_children():
+        if name not in own:
+            split.add_module(name, copy.deepcopy(part))
     return split
 
 
@@ -188,6 +238,8 @@ def _packed(split: SplitAttention, original: nn.Module) -> nn.Module | None:
 def _joined(split: SplitAttention, module: nn.Module) -> dict[str, Tensor | None]:
     """The weights of ``split`` by the names that a packed module has for them; None: there are none, or no whole."""
     weights, biases = ([getattr(layer, part) for layer in split.projections] for part in ("weight", "bias"))
+    if isinstance(split, SplitWindowAttention) and split.silent is not None:
+        biases[1] = split.silent.to(biases[0]) if biases[1] is None else None
     if isinstance(split, SplitEncoderAttention):
         own = {f"{name}.weight": w for name, w in zip(PARTS, weights, strict=True)}
         own |= {f"{name}.bias": b for name, b in zip(PARTS, biases, strict=True)}
@@ -197,8 +249,10 @@ def _joined(split: SplitAttention, module: nn.Module) -> dict[str, Tensor | None
     elif isinstance(module, nn.MultiheadAttention):
         own = {"in_proj_weight": _cat(weights), "in_proj_bias": _cat(biases)}
     else:
-        own = {"qkv.weight": _cat(weights), "qkv.bias": _cat(biases)}
+        own = {f"{split.packed_as}.weight": _cat(weights), f"{split.packed_as}.bias": _cat(biases)}
     read = split.reader._parameters
+    layers = {*PARTS, split.out}
+    own |= {name: value for name, value in split.named_parameters() if name.split(".")[0] not in layers}
     return {**own, f"{split.out}.weight": read["weight"], f"{split.out}.bias": read["bias"]}
 
 

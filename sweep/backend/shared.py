@@ -21,7 +21,7 @@ from core.calibration import Scale
 from core.evaluators import USUAL, Evaluator, Measure, function_of
 from core.measure import latency_ms
 from core.pixels import Images, Mapped, Pixels
-from core.records import EvalSplit
+from core.records import EvalSplit, Precision
 from core.shelf import Shelf
 from core.tasks import Samples
 from core.workbench import Labelled, Workbench
@@ -139,6 +139,7 @@ class SharedBench:
         scored: what trials are scored by.
         measure_by: what measures a network, where it is neither registered nor imported by its name.
         task: what stands for images; None: there are some.
+        autocast: what evaluations' forward passes compute in.
     """
 
     skeleton: nn.Module
@@ -160,6 +161,7 @@ class SharedBench:
     scored: Evaluator = USUAL
     measure_by: Measure | None = None
     task: OfTask | None = None
+    autocast: Precision | None = None
 
     @property
     def nbytes(self) -> int:
@@ -204,6 +206,7 @@ class SharedBench:
             shelf=Shelf() if self.shelf is None else self.shelf.open(),
             reference=self._reference(0),
             scored=scored,
+            autocast=self.autocast,
         )
         if not scored.by_image:
             measure = self.measure_by or function_of(scored)
@@ -266,6 +269,7 @@ def share(bench: Workbench) -> SharedBench:
         scored=bench.scored,
         measure_by=None if bench.scored.own else bench.measure_by,
         task=task,
+        autocast=bench.autocast,
     )
 
 

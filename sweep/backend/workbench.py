@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -19,7 +20,7 @@ from core.evaluators import EVALUATORS, USUAL, Evaluator, function_of
 from core.evaluators.base import OF_TASK
 from core.graph.trace import as_inputs
 from core.race import hardest_first
-from core.records import EvalSplit
+from core.records import EvalSplit, Precision
 from core.tasks import Samples, Task
 from core.trial import reason_of, require_finite
 from core.workbench import Labelled, Workbench
@@ -130,6 +131,7 @@ def make_bench(
     hardest: bool = False,
     sources: Collection[str] = (),
     scored: Evaluator = USUAL,
+    autocast: Precision | None = None,
 ) -> Workbench:
     """The workbench on a split, with a fixed random part of the training images to draw calibrations from.
 
@@ -140,6 +142,7 @@ def make_bench(
         hardest: put the images that the original network is least sure of first, for racing.
         sources: calibration sources that workers will draw from; what they look at on this machine is read now.
         scored: what trials are scored by.
+        autocast: what evaluations' forward passes compute in; what answers are held against is not of them.
 
     Raises:
         DataError: the dataset has no image in that split, or no labels where they are needed.
@@ -147,7 +150,7 @@ def make_bench(
             cannot be had.
     """
     if isinstance(baseline.dataset, Task):
-        return _task_bench(baseline, baseline.dataset, split, scored)
+        return replace(_task_bench(baseline, baseline.dataset, split, scored), autocast=autocast)
     dataset = baseline.dataset
     images, labels = dataset.inputs(split)
     if not len(labels):
@@ -175,6 +178,7 @@ def make_bench(
         mirror=dataset.mirror,
         reference=own.reference,
         scored=scored,
+        autocast=autocast,
     )
     if measure is not None:
         return bench.measured_by(measure)
@@ -230,6 +234,8 @@ def measured(bench: Workbench) -> tuple[Workbench, float]:
     tested = 0 if bench.test is None else len(bench.test.labels)
     if bench.test_samples is not None:
         tested = bench.test_samples.count
+    with one_thread():
+        bench = bench.with_effect()
     return bench, seconds * bench.total / (bench.total + tested)
 
 

@@ -122,9 +122,10 @@ class Rebuilder:
             ExportError: the original network does not reach on it what it reached when the sweep ran.
         """
         request, original = self.sweep.info.request, self.sweep.info.state.original
-        split = self.space.evaluation.split
-        scored, sources = self.space.scored, self.space.sources()
-        bench = make_bench(self.baseline, split, hardest=request.race, sources=sources, scored=scored)
+        evaluation, scored, sources = self.space.evaluation, self.space.scored, self.space.sources()
+        split, autocast = evaluation.split, evaluation.autocast
+        hardest = request.race
+        bench = make_bench(self.baseline, split, hardest=hardest, sources=sources, scored=scored, autocast=autocast)
         bench.shelf = FolderShelf(self.sweep.folder / STATISTICS)
         if scored.score.name in original:
             with one_thread():

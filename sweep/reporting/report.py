@@ -76,7 +76,11 @@ def facts(sweep: StoredSweep) -> Iterator[tuple[str, str]]:
         "evaluated on",
         ", ".join(
             text
-            for text in (str(data.get("split", "")), f"{data['images']:,} images" if "images" in data else "")
+            for text in (
+                str(data.get("split", "")),
+                f"{data['images']:,} images" if "images" in data else "",
+                sweep.info.precision,
+            )
             if text
         ),
     )

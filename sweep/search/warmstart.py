@@ -70,6 +70,7 @@ class WarmStart:
     def _alike(self, sweep: StoredSweep, baseline_key: str) -> bool:
         """Whether its results are of the same original network, scored in the same way."""
         same = sweep.info.request.evaluator == self.space.evaluation.evaluator and sweep.scored == self.space.scored
+        same = same and sweep.info.request.autocast == (self.space.evaluation.autocast or "")
         return same and sweep.info.state.baseline_key == baseline_key
 
     def _usable(self, record: TrialRecord) -> bool:

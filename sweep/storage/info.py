@@ -20,6 +20,7 @@ from core.evaluators import Evaluator
 from core.evaluators.base import CLASSIFICATION
 from core.files import NAME
 from core.identity import KEY_VERSION, OPTIONS
+from core.metrics import in_full
 from core.parts import is_pretrained
 from search_spaces.document import EvaluationTable
 
@@ -100,6 +101,11 @@ class SweepRequest:
     def evaluator(self) -> str:
         """What its trials are scored by: a name of `core.evaluators`, or of the user's function."""
         return str(self._evaluation.get("evaluator", CLASSIFICATION))
+
+    @property
+    def autocast(self) -> str:
+        """What evaluations' forward passes compute in; "": in what the networks' do."""
+        return str(self._evaluation.get("autocast") or "")
 
     @property
     def scored(self) -> Evaluator:
@@ -184,6 +190,18 @@ class SweepInfo:
     def status(self) -> Status:
         """How it goes."""
         return self.state.status
+
+    @property
+    def precision(self) -> str:
+        """Autocast, and what the original network scores without it; "": trials are evaluated without."""
+        if not self.request.autocast:
+            return ""
+        score = self.request.scored.score
+        full = self.state.original.get(in_full(score.name))
+        effect = (
+            "" if full is None else f" (without it the original reaches {score.show(full)} {score.unit}".rstrip() + ")"
+        )
+        return f"autocast {self.request.autocast}{effect}"
 
     def renamed(self, name: str) -> SweepInfo:
         """The same sweep under another name."""

@@ -124,6 +124,7 @@ def description(info: SweepInfo, front: Front, names: Names, experiment: str, ru
     state = info.state
     ended = f" ({_plain(state.message)})" if state.message else ""
     lines = [f"**{_plain(info.request.space)}** · {state.status}{ended}"]
+    lines += ["", f"Evaluated with {info.precision}."] if info.precision else []
     if front.records:
         heads = shown(info)
         found = [name for name in heads if any(name in record.metrics for record in front.records)]

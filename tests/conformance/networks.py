@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,11 +20,13 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from core.channels import Channels, ChannelSet
-from core.compress import Prepared
 from core.models import MODELS, load_model
 
 LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear, nn.ConvTranspose2d)
+WINDOWED = (
+    torchvision.models.swin_transformer.ShiftedWindowAttention,
+    torchvision.models.maxvit.RelativePositionalMultiHeadAttention,
+)
 PREFIX = "torchvision:"
 
 
@@ -181,10 +183,12 @@ def _forward(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator
 
 
 def _replacement(name: str, module: nn.Module, cut: nn.Module, found: Oracle) -> Callable[[Tensor], Tensor] | None:
-    if name.endswith("self_attention.out_proj"):
-        return None  # its weight is a parameter of a function
+    if name.endswith(("self_attention.out_proj", ".qkv", ".to_qkv")):
+        return None  # its weight is a parameter of a function, or of the module around it
     if isinstance(module, nn.MultiheadAttention):
         return lambda x, *_, **__: (_attention(name, module, cut.get_submodule(name), x, found), None)
+    if isinstance(module, WINDOWED):
+        return lambda x: _within_windows(name, module, cut.get_submodule(name), x, found)
     if isinstance(module, LAYERS):
         other = cut.get_submodule(name)
         axis = -1 if isinstance(module, nn.Linear) else 1
@@ -255,6 +259,32 @@ def _attention(name: str, module: Any, cut: Any, x: Tensor, found: Oracle) -> Te
     return _layer(f"{name}.out_proj", module.out_proj, cut.out_proj, mixed, -1, found)
 
 
+def _within_windows(name: str, module: Any, cut: Any, x: Tensor, found: Oracle) -> Tensor:
+    """The module's own attention, with zeros for the rows of queries, keys and values that the cut network lacks."""
+    module = copy.deepcopy(module)
+    packed, out = ("qkv", "proj") if hasattr(module, "qkv") else ("to_qkv", "merge")
+    whole, reader, left, kept = getattr(module, packed), getattr(module, out), survivors(x, -1), {}
+    for part in (module, whole, reader):
+        part.__dict__.pop("forward", None)
+    heads = len(module.relative_position_bias_table[0]) if not hasattr(module, "cpb_mlp") else module.num_heads
+    for part, weight, bias in zip("qkv", whole.weight.data.chunk(3), whole.bias.data.chunk(3), strict=True):
+        own = getattr(cut, f"{part}_proj")
+        kept[part] = rows = _rows(weight, own.weight.detach(), [left] * len(weight), 1, f"{name}.{part}_proj")
+        found.shapes[f"{name}.{part}_proj.weight"] = (len(rows), len(left))
+        if own.bias is not None:
+            found.shapes[f"{name}.{part}_proj.bias"] = (len(rows),)
+        assert len({sum(row * heads // len(weight) == h for row in rows) for h in range(heads)}) == 1
+        gone = [row for row in range(len(weight)) if row not in rows]
+        weight[gone], bias[gone] = 0, 0
+        found.rows[f"{name}.{part}_proj"] = rows
+    assert kept["q"] == kept["k"]
+    del found.shapes[f"{name}.{packed}.weight"], found.shapes[f"{name}.{packed}.bias"]
+    rows = _rows(reader.weight.detach(), getattr(cut, out).weight.detach(), [torch.tensor(kept["v"])], 1, name)
+    found.shapes |= {f"{name}.{out}.weight": (len(rows), len(kept["v"])), f"{name}.{out}.bias": (len(rows),)}
+    found.rows[f"{name}.{out}"] = rows
+    return _only(module(torch.nan_to_num(x, nan=0.0)), rows, -1)
+
+
 def _columns(left: Tensor, weight: Tensor, groups: int) -> tuple[list[Tensor], int]:
     """The surviving columns of each group's rows, and how many; as many in every group."""
     each = weight.shape[1]
@@ -313,71 +343,3 @@ def _scaled_block(name: str, module: Any, x: Tensor, found: Oracle) -> Tensor:
     found.shapes[f"{name}.layer_scale"] = (len(survivors(x, 1)), 1, 1)
     y: Tensor = type(module).forward(module, x)
     return y
-
-
-def first_ones(rows: Tensor) -> Tensor:
-    """A criterion: the first channels of a set stay, whatever their weights."""
-    return torch.arange(len(rows), 0, -1, dtype=torch.float64)
-
-
-def plant_copies(prepared: Prepared, kept: Mapping[str, tuple[int, ...]]) -> nn.Module:
-    """A copy of the network in which every channel that is not kept computes what a kept one of its set computes.
-
-    ``kept``: set → the channels that will stay. Every parameter that belongs to a removed channel (producers' rows,
-    biases, norms, depthwise filters, gates) is overwritten; what consumers read of it is left as random as it was.
-    """
-    channels = prepared.channels
-    atoms = channels.graph.atoms.axes
-    layers = {layer.weight: layer for layer in channels.graph.layers}
-    depthwise = {name for group in channels.sets for name in group.channel_wise}
-    model = copy.deepcopy(channels.graph.model)
-    state = {**dict(model.named_parameters(remove_duplicate=False)), **dict(model.named_buffers())}
-    source = torch.arange(int(channels.unit_of.max()) + 1)
-    places = _places(channels)
-    for group in channels.sets:
-        own = [tuple(places[unit]) for unit in group.units.tolist()]
-        source[group.units] = group.units[_sources(group, kept[group.name], own)]
-    for (name, axis), own in atoms.items():
-        layer = layers.get(name)
-        if name not in state or (layer and axis == layer.read_axis and layer.name not in depthwise):
-            continue
-        value, units = state[name].data, channels.unit_of[own.long()]
-        if axis < value.dim() and len(units) == value.shape[axis]:
-            value.copy_(value.index_select(axis, _copied_index(units, source)))
-    return model
-
-
-def _places(channels: Channels) -> list[list[int]]:
-    """For each channel, the parameter axes it lies on: only channels on the same ones can be copies of each other."""
-    found: list[list[int]] = [[] for _ in range(int(channels.unit_of.max()) + 1)]
-    for number, own in enumerate(channels.graph.atoms.axes.values()):
-        for unit in channels.unit_of[own.long()].unique().tolist():
-            found[unit].append(number)
-    return found
-
-
-def _sources(group: ChannelSet, kept: tuple[int, ...], places: list[tuple[int, ...]]) -> Tensor:
-    """For each channel of a set, itself or the kept one of its own kind that it will be a copy of; taken in turn."""
-    kind = [(where, -1 if group.blocks is None else int(group.blocks[i])) for i, where in enumerate(places)]
-    turns: dict[Any, int] = {}
-    source = list(range(group.size))
-    for i in range(group.size):
-        if i in kept:
-            continue
-        same = [k for k in kept if kind[k] == kind[i]]
-        assert same, f"{group.name}: channel {i} has no kept one of its kind"
-        turn = turns[kind[i]] = turns.get(kind[i], -1) + 1
-        source[i] = same[turn % len(same)]
-    return torch.tensor(source)
-
-
-def _copied_index(units: Tensor, source: Tensor) -> Tensor:
-    """Where each position is copied from: the occurrence of its source unit with the same number as its own."""
-    places: dict[int, list[int]] = {}
-    for position, unit in enumerate(units.tolist()):
-        places.setdefault(unit, []).append(position)
-    index = torch.arange(len(units))
-    for unit, own in places.items():
-        if int(source[unit]) != unit:
-            index[own] = torch.tensor(places[int(source[unit])])
-    return index

@@ -1,10 +1,12 @@
-"""Networks of other packages than torchvision's classifiers: timm, transformers, segmentation, video.
+"""Networks of other packages than torchvision's classifiers: timm, transformers, segmentation, video, detection.
 
 Each is built with random weights; a package that is not installed leaves its rows out of the tests.
 """
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -82,6 +84,21 @@ def _film() -> nn.Module:
     return torchvision.models.video.r3d_18(weights=None, num_classes=10)
 
 
+def _yolo(export: bool) -> Callable[[], nn.Module]:
+    """A detector; without ``export``, its feature maps are part of its output, and so stay whole."""
+
+    def make() -> nn.Module:
+        with tempfile.TemporaryDirectory() as folder:  # where importing it writes its settings
+            os.environ.update({"YOLO_CONFIG_DIR": folder, "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"})
+            from ultralytics.nn.tasks import DetectionModel
+
+            model: Any = DetectionModel("yolov8n.yaml", nc=10, verbose=False)
+        model.model[-1].export = export
+        return model
+
+    return make
+
+
 def _unet() -> nn.Module:
     import segmentation_models_pytorch as smp
 
@@ -136,4 +153,6 @@ OTHERS: tuple[Other, ...] = (
     _segmentation("lraspp_mobilenet_v3_large"),
     Other("torchvision r3d_18", "torchvision", _film, (8, 64, 64), (16, 112, 112)),
     Other("segmentation-models-pytorch Unet", "segmentation_models_pytorch", _unet),
+    Other("ultralytics yolov8n", "ultralytics", _yolo(False), native=(640, 640), left=33),
+    Other("ultralytics yolov8n, export", "ultralytics", _yolo(True), native=(640, 640)),
 )  # fmt: skip

@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.compress import Prepared, Result, compress, prepare
-from core.criteria import CRITERIA, by_row
 from core.export import load, save
 from core.models import MODELS
 from tests.conformance.networks import (
@@ -23,11 +22,10 @@ from tests.conformance.networks import (
     REGISTERED,
     TABLE,
     Network,
-    first_ones,
     mask,
-    plant_copies,
     settle,
 )
+from tests.conformance.planted import merge_planted
 
 ROUGH = (nn.GELU, nn.SiLU, nn.ReLU6, nn.Hardswish, nn.LayerNorm)
 """Modules that let a merge through only approximately (not the sigmoid of a gate: gates are merged if equal)."""
@@ -132,10 +130,12 @@ def test_every_layer_is_in_a_set_or_skipped_with_a_reason(case: Case) -> None:
     assert all(reason.strip() for reason in result.skipped.values())
     for name, module in case.model.named_modules():
         if isinstance(module, LAYERS):
-            owners = {name, name.rpartition(".")[0]} if name.endswith("self_attention.out_proj") else {name}
+            parent, _, own = name.rpartition(".")
+            owners = {name, parent} if name.endswith("self_attention.out_proj") else {name}
+            owners |= {f"{parent}.q_proj"} if own in ("qkv", "to_qkv") else set()
             assert owners & (known | set(result.skipped)), f"{name} is nowhere"
     consumers = {name for site in result.sites for name in site.consumers}
-    assert consumers <= {name for name, _ in case.model.named_modules()}
+    assert consumers <= {name for name, _ in result.model.named_modules()}
 
 
 def test_merging_keeps_the_shapes_and_the_argument(case: Case) -> None:
@@ -159,20 +159,10 @@ def test_networks_of_relu_alone_are_exact_and_say_so(case: Case) -> None:
 
 def test_planted_copies_are_merged_without_loss(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels that compute the same as a kept one are carried by it, whatever lies in between."""
-    CRITERIA.names()
-    monkeypatch.setitem(CRITERIA._parts, "first", by_row(first_ones))
-    planned = compress(case.prepared, case.images, ratio=0.5, criterion="first", decomposition="none")
-    kept = {site.name: site.kept for site in planned.sites}
-    planted = plant_copies(case.prepared, kept)
-    large = sum(p.numel() for p in planted.parameters()) > 50_000_000
-    images = case.images if large else case.images.double()
-    again = prepare(planted if large else planted.double(), images)
-    merged = compress(again, images, ratio=0.5, criterion="first")
-    cut = compress(again, images, ratio=0.5, criterion="first", decomposition="none")
-    assert {site.name: site.kept for site in merged.sites} == kept
+    planted, merged, cut, images = merge_planted(case.prepared, case.images, monkeypatch)
     expected = in_double(planted, images)
-    assert apart(expected, in_double(merged.model, images)) < 1e-5
-    assert apart(expected, in_double(cut.model, images)) > 1e-2, "nothing was planted"
+    assert apart(expected, in_double(merged, images)) < 1e-5
+    assert apart(expected, in_double(cut, images)) > 1e-2, "nothing was planted"
 
 
 WHOLE = ["resnet18", "mobilenet_v3_small", "shufflenet_v2_x0_5", "regnet_x_400mf", "densenet121", "convnext_tiny"]

@@ -5,6 +5,7 @@ It runs in both modes, trains, and comes back from a file; what was left alone h
 
 from __future__ import annotations
 
+import importlib.util
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,13 @@ from core.compress import compress, prepare
 from core.export import load, save
 from tests.conformance.networks import LAYERS, settle
 from tests.conformance.others import OTHERS, Other
+from tests.conformance.planted import merge_planted
 
 
 @pytest.fixture(scope="module", params=[pytest.param(o, id=o.name, marks=pytest.mark.slow) for o in OTHERS])
 def other(request: pytest.FixtureRequest) -> Other:
-    pytest.importorskip(request.param.package)
+    if importlib.util.find_spec(request.param.package) is None:
+        pytest.skip(f"{request.param.package} is not installed")
     return request.param
 
 
@@ -46,6 +49,7 @@ def test_the_table_has_networks_of_every_package() -> None:
     assert found["transformers"] >= 4
     assert found["torchvision"] >= 4
     assert found["segmentation_models_pytorch"] == 1
+    assert found["ultralytics"] == 2
     assert len({other.name for other in OTHERS}) == len(OTHERS)
 
 
@@ -63,6 +67,14 @@ def test_it_is_compressed(other: Other, tmp_path: Path) -> None:
     outputs = tensors(again.train()(torch.cat([images, -images])))
     sum(y.float().square().mean() for y in outputs).backward()
     assert any(p.grad is not None and bool(p.grad.any()) for p in again.parameters())
+
+
+def test_planted_copies_are_merged_without_loss(other: Other, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = other.images()
+    prepared = prepare(settle(other.build(), images), images)
+    planted, merged, cut, images = merge_planted(prepared, images, monkeypatch)
+    assert apart(planted, merged, images) < 1e-5
+    assert apart(planted, cut, images) > 1e-2, "nothing was planted"
 
 
 def _every_layer_is_accounted_for(model: nn.Module, result: Any) -> None:

@@ -13,7 +13,8 @@ import torchvision
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from core.measure import macs, sizes
+from core.macs import macs
+from core.measure import sizes
 from tests.conformance.networks import _small_maxvit
 
 # --- the second counter ---------------------------------------------------------------------------------------

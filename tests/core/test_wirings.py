@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from core.compress import compress, prepare
 from core.criteria import CRITERIA, by_row
-from tests.conformance.networks import first_ones, mask, plant_copies
+from tests.conformance.networks import mask
+from tests.conformance.planted import first_ones, plant_copies
 from tests.core.wirings import WIRINGS, Wiring
 
 CUT = list(WIRINGS)

@@ -25,7 +25,7 @@ from core.errors import ModelError
 from core.export import load, save
 from core.graph.attention import SplitAttention
 from core.graph.packed import unpack
-from tests.conformance.networks import first_ones, plant_copies
+from tests.conformance.planted import first_ones, plant_copies
 from tests.fuzz.masked import masked_outputs
 from tests.fuzz.networks import Case
 

@@ -57,8 +57,9 @@ NETWORKS = {
     "torchvision:mobilenet_v2": (3, 32),
     "torchvision:densenet121": (3, 32),
     "torchvision:vit_b_16": (3, 224),
+    "torchvision:swin_t": (3, 64),
 }
-LARGE = ("torchvision:mobilenet_v2", "torchvision:densenet121", "torchvision:vit_b_16")
+LARGE = tuple(name for name in NETWORKS if name.startswith("torchvision:"))
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in NETWORKS])

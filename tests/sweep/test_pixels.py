@@ -46,7 +46,7 @@ def test_they_are_the_inputs_to_the_bit(pixels: Pixels) -> None:
     assert (len(pixels), pixels.shape) == (60, INPUTS.shape)
     assert torch.equal(pixels[3:9], INPUTS[3:9])
     assert torch.equal(pixels[order[:5]], INPUTS[order[:5]])
-    assert torch.equal(pixels.batch(50, 70, "cpu"), INPUTS[50:])
+    assert torch.equal(pixels.ready(pixels.held(slice(50, 70))), INPUTS[50:])
     mixed = in_order(pixels, order)
     assert torch.equal(mixed[:], INPUTS[order])
     assert torch.equal(in_order(mixed, order[:7])[:], INPUTS[order][order[:7]])

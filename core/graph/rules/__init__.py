@@ -61,6 +61,10 @@ RULES: dict[str, Rule] = {
     "paired": attention.paired,
     "attend": attention.attend,
     "weights_of": attention.weights_of,
+    **dict.fromkeys(("windows", "joined"), attention.moved),
+    "relative": attention.relative,
+    "directions": attention.directions,
+    "_patch_merging_pad": attention.merged_patches,
     "getattr": attribute_of,
     **dict.fromkeys(("new_full", "new_zeros", "new_ones", "new_empty"), new_constant),
     **dict.fromkeys(

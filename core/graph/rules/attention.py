@@ -1,4 +1,4 @@
-"""Attention: what `core.graph.attention.paired` and `attend` do to the channels of heads.
+"""Attention: what the functions of `core.graph.attention` and `core.graph.windows` do to the channels of heads.
 
 A channel of the values is mixed over tokens, by weights that sum to one, and stays itself: whatever is true of it
 before is true of it behind. Dimension j of a head's queries is multiplied with dimension j of its keys and with nothing
@@ -49,6 +49,47 @@ def attend(walk: Walk, call: Call) -> Any:
 def weights_of(walk: Walk, call: Call) -> Any:
     """The weights of the mixture: they have no channels."""
     _leave(walk, call, call.arg(0, "pair"))
+    return unlabelled(call.value)
+
+
+def moved(walk: Walk, call: Call) -> Any:
+    """Tokens that are put into windows, and back: each keeps its channels, and another tensor only says how many."""
+    source = call.arg(0, "x")
+    labels = _along_last(walk, source)
+    if labels is None or any(_along_last(walk, node) is None for node in call.node.all_input_nodes):
+        return opaque(walk, call)
+    walk.declare(*call.node.all_input_nodes)
+    walk.step(call.node, "pool", (source,), call.op)
+    return spread(labels, call.value.dim() - 1, call.shape)
+
+
+def merged_patches(walk: Walk, call: Call) -> Any:
+    """Swin's four neighbouring tokens as one: their channels lie one after the other."""
+    source = call.arg(0, "x")
+    labels = _along_last(walk, source)
+    if labels is None:
+        return opaque(walk, call)
+    walk.step(call.node, "pool", (source,), call.op)
+    return spread(labels.repeat(4), call.value.dim() - 1, call.shape)
+
+
+def relative(walk: Walk, call: Call) -> Any:
+    """What is added to the products of queries and keys: a number for each head and two places, without channels."""
+    table = call.arg(0, "table")
+    walk.freeze(table, "it is added to the products of each head's queries and keys")
+    for node in call.node.all_input_nodes:
+        walk.declare(node, *([str(node.target)] if node.op == "get_attr" else []))
+        if node.op == "get_attr":
+            walk.freeze_parameter(str(node.target), "attention reads it as a table of places")
+    return unlabelled(call.value)
+
+
+def directions(walk: Walk, call: Call) -> Any:
+    """Queries and keys divided by their lengths, to which every dimension of a head adds."""
+    for node in (call.arg(0, "q"), call.arg(1, "k")):
+        walk.freeze(node, "the lengths of each head's queries and keys are divided out")
+    for node in call.node.all_input_nodes:
+        walk.declare(node, *([str(node.target)] if node.op == "get_attr" else []))
     return unlabelled(call.value)
 
 

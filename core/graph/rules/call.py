@@ -91,7 +91,10 @@ NAMES = {
 }
 """Functions that share their name with another operation."""
 
-PUBLISHERS = ("torch", "_operator", "builtins", "math", "torchvision.ops", "core.graph.attention")
+PUBLISHERS = (
+    *("torch", "_operator", "builtins", "math", "torchvision.ops", "torchvision.models.swin_transformer"),
+    *("core.graph.attention", "core.graph.windows"),
+)
 """Where a function must come from for its name to mean what a rule takes it for."""
 
 
