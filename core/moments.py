@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def precise(values: Tensor) -> Tensor:
+    """The same in float32 where their format is a shorter one."""
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
+
+
 class Moments:
     """Means and covariances of (x, T) pairs, per group, accumulated over chunks in float64 around the first means.
 
@@ -21,7 +26,7 @@ class Moments:
 
     def add(self, x: Tensor, t: Tensor) -> None:
         """Add a chunk of rows x (groups, m, in) and t (groups, m, out)."""
-        x, t = (part if part.dtype in (torch.float32, torch.float64) else part.float() for part in (x, t))
+        x, t = precise(x), precise(t)
         if not self._sums:
             self._x0, self._t0 = (part.mean(1, keepdim=True) * self.centred for part in (x, t))
         x, t = x - self._x0, t - self._t0
@@ -29,6 +34,20 @@ class Moments:
         wide = tuple(part.double() for part in new)
         self._sums = tuple(a + b for a, b in zip(self._sums, wide, strict=True)) if self._sums else wide
         self.count += x.shape[1]
+
+    def without_targets(self) -> Moments:
+        """Moments of the same x; `add_targets` counts the T that go with it."""
+        found = Moments(centred=self.centred, flat=self.flat)
+        found._x0, found._t0, found.count = self._x0, self._t0, self.count
+        sx, st, sxx, stx = self._sums
+        found._sums = (sx, torch.zeros_like(st), sxx, torch.zeros_like(stx))
+        return found
+
+    def add_targets(self, x: Tensor, t: Tensor) -> None:
+        """Add a chunk of rows t (groups, m, out) of an x (groups, m, in) that is counted already."""
+        sx, st, sxx, stx = self._sums
+        x, t = x - self._x0, t - self._t0
+        self._sums = (sx, st + t.sum(1).double(), sxx, stx + (t.mT @ x).double())
 
     @property
     def x_sum(self) -> Tensor:

@@ -11,7 +11,7 @@ needed. So memory does not grow with the number of images, and every image is se
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,8 +23,9 @@ from core.channels import Channels
 from core.decompositions.base import Decomposition
 from core.errors import ModelError, first_line
 from core.graph.trace import GraphRunner, as_inputs, twin
-from core.moments import Moments
+from core.moments import Moments, precise
 from core.readers import Reader, find_readers
+from core.rectified import Rectified
 from core.sidebyside import Pair, SideBySide, Weigher, reads_cut
 from core.slices import refitted
 from core.surgery import assign, kept_positions, parameter
@@ -179,7 +180,7 @@ class Fitter:
         for reader in self.readers:
             moments = self._moments(reader, batches)
             if moments is not None:
-                self._solve(reader, moments)
+                self._solve(reader, moments, batches)
         originals, then = twin(self.channels.graph.model), twin(before)
         now, was = [], []
         for batch in batches:
@@ -199,9 +200,24 @@ class Fitter:
         step = images_at_a_time(self.channels, inputs)
         return [tuple(x[i : i + step] for x in inputs) for i in range(0, len(inputs[0]), step)]
 
+    def _place(self, reader: Reader) -> int:
+        return next(i for i, nodes in enumerate(self.pair.order) if nodes[0] is reader.nodes[0])
+
+    def _visited(self, place: int, batches: list[SideBySide]) -> Iterator[SideBySide]:
+        """The batches, each where a layer reads; of several only as many stay there as may be held."""
+        kept = 0
+        for batch in batches:
+            batch.run_until(place)
+            yield batch
+            if len(batches) > 1:  # both what has been here and what still waits before it may be held
+                size = batch.held()
+                kept += size
+                if kept > LIVE // 2:
+                    kept -= size
+                    batch.restart()
+
     def _moments(self, reader: Reader, batches: list[SideBySide]) -> Moments | None:
         """Of all that a layer reads and should give; None where its weight does not say what it gives."""
-        place = next(i for i, nodes in enumerate(self.pair.order) if nodes[0] is reader.nodes[0])
         layer = reader.layer
         weight, whole = parameter(self.pair.compressed, layer.weight), parameter(self.pair.original, layer.weight)
         assert weight is not None
@@ -210,9 +226,8 @@ class Fitter:
         fixed = parameter(self.pair.compressed, layer.bias) if layer.bias and not bias else None
         depthwise = reader.calls[0].kind == "depthwise"
         groups = len(weight) if depthwise else layer.groups
-        moments, kept = Moments(centred=bool(bias), flat=self.flat), 0
-        for batch in batches:
-            batch.run_until(place)
+        moments = Moments(centred=bool(bias), flat=self.flat)
+        for batch in self._visited(self._place(reader), batches):
             for step, window in zip(reader.calls, reader.windows, strict=True):
                 if batch is batches[0]:
                     matrix = as_matrix(whole, layer, len(whole) if depthwise else layer.groups)
@@ -227,27 +242,46 @@ class Fitter:
                     target = target - (fixed.view(-1, *[1] * len(window.kernel_size)) if window.kernel_size else fixed)
                 for rows, outputs in patches(window, batch.compressed.env[step.inputs[0]], target):
                     moments.add(by_group(rows, groups), by_group(outputs, groups))
-            if len(batches) > 1:  # both what has been here and what still waits before it may be held
-                size = batch.held()
-                kept += size
-                if kept > LIVE // 2:
-                    kept -= size
-                    batch.restart()
         return moments
 
-    def _solve(self, reader: Reader, moments: Moments) -> None:
+    def _solve(self, reader: Reader, moments: Moments, batches: list[SideBySide]) -> None:
         layer = reader.layer
         weight = parameter(self.pair.compressed, layer.weight)
         assert weight is not None
         groups = len(weight) if reader.calls[0].kind == "depthwise" else layer.groups
         bias, sign = self.channels.constant_of(layer)
-        v, b = self.method.solve(moments, as_matrix(weight, layer, groups))
+        matrix = as_matrix(weight, layer, groups)
+        v, b = self.method.solve(moments, matrix)
+        for _ in range(self.method.rectified_fits if bias else 0):
+            asked = self._rectified(reader, moments, batches, v, b)
+            if asked is None:
+                break
+            moments = asked
+            v, b = self.method.solve(moments, matrix)
         if layer.weight in self._terms:
             v, b = refitted(self.method.solve, moments, v, math.prod(weight.shape[2:]), self._terms[layer.weight])
         level = self._level(bias, sign, b.flatten()).to(weight.dtype)
         for model in (self.pair.compressed, self.refitted):
             assign(model, layer.weight, as_weight(v, layer, weight.shape).to(weight.dtype))
             assign(model, bias, level)
+
+    def _rectified(
+        self, reader: Reader, moments: Moments, batches: list[SideBySide], v: Tensor, b: Tensor
+    ) -> Moments | None:
+        """Of what to ask for after a fit v (groups, out, in), b (groups, out); None where no ReLU says so."""
+        found, groups = moments.without_targets(), len(v)
+        for batch in self._visited(self._place(reader), batches):
+            for step, window in zip(reader.calls, reader.windows, strict=True):
+                behind = Rectified.behind(batch, step.node)
+                if behind is None:
+                    return None
+                wanted = behind.beside(batch.target(step), self.channels.graph.channel_axis[step.node])
+                for rows, three in patches(window, batch.compressed.env[step.inputs[0]], wanted):
+                    x = by_group(precise(rows), groups)
+                    given = x @ v.mT.to(x) + b[:, None].to(x)
+                    asked = behind.asked(given.transpose(0, 1).flatten(1), three.to(x))
+                    found.add_targets(x, by_group(asked, groups))
+        return found
 
     def _level(self, name: str, sign: int, constant: Tensor) -> Tensor:
         """What the bias ``name`` (or for sign −1 the running mean) has to be, for a layer to add ``constant``."""

@@ -101,6 +101,11 @@ class Decomposition(BaseModel):
         """Return the calibration images (N, …) that a ``sequential`` method really uses."""
         return images
 
+    @property
+    def rectified_fits(self) -> int:
+        """How often a ``sequential`` method fits a layer again, to what a ReLU behind it lets through."""
+        return 0
+
     def solve(self, moments: Moments, kept_weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return a layer's new weight (groups, out, in) and bias (groups, out), for a ``sequential`` method.
 

@@ -59,6 +59,14 @@ class LeastSquares(Decomposition):
     )
     prior_threshold: float = Field(0.45, ge=-1.0, le=1.0, description="threshold of the merge behind V_K; 1: no merge")
     mixed_to: int = Field(1024, ge=0, description="mix calibration images up to this many; 0: no mixing")
+    rectified: int = Field(
+        0, ge=0, le=20, description="fit so many times again, to what the ReLU behind a layer lets through"
+    )
+
+    @property
+    def rectified_fits(self) -> int:
+        """As the option says."""
+        return self.rectified
 
     def merge(self, signature: Signature, kept: Tensor) -> Merge:
         """Return the data-free merge that the solution is drawn towards."""
