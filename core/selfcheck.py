@@ -133,9 +133,11 @@ def culprits(problem: Callable[[Sequence[ChannelSet]], str], sets: Sequence[Chan
 
     Args:
         problem: cuts the sets it is given and says what is wrong; "" if nothing is.
-        sets: those that together have a problem.
+        sets: those that together have a problem; none: none of them is to blame.
     """
     found: dict[str, str] = {}
+    if not sets:
+        return found
 
     def search(part: Sequence[ChannelSet], reason: str) -> None:
         if len(part) == 1:

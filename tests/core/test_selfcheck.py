@@ -47,6 +47,11 @@ def test_who_is_to_blame_is_found_by_bisection(alone: str, together: str, blamed
     assert not problem([g for g in sets("abcdefgh") if g.name not in found])
 
 
+def test_where_no_set_is_to_blame_none_is_named() -> None:
+    """As where a network is wrong before anything is cut: it draws a random number that its trace has as a constant."""
+    assert culprits(lambda some: "always", []) == {}
+
+
 class Normed(nn.Module):
     """A softmax between two layers, and another set that has nothing to do with it."""
 
