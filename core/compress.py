@@ -205,7 +205,7 @@ def compress(
             work, report = _refitted(work, prepared, gone, method, calibration, merged, terms)
         if parts is not None:
             parts.apply(work)
-            _recalibrated(work, channels, method, calibration)
+        _recalibrated(work, channels, method, calibration)
     pack(work, channels.graph.packed)
     for name, module in work.named_modules():
         module.training = prepared.modes.get(name, module.training)
@@ -307,7 +307,6 @@ def _refitted(
 ) -> tuple[nn.Module, tuple[SetReport, ...]]:
     """Refit the cut network as the method wants, and add to the report what each reader has lost."""
     found = refit(work, prepared.channels, gone, method, calibration, _queries(merged), terms)
-    _recalibrated(found.model, prepared.channels, method, calibration)
     return found.model, tuple(_with_losses(one.report, found) for one in merged)
 
 

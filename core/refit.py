@@ -147,7 +147,7 @@ class Fitter:
     ) -> None:
         graph = channels.graph
         self.method, self.channels, self.gone, self.refitted = method, channels, gone, model
-        self._terms = {f"{name}.weight": count for name, count in (terms or {}).items()}
+        self._terms = {graph.canonical(f"{name}.weight"): count for name, count in (terms or {}).items()}
         original, compressed = twin(graph.model), twin(model)  # run, so that what the network counts stays as it is
         layers = [step for step in graph.steps.values() if step.layer is not None]
         self._steps = layers if terms else [step for step in layers if reads_cut(channels, gone, step)]
@@ -258,8 +258,8 @@ class Fitter:
                 break
             moments = asked
             v, b = self.method.solve(moments, matrix)
-        if layer.weight in self._terms:
-            v, b = refitted(self.method.solve, moments, v, math.prod(weight.shape[2:]), self._terms[layer.weight])
+        if terms := self._terms.get(self.channels.graph.canonical(layer.weight)):
+            v, b = refitted(self.method.solve, moments, v, math.prod(weight.shape[2:]), terms)
         level = self._level(bias, sign, b.flatten()).to(weight.dtype)
         for model in (self.pair.compressed, self.refitted):
             assign(model, layer.weight, as_weight(v, layer, weight.shape).to(weight.dtype))

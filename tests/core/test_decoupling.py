@@ -220,14 +220,21 @@ def test_only_the_chosen_layers() -> None:
     assert compress(net(), X, sites=["3"], **how).decoupled == {"3": 1}
 
 
-def test_batch_norms_are_measured_anew_behind_it() -> None:
-    options = {"decoupling": 1.0, "bn_recalibrate": True}
+@pytest.mark.parametrize("shrinkage", [0.0, 64.0])
+def test_batch_norms_are_measured_anew_behind_it(shrinkage: float) -> None:
+    """Once: the old statistics that count are the original's."""
+    options = {"decoupling": 1.0, "bn_recalibrate": True, "bn_shrinkage": shrinkage}
     x = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(6))
     model = compress(net(), X, ratio=0.0, decomposition="none", options=options, calibration=x).model
     first: Any = model.get_submodule("0")
     norm: Any = model.get_submodule("1")
-    torch.testing.assert_close(norm.running_mean, first(x).mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(norm.running_var, first(x).var((0, 2, 3)), atol=1e-5, rtol=1e-4)
+    share, old = shrinkage / (shrinkage + 64), net()[1]
+    assert isinstance(old, nn.BatchNorm2d)
+    for new, was, measured in (
+        (norm.running_mean, old.running_mean, first(x).mean((0, 2, 3))),
+        (norm.running_var, old.running_var, first(x).var((0, 2, 3))),
+    ):
+        torch.testing.assert_close(new, (1 - share) * measured + share * was, atol=1e-5, rtol=1e-4)
 
 
 def test_where_nothing_can_be_decoupled_it_is_said() -> None:
