@@ -25,8 +25,8 @@ from core.models.zoo import PREPROCESSING
 from core.pixels import normalised
 
 SHARES = (0.9, 0.8)
-CALIBRATE, JUDGE = 64, 256
-LABELLED = "Taylor"
+CALIBRATE, JUDGE = 32, 128
+METHODS = tuple(m for m in (*OURS, *torch_pruning_rows.ROWS) if not m.name.startswith("Taylor"))
 
 
 def section(setting: Setting) -> Section:
@@ -45,7 +45,9 @@ def section(setting: Setting) -> Section:
     return Section(measured, list(compared), ["torch-pruning", "efficientnet-lite-pytorch"])
 
 
-def compare(net: Original, calibration: Tensor, images: Tensor) -> Iterable[str | Table]:
+def compare(
+    net: Original, calibration: Tensor, images: Tensor, methods: Sequence[Method] = METHODS
+) -> Iterable[str | Table]:
     """What it comes to, and the table, of ``net`` and images (n, 3, H, W) that calibrate and that judge."""
     wanted, sure = classes(net.model, images)
     of_sure = dict[int, list[float]]()
@@ -59,7 +61,6 @@ def compare(net: Original, calibration: Tensor, images: Tensor) -> Iterable[str 
         return judged(method, task, SHARES, judge)
 
     task = Task(net, calibration, torch.zeros(len(calibration), dtype=torch.long))
-    methods = [m for m in (*OURS, *torch_pruning_rows.ROWS) if not m.name.startswith(LABELLED)]
     rows = [run(number, method) for number, method in enumerate(methods)]
     return text(net, rows, [of_sure.get(number, []) for number in range(len(rows))], int((sure > SURE).sum()))
 
