@@ -13,7 +13,7 @@ ratios are shares of the channels, criterion `l1` (LBYL: `l2`), 256 training ima
 | LBYL (`ridge`) | bigdata-inha/LBYL, 943fd20 | none |
 | model folding (`folding`) | marza96/ModelFolding, 33e2818, part of nanguoyu/model-folding-universal, aefc320 | MIT |
 | GRAIL (`gram`) | TWWinde/GRAIL_Compensation, ba5e48b | MIT |
-| channel pruning (He et al., ICCV 2017) | package aimet-torch 2.42.0 | BSD-3-Clause |
+| channel pruning (after He et al., ICCV 2017) | package aimet-torch 2.42.0 | BSD-3-Clause |
 
 **Neuron merging**: the same networks. With `bn_scale = "published"` all 87 tensors of a VGG-16 with random weights,
 half of its channels removed, differ by 1.3e-7 of their largest entry at most, and all 344 of the authors' ResNet-56
@@ -67,8 +67,8 @@ channels differ: there the ridge shrinks them too, here they stay as they are.
 
 **AIMET's channel pruning** is no row of the tables above: its package wants a dozen others (bokeh, cvxpy, onnx, …) that
 it does not use for this, and that were replaced by empty modules here. In manual mode, alike for all three convolutions
-that it can cut (the inputs of one, so not what the last layer reads), chosen by LASSO and refitted by least squares on
-the same 256 images, VGG-like, at its sizes:
+that it can cut (the inputs of one, so not what the last layer reads), chosen by the L2 norm and refitted by least
+squares on the same 256 images, VGG-like, at its sizes:
 
 | share of the MACs asked of each layer | parameters left | AIMET | CPU, s | `least-squares, obs, budget` | CPU, s |
 | --- | --: | --: | --: | --: | --: |
