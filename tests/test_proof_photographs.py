@@ -30,8 +30,8 @@ def test_a_network_agrees_with_itself() -> None:
 
     methods = [method(HEADLINE, "ours", net), method("first class", "torch-pruning", other)]
     images = torch.randn(24, 3, 8, 8)
-    shown = photographs.compare(Original("tiny", net, photographs.checksum(net)), images[:8], images[8:], methods)
-    _, said, table = map(str, shown)
+    found = photographs.compare(Original("tiny", net, photographs.checksum(net)), images[:8], images[8:], methods)
+    _, said, table = map(str, photographs.text(found.found, found))
     assert f"`{HEADLINE}` (100.0 %) is ahead of the best other one, `first class`" in said
     share = 100 * float((net(images[8:]).argmax(1) == 0).float().mean())
     assert f"| `{HEADLINE}` | ours | 100.0 (" in table
@@ -47,9 +47,9 @@ def test_verdicts_on_photographs() -> None:
     said = "\n".join(photographs.verdicts([ours, plain, peer, gone]))
     assert "90 % of the parameters: `least-squares, obs, budget` (80.0 %) is ahead of the best other one" in said
     assert "is **not ahead** of the best other one, `l1, alike` (torch-pruning, 50.0 %), by -10.0 points" in said
-    assert "Against us: `least-squares, l1`, all sets alike, has 45.0 % there" in said
-    net = Original("tiny", nn.Linear(2, 2), "abc")
-    page = "\n".join(map(str, photographs.text(net, [ours, gone], [[99.0, 90.0], []], 12)))
+    assert "Against us: `least-squares, l1` has 45.0 % there" in said
+    found = [photographs.Agreement(ours, (99.0, 90.0)), photographs.Agreement(gone, ())]
+    page = "\n".join(map(str, photographs.text(found, photographs.Half(found, 10, "abc", 12))))
     assert "| 80.0 (99.0) | 40.0 (90.0) | 60 | 10 |" in page
     assert "not run: not here" in page
 
@@ -69,7 +69,7 @@ def test_without_its_package_or_photographs_the_section_says_so(
     monkeypatch.setattr(photographs, "load_model", lambda name: nn.Linear(1, 1))
     monkeypatch.setattr(photographs, "load_dataset", none)
     with pytest.raises(DataError, match="photographs"):
-        photographs.section(Setting(False, tmp_path, tmp_path))
+        photographs.half(0, Setting(False, tmp_path, tmp_path))
 
 
 def test_made_images_have_the_shape_of_cifar() -> None:
