@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,7 +23,9 @@ from core.records import TrialRecord
 from sweep.storage.reader import read_sweep
 
 WORKER = re.compile(r"ray::(TrialWorker|ResourceTrainable)")  # idle, and at work
-PERIOD = 8.0
+PERIOD, OFTEN = 8.0, 1.0
+"""Seconds between looks at the memory of all processes, and at their CPU time."""
+TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def untrained(model: str, classes: int, folder: Path) -> Path:
@@ -35,13 +38,14 @@ def untrained(model: str, classes: int, folder: Path) -> Path:
 
 @dataclass
 class Memory:
-    """Of a running sweep, in MB.
+    """Of a running sweep, in MB, and its CPU time.
 
     Args:
         driver: the most that the driver had, its share of the pages that it has in common with other processes (PSS).
         resident: the most that was resident, library code that all processes have in common included (RSS).
         private: what each worker has for itself, at the last look.
         shared: what each worker maps of Ray's object store; counted: the same pages, each counted once.
+        cpu: (seconds since the epoch, CPU seconds of all processes until then), about one a second.
     """
 
     driver: float = 0.0
@@ -49,6 +53,17 @@ class Memory:
     private: Sequence[float] = ()
     shared: Sequence[float] = ()
     counted: float = 0.0
+    cpu: list[tuple[float, float]] = field(default_factory=list)
+
+    def cpu_seconds(self, start: float, end: float) -> float:
+        """CPU seconds of all processes of the sweep between two times, in seconds since the epoch."""
+
+        def at(time: float) -> float:
+            after = next((i for i, (t, _) in enumerate(self.cpu) if t >= time), len(self.cpu) - 1)
+            (t0, c0), (t1, c1) = self.cpu[max(after - 1, 0)], self.cpu[after]
+            return c1 if t1 == t0 else c0 + (c1 - c0) * (time - t0) / (t1 - t0)
+
+        return at(end) - at(start) if self.cpu else math.nan
 
 
 def run_sweep(results: Path, *words: str) -> tuple[list[TrialRecord], Memory]:
@@ -67,10 +82,16 @@ def run_sweep(results: Path, *words: str) -> tuple[list[TrialRecord], Memory]:
 @contextmanager
 def watched(pid: int) -> Iterator[Memory]:
     """Look at a driver and its workers now and then, from a thread; looking costs them a little time."""
-    memory, over = Memory(), threading.Event()
+    memory, over, used = Memory(), threading.Event(), dict[int, float]()
 
     def look() -> None:
-        while not over.wait(PERIOD):
+        looks = 0
+        while not over.wait(OFTEN):
+            used.update(cpu_of(pid))
+            memory.cpu.append((time.time(), sum(used.values())))
+            looks += 1
+            if looks % round(PERIOD / OFTEN):
+                continue
             memory.resident = max(memory.resident, megabytes("VmHWM", f"/proc/{pid}/status"))
             memory.driver = max(memory.driver, megabytes("Pss", f"/proc/{pid}/smaps_rollup"))
             workers = [private_and_shared(worker) for worker in workers_of(pid)]
@@ -97,6 +118,16 @@ def workers_of(session: int) -> list[int]:
     """The processes in which a private Ray, started in this session, runs trials."""
     listed = subprocess.run(["ps", "-o", "pid=,args=", "-s", str(session)], capture_output=True, text=True, check=False)
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if WORKER.search(line)]
+
+
+def cpu_of(session: int) -> dict[int, float]:
+    """CPU seconds of each process of a session, by its number."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        fields = text_of(str(path)).rpartition(")")[2].split()  # a name may have spaces
+        if len(fields) > 12 and int(fields[3]) == session:
+            found[int(path.parent.name)] = (int(fields[11]) + int(fields[12])) / TICKS
+    return found
 
 
 def private_and_shared(pid: int) -> tuple[float, float, float]:

@@ -32,11 +32,17 @@ def spent(records: Sequence[TrialRecord]) -> tuple[float, float, float]:
     return sum(r.images for r in records), sum(r.evaluate_seconds for r in records), end - start
 
 
+def both(*words: str) -> tuple[list[TrialRecord], list[TrialRecord]]:
+    """The records of the sweep without a race and with one; ``words`` are more of its options."""
+    with tempfile.TemporaryDirectory(prefix="bench-racing-") as folder:
+        all_words = (SPACE, "--workers", str(WORKERS), *words)
+        full, raced = (run_sweep(Path(folder), *all_words, *options)[0] for options in ((), ("--race",)))
+    return full, raced
+
+
 def main() -> None:
     """Print the table; exit with 1 when the fronts differ."""
-    with tempfile.TemporaryDirectory(prefix="bench-racing-") as folder:
-        words = (SPACE, "--workers", str(WORKERS))
-        full, raced = (run_sweep(Path(folder), *words, *options)[0] for options in ((), ("--race",)))
+    full, raced = both()
     print(f"{SPACE}, {len(full)} trials, {WORKERS} workers      without       with    ratio")
     for what, before, after in zip(
         ("images evaluated", "seconds of evaluation", "seconds of the sweep"), spent(full), spent(raced), strict=True

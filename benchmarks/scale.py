@@ -10,13 +10,29 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks._sweeps import ends, run_sweep, untrained
+from benchmarks._sweeps import Memory, ends, run_sweep, untrained
+from core.records import TrialRecord
 
 LIMIT_MB = 1000.0
 SLOWDOWN = 1.15
 START, WINDOW = 100, 1500
+
+
+def swept(trials: int) -> tuple[list[TrialRecord], Memory]:
+    """The records of so many trials, and what memory they took."""
+    with tempfile.TemporaryDirectory(prefix="bench-scale-") as folder:
+        checkpoint = untrained("lenet-300-100", 10, Path(folder))
+        words = ["--set", "ratio={low = 0.1, high = 0.9}", "--set", f"baseline.checkpoint={checkpoint}"]
+        words += ["--set", 'decomposition=["none", "most-similar"]', "--workers", "2"]
+        return run_sweep(Path(folder), "digits-quick", "--search", "random", "--samples", str(trials), *words)
+
+
+def paces(times: Sequence[float], looks: Sequence[int], window: int) -> list[float]:
+    """Trials per second over the ``window`` trials before each of ``looks``, of when trials ended."""
+    return [window / (times[end - 1] - times[end - 1 - window]) for end in looks]
 
 
 def main() -> None:
@@ -24,16 +40,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
     trials = parser.parse_args().trials
-    with tempfile.TemporaryDirectory(prefix="bench-scale-") as folder:
-        checkpoint = untrained("lenet-300-100", 10, Path(folder))
-        words = ["--set", "ratio={low = 0.1, high = 0.9}", "--set", f"baseline.checkpoint={checkpoint}"]
-        words += ["--set", 'decomposition=["none", "most-similar"]', "--workers", "2"]
-        records, memory = run_sweep(
-            Path(folder), "digits-quick", "--search", "random", "--samples", str(trials), *words
-        )
-    times = ends(records)
+    records, memory = swept(trials)
     looks = [end for end in (START + WINDOW, 5000, trials) if end <= trials]
-    early, *late = [WINDOW / (times[end - 1] - times[end - 1 - WINDOW]) for end in looks]
+    early, *late = paces(ends(records), looks, WINDOW)
     print(f"{len(records)} trials; per second from {START} to {looks[0]}: {early:.1f}", flush=True)
     for end, value in zip(looks[1:], late, strict=True):
         print(f"  the {WINDOW} before trial {end}: {value:.1f}, a trial costs {early / value:.2f} of an early one")

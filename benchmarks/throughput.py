@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
@@ -55,8 +56,8 @@ CASES = (
 )
 
 
-def bare(case: Case, checkpoint: Path, results: Path) -> tuple[float, float]:
-    """Trials per second of bare processes, and the mean seconds of a trial."""
+def bare(case: Case, checkpoint: Path, results: Path) -> tuple[float, float, float]:
+    """Trials per second of bare processes, the mean seconds of a trial, and its mean CPU seconds."""
     context = multiprocessing.get_context("spawn")
     queue: Any = context.Queue()
     ready = context.Barrier(WORKERS)
@@ -66,10 +67,13 @@ def bare(case: Case, checkpoint: Path, results: Path) -> tuple[float, float]:
     ]
     for process in processes:
         process.start()
-    trials = sorted(trial for _ in processes for trial in queue.get())
+    trials, cpu = list[tuple[float, float]](), 0.0
+    for _ in processes:
+        own, spent = queue.get()
+        trials, cpu = sorted([*trials, *own]), cpu + spent
     for process in processes:
         process.join()
-    return rate([end for end, _ in trials], 0.1, 0.9), mean(seconds for _, seconds in trials)
+    return rate([end for end, _ in trials], 0.1, 0.9), mean(seconds for _, seconds in trials), cpu / len(trials)
 
 
 def loop(case: Case, checkpoint: Path, results: Path, number: int, ready: Barrier, queue: Any) -> None:
@@ -88,8 +92,10 @@ def loop(case: Case, checkpoint: Path, results: Path, number: int, ready: Barrie
     configs = list(space.random(case.trials, 0))[number::WORKERS]
     run_trial(configs[0], bench)  # what is computed once
     ready.wait()
+    start = time.process_time()
     records = [run_trial(config, bench) for config in configs]
-    queue.put([(record.started_at + record.seconds, record.seconds) for record in records])
+    spent = time.process_time() - start
+    queue.put(([(record.started_at + record.seconds, record.seconds) for record in records], spent))
 
 
 def measure(case: Case) -> bool:
@@ -97,7 +103,7 @@ def measure(case: Case) -> bool:
     with tempfile.TemporaryDirectory(prefix="bench-throughput-") as folder:
         results = Path(folder)
         checkpoint = untrained(case.model, 10, results)
-        first, seconds = bare(case, checkpoint, results)
+        first, seconds, _ = bare(case, checkpoint, results)
         alone, swept = [first], []
         for _ in range(ROUNDS):
             settle()

@@ -17,7 +17,7 @@ from core.errors import NeuronMergingError
 from sweep.backend.worker import keep_freed_memory
 
 PAGE = Path("docs/proof.md")
-LONG = ("more_peers",)
+LONG = ("more_peers", "photographs", "cifar")
 """Parts of the full proof, and of the other only where they are asked for."""
 CACHE = Path(".cache/proof")
 
@@ -50,7 +50,7 @@ def part(name: str, setting: Setting) -> str:
     print(f"== {name}", file=sys.stderr, flush=True)
     try:
         section = importlib.import_module(f"benchmarks.proof.{name}").section(setting)
-    except (NotRunError, NeuronMergingError) as error:
+    except (NotRunError, NeuronMergingError, SystemExit) as error:  # SystemExit: what a benchmark ends with
         print(f"{name}: not run: {error}", file=sys.stderr)
         return not_run(setting, name, str(error))
     return written(section, setting, name, time.perf_counter() - clock)

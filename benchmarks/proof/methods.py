@@ -91,7 +91,7 @@ def _prepared(task: Task, name: str) -> Prepared:
     return task.prepared[name]
 
 
-def _method(name: str, kind: Kind, how: Mapping[str, Any]) -> Method:
+def method_of(name: str, kind: Kind, how: Mapping[str, Any]) -> Method:
     """Of a configuration of `compress`."""
 
     def make(task: Task, ratio: float) -> nn.Module:
@@ -121,10 +121,10 @@ _OTHERS: dict[str, Kind] = {
     "ridge": "written anew",
 }
 OURS = (
-    _method(HEADLINE, "ours", _BUDGET),
-    _method("least-squares, l1", "ours", {"criterion": "l1", "decomposition": "least-squares"}),
+    method_of(HEADLINE, "ours", _BUDGET),
+    method_of("least-squares, l1", "ours", {"criterion": "l1", "decomposition": "least-squares"}),
     *(
-        _method(f"{name}{suffix}", kind, {"criterion": "l1", "decomposition": name, **extra})
+        method_of(f"{name}{suffix}", kind, {"criterion": "l1", "decomposition": name, **extra})
         for name, kind in _OTHERS.items()
         for suffix, extra in (("", {}), (RECALIBRATED, _AFTER))
     ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from benchmarks.proof import authors
 from benchmarks.proof.setting import Section, Setting, machine, versions
 
 INTRO = """# Proof
@@ -13,15 +14,18 @@ What this package is worth against its peers, its paper and its reviewers' quest
 well. Everything between the marks of a section was written by the command that the section names: `make proof` (about
 20 minutes on two idle cores; longer beside other work) or `make proof-full`. A run writes its sections anew and leaves
 the others; `make proof PARTS="paper cost"` runs some. Networks are trained here, once; checksums say which weights a
-table is of."""
+table is of. The last section is written by hand."""
 
 TITLES = {
     "peers": "Peers: the same network, the same data, the same number of parameters",
     "more_peers": "The same on two more networks",
+    "photographs": "The same on a real network: EfficientNet-Lite0 and photographs",
     "recovered": "The same after training",
     "paper": "The paper: every criterion and ratio on its own checkpoint",
+    "cifar": "The paper's networks on CIFAR-10, end to end",
     "factors": "Reviewer 3: why not a non-negative factorisation?",
     "cost": "Cost: merging next to one Gram matrix",
+    "sweeps": "Cost: a sweep, its workers, its length and its races",
     "search": "Search: how soon which planner finds the front",
     "training": "Reviewer 1: pruning, merging and training from scratch, over epochs",
     "decoupling": "Reviewer 2: depthwise and pointwise convolutions (Network Decoupling)",
@@ -55,4 +59,4 @@ def assemble(before: str, sections: Mapping[str, str]) -> str:
         kept = re.search(f"{re.escape(begin)}\n(.*?)\n{re.escape(end)}", before, re.DOTALL)
         text = sections.get(name, kept[1].strip() if kept else f"*Not run yet: `make proof PARTS={name}`.*")
         parts.append(f"## {title}\n\n{begin}\n\n{text}\n\n{end}")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join([*parts, f"## {authors.TITLE}\n\n{authors.TEXT}"]) + "\n"

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from benchmarks.proof import torch_pruning_rows
 from benchmarks.proof.memory import peak
@@ -77,16 +78,21 @@ def methods(net: Original) -> list[Method]:
 def measured(method: Method, task: Task, setting: Setting) -> Row:
     """A method on a network; what cannot be run is a row with the reason."""
     images, labels = setting.dataset.inputs("test", setting.images)
+    return judged(method, task, LEFT, lambda network: accuracy_and_loss(network, images, labels)[0])
+
+
+def judged(method: Method, task: Task, shares: Sequence[float], judge: Callable[[nn.Module], float]) -> Row:
+    """A method on a network, at some shares of its parameters; ``judge`` says how good a network is, in percent."""
     accuracy, left, seconds, most = list[float](), list[float](), 0.0, 0.0
     try:
-        for share in LEFT:
+        for share in shares:
             ratio = method.ratio(task, share)
             with peak() as memory:
                 clock = time.process_time()
                 network = method.make(task, ratio)
                 seconds += time.process_time() - clock
             most = max(most, memory.megabytes)
-            accuracy.append(accuracy_and_loss(network, images, labels)[0])
+            accuracy.append(judge(network))
             left.append(parameters(network) / task.original.params)
     except (NotRunError, NeuronMergingError) as error:
         return Row(method.name, method.kind, reason=str(error))

@@ -12,6 +12,9 @@ weighted by its energy ‖A_i‖², so that r is the mean of A_i weighted by ‖
 activation a member enters the sum with Z_i = ‖A_i‖ over the cluster's mean norm (without ``repair`` with its
 least-squares coefficient ⟨A_i, r⟩/‖r‖²). Without ``scales`` Z_i = 1.
 
+``linkage`` ``ward`` starts from single channels and unites, again and again, the two clusters whose union loses least
+(the authors' code can do either). Channels that are like no other then stay alone, which pays up to half the channels.
+
 Centroids need rows of their own: one producer, read as it is. Elsewhere (residual sums, depthwise layers, blocks) each
 kept channel stays in its cluster and stands for it, and the set's note says so. Everything is computed from the inner
 products G = AAᵀ, with A = γ/std·W behind a batch norm and the bias as a last column without one: with R = P·A the
@@ -25,7 +28,7 @@ does little more than ``most-similar``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
@@ -47,6 +50,9 @@ class Folding(Decomposition):
     scales: bool = Field(True, description="cluster directions, and let each member keep its own scale")
     repair: bool = Field(True, description="give a centroid the norm that its members have on average")
     iterations: int = Field(30, ge=0, le=10000, description="of k-means, at most")
+    linkage: Literal["k-means", "ward"] = Field(
+        "k-means", description="how centroids are found; ward: from the bottom up"
+    )
     centroids: bool = Field(True, description="replace the kept rows; off: each kept channel stands for its cluster")
 
     def for_set(self, *, single: bool) -> tuple[Decomposition, str]:
@@ -62,7 +68,10 @@ class Folding(Decomposition):
         length = gram.diagonal().clamp_min(0).sqrt()
         rows = directions(gram, length) if self.scales else gram
         weight = length**2 if self.scales else (length > 0).to(length.dtype)
-        labels = clusters(rows, weight, kept, self.iterations, pinned=not self.centroids)
+        if self.linkage == "ward" and self.centroids:
+            labels = ward(rows, weight, len(kept))
+        else:
+            labels = clusters(rows, weight, kept, self.iterations, pinned=not self.centroids)
         member = torch.nn.functional.one_hot(labels, len(kept)).T.to(gram.dtype)  # (k, n)
         if not self.centroids:
             return self.onto_kept(signature, gram, labels, kept)
@@ -140,6 +149,29 @@ def clusters(gram: Tensor, weight: Tensor, kept: Tensor, iterations: int, *, pin
         p = torch.nn.functional.one_hot(labels, k).T * weight
         p = p / p.sum(1, keepdim=True).clamp_min(TINY)
     return labels
+
+
+def ward(gram: Tensor, weight: Tensor, k: int) -> Tensor:
+    """The cluster (n,) of each channel, of ``k``: from the bottom up, always the two whose union loses least.
+
+    What is lost by the union of clusters a and b is w_a·w_b/(w_a + w_b)·‖c_a − c_b‖² (Ward 1963), which is updated by
+    the formula of Lance and Williams; ``gram`` (n, n) and ``weight`` (n,) as for `clusters`. O(n²) for each union.
+    """
+    n, w = len(gram), weight.clamp_min(TINY).clone()
+    square = gram.diagonal()
+    lost = (square[:, None] + square - 2 * gram).clamp_min_(0) * (w[:, None] * w / (w[:, None] + w))
+    lost.fill_diagonal_(torch.inf)
+    labels = torch.arange(n)
+    for _ in range(n - k):
+        a, b = divmod(int(lost.argmin()), n)
+        new = ((w[a] + w) * lost[a] + (w[b] + w) * lost[b] - w * lost[a, b]) / (w[a] + w[b] + w)
+        new[a] = torch.inf
+        lost[a], lost[:, a] = new, new
+        lost[b], lost[:, b] = torch.inf, torch.inf
+        w[a] += w[b]
+        labels[labels == b] = a
+    found: Tensor = torch.unique(labels, return_inverse=True)[1]
+    return found
 
 
 def without_empty(labels: Tensor, distance: Tensor, weight: Tensor, k: int) -> Tensor:
