@@ -251,15 +251,19 @@ class Fitter:
         groups = len(weight) if reader.calls[0].kind == "depthwise" else layer.groups
         bias, sign = self.channels.constant_of(layer)
         matrix = as_matrix(weight, layer, groups)
-        v, b = self.method.solve(moments, matrix)
+        terms = self._terms.get(self.channels.graph.canonical(layer.weight), 0)
+
+        def fit(moments: Moments) -> tuple[Tensor, Tensor]:
+            v, b = self.method.solve(moments, matrix)
+            return refitted(self.method.solve, moments, v, math.prod(weight.shape[2:]), terms) if terms else (v, b)
+
+        v, b = fit(moments)
         for _ in range(self.method.rectified_fits if bias else 0):
             asked = self._rectified(reader, moments, batches, v, b)
             if asked is None:
                 break
             moments = asked
-            v, b = self.method.solve(moments, matrix)
-        if terms := self._terms.get(self.channels.graph.canonical(layer.weight)):
-            v, b = refitted(self.method.solve, moments, v, math.prod(weight.shape[2:]), terms)
+            v, b = fit(moments)
         level = self._level(bias, sign, b.flatten()).to(weight.dtype)
         for model in (self.pair.compressed, self.refitted):
             assign(model, layer.weight, as_weight(v, layer, weight.shape).to(weight.dtype))

@@ -195,3 +195,22 @@ def test_other_number_formats(dtype: torch.dtype) -> None:
     net, x = made("conv")
     net, x = net.to(dtype), x.to(dtype)
     assert error(net, x, "0", rectified=2) < 1.05 * error(net, x, "0", rectified=0)
+
+
+def test_filters_of_few_terms_are_fitted_to_the_same() -> None:
+    torch.manual_seed(0)
+    blocks = [(3, 16), (16, 24), (24, 24)]
+    layers = [nn.Sequential(nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.ReLU()) for a, b in blocks]
+    net, x = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 4)), torch.randn(48, 3, 8, 8)
+    for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.momentum = 1.0
+        nn.init.constant_(norm.bias, -0.5)
+    net(x)
+    net.eval()
+
+    def away(fits: int) -> float:
+        options = {"rectified": fits, "decoupling": 0.5}
+        found = compress(net, x[:1], ratio=0.0, decomposition="least-squares", calibration=x, options=options).model
+        return float((relu_of(found, x) - relu_of(net, x)).square().mean())
+
+    assert away(6) < 0.2 * away(0)
