@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.channels import find_channels
-from core.compress import compress, merge_in_blocks, prepare
+from core.compress import compress, prepare
 from core.config import TrialConfig, make_options
 from core.decompositions import DECOMPOSITIONS
 from core.decompositions.base import ChannelMoments, Decomposition, Merge, plain
 from core.errors import ModelError, UsageError
 from core.gaussian import covariance_of
+from core.merging import merge_in_blocks
 from core.seen import seen_moments
 from core.signature import Signature
 from core.signatures import signatures
