@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,9 @@ def test_verdicts_on_photographs() -> None:
     assert "90 % of the parameters: `least-squares, obs, budget` (80.0 %) is ahead of the best other one" in said
     assert "is **not ahead** of the best other one, `l1, alike` (torch-pruning, 50.0 %), by -10.0 points" in said
     assert "Against us: `least-squares, l1` has 45.0 % there" in said
+    assert "Nobody is of use" not in said
+    poor = [replace(row, accuracy=(1.0, 0.0)) for row in (ours, peer)]
+    assert "Nobody is of use here" in "\n".join(photographs.verdicts(poor))
     found = [photographs.Agreement(ours, (99.0, 90.0)), photographs.Agreement(gone, ())]
     page = "\n".join(map(str, photographs.text(found, photographs.Half(found, 10, "abc", 12))))
     assert "| 80.0 (99.0) | 40.0 (90.0) | 60 | 10 |" in page
