@@ -27,6 +27,7 @@ class Task:
         labels: (n,) their classes, for the methods that want them.
         prepared: what a method's first network has found out for its others, by the method's name.
         ratios: what has been found by `ratio_for`.
+        sites: patterns of the producers whose sets are cut; None: all.
     """
 
     original: Original
@@ -34,6 +35,7 @@ class Task:
     labels: Tensor
     prepared: dict[str, Prepared] = field(default_factory=dict)
     ratios: dict[tuple[str, float], float] = field(default_factory=dict)
+    sites: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,8 @@ def _alike(task: Task, share: float) -> float:
     """All sets are cut alike, so any criterion and any decomposition leaves the same size."""
 
     def plain(ratio: float) -> nn.Module:
-        return compress(_prepared(task, ""), task.images[:1], ratio=ratio, decomposition="none").model
+        one = task.images[:1]
+        return compress(_prepared(task, ""), one, ratio=ratio, decomposition="none", sites=task.sites).model
 
     return ratio_for(task, "", share, plain)
 
@@ -104,6 +107,7 @@ def method_of(name: str, kind: Kind, how: Mapping[str, Any]) -> Method:
             **{**how, "options": options},
             ratio=ratio,
             calibration=task.images,
+            sites=task.sites,
         ).model
 
     spread = how.get("allocation") == "budget"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
@@ -54,7 +55,7 @@ def pruned(task: Task, ratio: float, importance: str, *, spread: str, anew: bool
             importance=scores[importance](),
             global_pruning=SPREADS[spread],
             pruning_ratio=ratio,
-            ignored_layers=[last],
+            ignored_layers=[last, *_left_alone(model, task)],
         )
         if importance == "Taylor":
             F.cross_entropy(model(task.images), task.labels).backward()
@@ -63,6 +64,19 @@ def pruned(task: Task, ratio: float, importance: str, *, spread: str, anew: bool
     if anew:
         recalibrate(model, task.images)
     return model
+
+
+def _left_alone(model: nn.Module, task: Task) -> list[nn.Module]:
+    """The layers that are not among the task's sites and write channels of their own, as depthwise ones do not."""
+    if task.sites is None:
+        return []
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+        and getattr(module, "groups", 1) == 1
+        and not any(fnmatchcase(name, pattern) for pattern in task.sites)
+    ]
 
 
 def _ratio(importance: str, spread: str, task: Task, share: float) -> float:
