@@ -17,7 +17,7 @@ from core.errors import NeuronMergingError
 from sweep.backend.worker import keep_freed_memory
 
 PAGE = Path("docs/proof.md")
-LONG = ("more_peers", "photographs", "cifar")
+LONG = ("more_peers", "photographs", "recovered", "cifar", "decoupling")
 """Parts of the full proof, and of the other only where they are asked for."""
 CACHE = Path(".cache/proof")
 

@@ -7,7 +7,6 @@ that judge are different ones (the dataset ``photographs``), so Taylor's rows, w
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -37,6 +36,8 @@ METHODS = (
     method_of(PLAIN, "ours", {"criterion": "obs", "decomposition": "least-squares"}),
     *(m for m in (*OURS, *torch_pruning_rows.ROWS) if not m.name.startswith("Taylor")),
 )
+ENOUGH = 20
+"""Of fewer crops that the original is sure of, percentages would mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -136,10 +137,12 @@ def checksum(model: nn.Module) -> str:
 
 def text(found: Sequence[Agreement], of: Half) -> Iterable[str | Table]:
     """Verdicts and the table, with what ``of`` says of the original."""
+    enough = of.sure >= ENOUGH
+    brackets = f", and in brackets of the {of.sure} crops that it was sure of (over {SURE:g})" if enough else ""
     yield (
-        f"{of.params:,} parameters, weights {of.checksum}. Percent of the crops whose first class is the original's,"
-        f" and in brackets of the {of.sure} crops that it was sure of (over {SURE:g}), with at most so many of the"
-        " parameters left. Rows as above, but only expansions are cut; nothing is trained, and no label is seen."
+        f"{of.params:,} parameters, weights {of.checksum}. Percent of the crops whose first class is the original's"
+        f"{brackets}, with at most so many of the parameters left. Rows as above, but only expansions are cut; nothing"
+        " is trained, and no label is seen."
     )
     yield "\n".join(f"- {line}" for line in verdicts([one.row for one in found]))
     head = ["method", "whose", *(f"{100 * share:.0f} %" for share in SHARES), "seconds", "peak MB"]
@@ -148,9 +151,8 @@ def text(found: Sequence[Agreement], of: Half) -> Iterable[str | Table]:
         if row.reason:
             cells.append([f"`{row.method}`", row.kind, f"not run: {row.reason}", *[""] * (len(head) - 3)])
             continue
-        figures = [
-            f"{a:.1f} ({'–' if math.isnan(b) else f'{b:.1f}'})" for a, b in zip(row.accuracy, certain, strict=True)
-        ]
+        pairs = zip(row.accuracy, certain, strict=True)
+        figures = [f"{a:.1f} ({b:.1f})" if enough else f"{a:.1f}" for a, b in pairs]
         cells.append([f"`{row.method}`", row.kind, *figures, f"{row.seconds:.0f}", f"{row.megabytes:.0f}"])
     yield Table(head, cells)
 
