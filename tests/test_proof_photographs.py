@@ -35,8 +35,8 @@ def test_a_network_agrees_with_itself() -> None:
     _, said, table = map(str, photographs.text(found.found, found))
     assert f"`{HEADLINE}` (100.0 %) is ahead of the best other one, `first class`" in said
     share = 100 * float((net(images[8:]).argmax(1) == 0).float().mean())
-    assert f"| `{HEADLINE}` | ours | 100.0 (" in table
-    assert f"| `first class` | torch-pruning | {share:.1f} (" in table
+    assert f"| `{HEADLINE}` | ours | 100.0 |" in table
+    assert f"| `first class` | torch-pruning | {share:.1f} |" in table
     assert not any("Taylor" in m.name for m in photographs.METHODS)
 
 
@@ -64,8 +64,12 @@ def test_verdicts_on_photographs() -> None:
     assert "is **not ahead** of the best other one, `l1, alike` (torch-pruning, 50.0 %), by -10.0 points" in said
     assert "Against us: `least-squares, l1` has 45.0 % there" in said
     found = [photographs.Agreement(ours, (99.0, 90.0)), photographs.Agreement(gone, ())]
-    page = "\n".join(map(str, photographs.text(found, photographs.Half(found, 10, "abc", 12))))
+    page = "\n".join(map(str, photographs.text(found, photographs.Half(found, 10, "abc", 40))))
+    assert "in brackets of the 40 crops that it was sure of" in page
     assert "| 80.0 (99.0) | 40.0 (90.0) | 60 | 10 |" in page
+    few = "\n".join(map(str, photographs.text(found, photographs.Half(found, 10, "abc", 3))))
+    assert "brackets" not in few
+    assert "| 80.0 | 40.0 | 60 | 10 |" in few
     assert "not run: not here" in page
 
 

@@ -13,8 +13,9 @@ INTRO = """# Proof
 What this package is worth against its peers, its paper and its reviewers' questions, with what speaks against it as
 well. Everything between the marks of a section was written by the command that the section names: `make proof` (about
 20 minutes on two idle cores; longer beside other work) or `make proof-full`. A run writes its sections anew and leaves
-the others; `make proof PARTS="paper cost"` runs some. Networks are trained here, once; checksums say which weights a
-table is of. The last section is written by hand."""
+the others; `make proof PARTS="paper cost"` runs some. The first leaves out the long parts (more_peers, photographs,
+recovered, cifar, decoupling), which are on the page by having been named. Networks are trained here, once; checksums
+say which weights a table is of. The last section is written by hand."""
 
 TITLES = {
     "peers": "Peers: the same network, the same data, the same number of parameters",
