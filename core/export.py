@@ -78,9 +78,9 @@ def load(path: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn
     header, tensors = _read(path)
     model = factory() if factory is not None else _build(path, header, tensors)
     unpack(model, in_parts(model, tensors))
+    shape = images_for(model, header.origin) if factory is None and header.origin is not None else None
     take_apart(path, model, header, tensors)
     require_fit(path, model, header, tensors)
-    shape = images_for(model, header.origin) if factory is None and header.origin is not None else None
     for name, value in tensors.items():
         assign(model, name, value.clone())  # the file's memory is not aligned, and kernels round otherwise there
     for module in model.modules():

@@ -209,6 +209,19 @@ def require_runs(path: Path, model: nn.Module, shape: tuple[int, int, int], clas
         raise CheckpointError(f"{path}: its layers do not fit together ({first_line(error)}); {AGAIN}") from None
     if classes is not None and output.shape[1] != classes:
         raise CheckpointError(f"{path}: its network has {output.shape[1]} outputs for {classes} classes; {AGAIN}")
+    found = {value.dtype for value in (*model.parameters(), *model.buffers()) if value.is_floating_point()}
+    if len(found) > 1 and not any(_computes(model, shape, dtype) for dtype in found):  # shapes do not tell
+        formats = " and ".join(sorted(str(dtype).removeprefix("torch.") for dtype in found))
+        raise CheckpointError(f"{path}: its layers do not compute together in {formats}; {AGAIN}")
+
+
+def _computes(model: nn.Module, shape: tuple[int, int, int], dtype: torch.dtype) -> bool:
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, *shape, dtype=dtype))
+    except RuntimeError:
+        return False
+    return True
 
 
 def _takes(model: nn.Module, shape: tuple[int, int, int]) -> bool:

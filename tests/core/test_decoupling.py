@@ -21,6 +21,7 @@ from core.decoupling import candidates, plan, spread
 from core.errors import CheckpointError, UsageError
 from core.export import load, save
 from core.measure import sizes
+from core.models import load_model
 from core.moments import Moments
 from core.slices import Decoupled, Slices, by_channel, composed, refitted
 from tests.planting import randomise
@@ -438,3 +439,26 @@ def test_the_pointwise_layer_starts_from_that_of_the_weight_itself() -> None:
     conv = nn.Conv1d(3, 5, 4).double()
     conv.weight.data = v.view(5, 3, 4)
     np.testing.assert_allclose(found.view(5, 3, 4).numpy(), slow(conv, 2), atol=1e-10)
+
+
+@pytest.mark.parametrize("decoupling", [0.0, 0.6])
+@pytest.mark.parametrize(
+    ("name", "change", "match"),
+    [
+        ("feature.1.weight", torch.Tensor.half, "do not compute together in float16 and float32"),
+        ("feature.5.weight", lambda weight: weight[:-1], "do not fit together"),
+    ],
+)
+def test_a_file_whose_layers_do_not_fit_is_refused(
+    decoupling: float, name: str, change: Any, match: str, tmp_path: Path
+) -> None:
+    net = load_model("vgg-small", num_classes=10, in_channels=1).eval()
+    how: dict[str, Any] = {"ratio": 0.5, "decomposition": "none", "options": {"decoupling": decoupling}}
+    path = save(compress(net, torch.zeros(1, 1, 28, 28), **how).model, tmp_path / "net.safetensors")
+    with safe_open(path, "pt") as file:
+        texts = file.metadata()
+    tensors = load_file(path)
+    load(path)
+    save_file({**tensors, name: change(tensors[name]).contiguous()}, path, texts)
+    with pytest.raises(CheckpointError, match=match):
+        load(path)
