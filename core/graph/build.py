@@ -152,7 +152,9 @@ def _is_close(a: Any, b: Any) -> bool:
         return type(a) is type(b)
     if a.shape != b.shape or a.dtype != b.dtype:
         return False
-    loose = max(1e-4, 8 * torch.finfo(b.dtype).eps) if b.is_floating_point() else 0.0
+    if not (b.is_floating_point() or b.is_complex()):
+        return torch.equal(a, b)
+    loose = max(1e-4, 8 * torch.finfo(b.dtype).eps)
     size = float(b.abs().nan_to_num(posinf=0.0).max()) if b.numel() else 0.0
     return torch.allclose(a, b, rtol=loose, atol=loose * size, equal_nan=True)
 

@@ -206,3 +206,16 @@ def test_a_module_that_would_compute_something_else_stays_whole(monkeypatch: pyt
 
     monkeypatch.setattr(core.graph.build, "unpack", of_another_scale)
     assert find_channels(of_torch(), torch.zeros(2, 6, 5)).graph.packed == {}
+
+
+def test_outputs_that_are_no_numbers_are_compared_as_well() -> None:
+    class Answers(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = of_torch()
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            out = self.net(x)
+            return {"out": out, "sure": out > 0, "first": out.argmax(-1)}
+
+    assert find_channels(Answers().eval(), tokens()).graph.packed != {}
