@@ -27,7 +27,7 @@ from sweep.backend.execute import execute
 from sweep.backend.shared import SharedBench, share
 from sweep.backend.shelf import place_shelf
 from sweep.backend.start import budget_hints
-from sweep.backend.stopping import FAILED, StopRequest, breaking_off, listening
+from sweep.backend.stopping import FAILED, StopRequest, breaking_off, insisting, listening
 from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured, one_thread, remarks
 from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
@@ -94,7 +94,13 @@ class Session:
         if self._space.scored.own:
             function_of(self._space.scored)  # before anything is trained
         sites = () if known else self._space.sites()  # one that has begun goes on as it did
-        baseline = load_baseline(self._space.baseline, self._results, self._reporter, note=self._training, sites=sites)
+        with insisting() as again:
+
+            def note(text: str) -> None:
+                again()
+                self._training(text)
+
+            baseline = load_baseline(self._space.baseline, self._results, self._reporter, note=note, sites=sites)
         self._store.save(replace(self._store.state, message=""))
         split = self._space.evaluation.split
         card = dataset_card(baseline, split)

@@ -115,3 +115,33 @@ def breaking_off(stop: StopRequest) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def insisting() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C interrupt the block as ever, and give a call that interrupts it again where that was lost.
+
+    Python drops what a signal raises while it is in a finaliser or in a callback from C.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    heard = list[int]()
+
+    def hear(number: int, _: FrameType | None) -> None:
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    def again() -> None:
+        if heard:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield again
+        return
+    before = signal.signal(signal.SIGINT, hear)
+    try:
+        yield again
+    finally:
+        signal.signal(signal.SIGINT, before)
+    again()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
+
 import pytest
 
-from sweep.backend.stopping import FAILED, INTERRUPTED, Stopped, StopRequest
+from sweep.backend.stopping import FAILED, INTERRUPTED, Stopped, StopRequest, insisting
 from sweep.limits import GROWTH, Front, Plateau, watch_limits
 from sweep.storage.info import Limits
 
@@ -75,3 +79,31 @@ def test_the_front_is_that_of_all_records(make_record):
     for number, record in enumerate(records[2:], start=3):
         front.add(record)
         assert front.volume == pytest.approx(hypervolume(records[:number]))
+
+
+def test_a_ctrl_c_that_python_drops_interrupts_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    dropped = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: dropped.append(lost.exc_type))
+
+    class Finalised:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            sum(range(1000))
+
+    before, looks = signal.getsignal(signal.SIGINT), list[int]()
+
+    def work(times: int) -> None:
+        with insisting() as again:
+            for number in range(times):
+                again()
+                looks.append(number)
+                Finalised()
+
+    with pytest.raises(KeyboardInterrupt):
+        work(3)
+    assert (dropped, looks) == ([KeyboardInterrupt], [0])
+    with pytest.raises(KeyboardInterrupt):
+        work(1)
+    assert signal.getsignal(signal.SIGINT) is before
+    with insisting() as again:
+        again()
