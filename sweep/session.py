@@ -9,8 +9,9 @@ import contextlib
 import os
 import platform
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from core.config import TrialConfig
@@ -95,11 +96,7 @@ class Session:
             function_of(self._space.scored)  # before anything is trained
         sites = () if known else self._space.sites()  # one that has begun goes on as it did
         with insisting() as again:
-
-            def note(text: str) -> None:
-                again()
-                self._training(text)
-
+            note = partial(self._training, again)
             baseline = load_baseline(self._space.baseline, self._results, self._reporter, note=note, sites=sites)
         self._store.save(replace(self._store.state, message=""))
         split = self._space.evaluation.split
@@ -169,12 +166,14 @@ class Session:
         if changed:
             self._reporter.line(f"other versions than before: {', '.join(changed)}; results may differ a little")
 
-    def _training(self, text: str) -> None:
+    def _training(self, interrupted: Callable[[], None], text: str) -> None:
         """Say on disk, for other commands, that the original network is being trained; end where one wants that.
 
         Raises:
             StoppedError: somebody does.
+            KeyboardInterrupt: ``interrupted`` says so.
         """
+        interrupted()
         if self._store.stop_file.exists():
             raise StoppedError(
                 "stopped while the original network is trained; the same command goes on after the last epoch kept"

@@ -71,6 +71,24 @@ class StopRequest:
 
 
 @contextmanager
+def _heard_by(hear: Callable[[int, FrameType | None], None], *numbers: int) -> Iterator[None]:
+    """Signals go to ``hear`` in the block; outside the main thread, which alone can say so, all is as it was."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, hear) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _asked(stop: StopRequest, number: int) -> None:
+    stop.ask(*(("Ctrl-C", INTERRUPTED) if number == signal.SIGINT else ("it was told to end", TERMINATED)))
+
+
+@contextmanager
 def listening(stop: StopRequest, tell: Callable[[str], None]) -> Iterator[None]:
     """Turn Ctrl-C and SIGTERM into a stop request.
 
@@ -79,42 +97,27 @@ def listening(stop: StopRequest, tell: Callable[[str], None]) -> Iterator[None]:
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed a second time.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def hear(number: int, _: FrameType | None) -> None:
         if number == signal.SIGINT and stop.reason and not stop.in_good_order:
             raise KeyboardInterrupt
-        stop.ask(*(("Ctrl-C", INTERRUPTED) if number == signal.SIGINT else ("it was told to end", TERMINATED)))
+        _asked(stop, number)
         tell("stopping; what is done is kept")
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _heard_by(hear, signal.SIGINT, signal.SIGTERM):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
 def breaking_off(stop: StopRequest) -> Iterator[None]:
     """Let Ctrl-C and SIGTERM break off the block at once, wherever it is; ``stop`` says afterwards what did."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def hear(number: int, _: FrameType | None) -> None:
-        stop.ask(*(("Ctrl-C", INTERRUPTED) if number == signal.SIGINT else ("it was told to end", TERMINATED)))
+        _asked(stop, number)
         raise Stopped(stop.reason)
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with suppress(Stopped):
-            yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with _heard_by(hear, signal.SIGINT, signal.SIGTERM), suppress(Stopped):
+        yield
 
 
 @contextmanager
@@ -136,12 +139,6 @@ def insisting() -> Iterator[Callable[[], None]]:
         if heard:
             raise KeyboardInterrupt
 
-    if threading.current_thread() is not threading.main_thread():
+    with _heard_by(hear, signal.SIGINT):
         yield again
-        return
-    before = signal.signal(signal.SIGINT, hear)
-    try:
-        yield again
-    finally:
-        signal.signal(signal.SIGINT, before)
     again()
