@@ -147,23 +147,20 @@ def compress(
     with undisturbed(channels.graph.model):
         work, merged, gone, alone = _cut_and_checked(prepared, sets, kept, method, calibration)
         report = tuple(one.report for one in merged)
-        parts = plan(work, method.decoupling, prepared.check.inputs, sites) if method.decoupling else None
-        if parts is not None and method.sequential:
+        parts = plan(work, method.decoupling, prepared.check.inputs, sites)
+        if method.sequential:
             parts.truncate(work)  # the refit keeps the ranks
         if calibration is not None:
-            terms = None if parts is None else parts.terms
-            work, report = _refitted(work, prepared, gone, method, calibration, merged, terms)
-        if parts is not None:
-            parts.apply(work)
+            work, report = _refitted(work, prepared, gone, method, calibration, merged, parts.terms)
+        parts.apply(work)
         _recalibrated(work, channels, method, calibration)
     pack(work, channels.graph.packed)
     for name, module in work.named_modules():
         module.training = prepared.modes.get(name, module.training)
     notes = {s.name: own.note for s, own in zip(sets, scores, strict=True)}
     report = tuple(with_note(one, notes[one.name]) for one in report)
-    said = [*request.notes, *([] if parts is None else [parts.note])]
-    decoupled = {} if parts is None else parts.terms
-    return Result(work, report, {**channels.skipped, **left, **alone}, tuple(said), decoupled)
+    said = (*request.notes, *filter(None, [parts.note]))
+    return Result(work, report, {**channels.skipped, **left, **alone}, said, parts.terms)
 
 
 def _appraisal(
@@ -253,7 +250,7 @@ def _refitted(
     method: Decomposition,
     calibration: Any,
     merged: tuple[Merged, ...],
-    terms: Mapping[str, int] | None,
+    terms: Mapping[str, int],
 ) -> tuple[nn.Module, tuple[SetReport, ...]]:
     """Refit the cut network as the method wants, and add to the report what each reader has lost."""
     found = refit(work, prepared.channels, gone, method, calibration, _queries(merged), terms)

@@ -14,19 +14,16 @@ multiplications say.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from core.errors import UsageError, first_line
-from core.graph.trace import duplicate, twin, undisturbed
-from core.selfcheck import PRECISE, SMALL, SURE, TOLERANCE, distance
+from core.graph.trace import twin, undisturbed
+from core.selfcheck import off_by, seeded
 from core.slices import KINDS, Conv, Decoupled, Slices, composed, put
 
 SHOWN = 3
@@ -38,18 +35,25 @@ class Decoupling:
     """What becomes of a network's convolutions.
 
     Attributes:
-        terms: layer -> T.
+        parts: layer -> the two in its place.
         lost: layer -> share of its weight's energy that is lost.
         left: reason -> layers that are left as they are, in words.
     """
 
-    terms: Mapping[str, int]
-    lost: Mapping[str, float]
-    left: Mapping[str, Sequence[str]]
+    parts: Mapping[str, Decoupled] = field(default_factory=dict)
+    lost: Mapping[str, float] = field(default_factory=dict)
+    left: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    @property
+    def terms(self) -> dict[str, int]:
+        """Layer -> T."""
+        return {name: part.terms for name, part in self.parts.items()}
 
     @property
     def note(self) -> str:
-        """All of it in a sentence."""
+        """All of it in a sentence; "" if nothing is decoupled."""
+        if not self.parts:
+            return ""
         worst = max(self.lost, key=lambda name: self.lost[name])
         parts = [
             f"{_few([f'{n} into {t}' for n, t in self.terms.items()])} (depthwise, pointwise) terms, at most"
@@ -61,13 +65,12 @@ class Decoupling:
 
     def truncate(self, model: nn.Module) -> None:
         """Give the layers the weights that they will have in parts, in place: their slices have rank T."""
-        for name, terms in self.terms.items():
+        for name, part in self.parts.items():
             conv = cast(Conv, model.get_submodule(name))
-            weight = composed(Slices.of(name, conv).split(terms))
-            conv.weight = nn.Parameter(weight, requires_grad=conv.weight.requires_grad)
+            conv.weight = nn.Parameter(composed(part), requires_grad=conv.weight.requires_grad)
 
     def apply(self, model: nn.Module) -> None:
-        """Put the parts in the layers' places, in place."""
+        """Put parts of what the layers' weights are by now in their places, in place."""
         for name, terms in self.terms.items():
             conv = cast(Conv, model.get_submodule(name))
             put(model, conv, Slices.of(name, conv).split(terms))
@@ -83,13 +86,15 @@ def plan(model: nn.Module, amount: float, inputs: tuple[Any, ...], sites: Sequen
 
     Args:
         model: the network.
-        amount: above 0, nothing, to 1, a single term for every layer: the share of the weights saved there.
+        amount: 0, nothing, to 1, a single term for every layer: the share of the weights saved there.
         inputs: what the network runs on.
         sites: glob patterns; only layers of such names. None: all.
 
     Raises:
         UsageError: there is no convolution to take apart.
     """
+    if amount == 0:
+        return Decoupling()
     found, left = candidates(model, sites)
     terms = spread(found, amount)
     chosen = {one.name: one.split(terms[one.name]) for one in found if one.name in terms}
@@ -100,7 +105,7 @@ def plan(model: nn.Module, amount: float, inputs: tuple[Any, ...], sites: Sequen
         why = "; ".join(f"{reason}: {_few(names)}" for reason, names in left.items()) or "it has none"
         raise UsageError(f"no convolution of the network can be decoupled ({why}): leave decoupling out")
     lost = {one.name: one.lost[terms[one.name]] for one in found if one.name in chosen}
-    return Decoupling({name: part.terms for name, part in chosen.items()}, lost, left)
+    return Decoupling(chosen, lost, left)
 
 
 def candidates(model: nn.Module, sites: Sequence[str] | None) -> tuple[list[Slices], dict[str, list[str]]]:
@@ -192,27 +197,7 @@ def _problem(model: nn.Module, chosen: Mapping[str, Decoupled], inputs: tuple[An
         conv._parameters["weight"] = nn.Parameter(composed(part), requires_grad=False)
         put(parts, parts.get_submodule(name), part)
     try:
-        apart, allowed = _apart(whole, parts, inputs)
-        if apart > SURE and sum(p.numel() for p in whole.parameters()) <= SMALL:
-            with contextlib.suppress(RuntimeError, TypeError, ValueError):  # its code names a type or a device
-                whole, parts = (duplicate(net).cpu().double() for net in (whole, parts))
-                apart, allowed = _apart(whole, parts, pytree.tree_map(_double, inputs))[0], PRECISE
+        off = off_by(nn.Module.__call__, whole, parts, seeded(parts, inputs), inputs)
     except Exception as error:
         return f"without which the network does not run ({first_line(error)})"
-    return "" if apart <= allowed else "without which the network computes something else"
-
-
-def _apart(whole: nn.Module, parts: nn.Module, inputs: tuple[Any, ...]) -> tuple[float, float]:
-    """The largest difference of two networks' outputs relative to the largest one, and what rounding may make of it."""
-    found = []
-    for run in (whole, parts):
-        torch.default_generator.manual_seed(0)
-        found.append([y.detach() for y in pytree.tree_leaves(run(*inputs)) if isinstance(y, Tensor)])
-    if len(found[0]) != len(found[1]):
-        return float("inf"), 0.0
-    apart = max((distance(a, b) for a, b in zip(*found, strict=True)), default=0.0)
-    return apart, max((TOLERANCE.get(y.dtype, SURE) for y in found[0]), default=SURE)
-
-
-def _double(x: Any) -> Any:
-    return x.cpu().double() if isinstance(x, Tensor) and x.is_floating_point() else x
+    return "without which the network computes something else" if off else ""

@@ -78,6 +78,7 @@ def load(path: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn
     header, tensors = _read(path)
     model = factory() if factory is not None else _build(path, header, tensors)
     unpack(model, in_parts(model, tensors))
+    # what it runs on is asked of the original: parts that are filled later fit nothing else yet
     shape = images_for(model, header.origin) if factory is None and header.origin is not None else None
     take_apart(path, model, header, tensors)
     require_fit(path, model, header, tensors)
