@@ -67,10 +67,8 @@ def bare(case: Case, checkpoint: Path, results: Path) -> tuple[float, float, flo
     ]
     for process in processes:
         process.start()
-    trials, cpu = list[tuple[float, float]](), 0.0
-    for _ in processes:
-        own, spent = queue.get()
-        trials, cpu = sorted([*trials, *own]), cpu + spent
+    found = [queue.get() for _ in processes]
+    trials, cpu = sorted(trial for own, _ in found for trial in own), sum(spent for _, spent in found)
     for process in processes:
         process.join()
     return rate([end for end, _ in trials], 0.1, 0.9), mean(seconds for _, seconds in trials), cpu / len(trials)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, fx
 
 from core.graph import Step
-from core.sidebyside import SILENT, SUMS, SideBySide
+from core.sidebyside import SILENT, SUMS, SideBySide, gain
 from core.surgery import kept_positions, parameter
 
 RELUS = ("relu", "relu_", "relu6", "relu6_")
@@ -65,8 +65,11 @@ class Rectified:
                     u, level = u + others[0], level + others[1]
                 return cls(scale[kept], level, batch.kept(node, u > 0))
             if step.kind == "batch-norm" and len(step.parameters) >= 4 and others is None:
-                a, b = _norm(batch, step)
-                scale, shift = scale * a, shift * a + b
+                a = gain(batch.pair.original, step)
+                beta, mean = (parameter(batch.pair.original, step.parameters[n]) for n in ("bias", "running_mean"))
+                assert beta is not None
+                assert mean is not None
+                scale, shift = scale * a, shift * a + (beta - a * mean)
             elif step.kind == "add" and others is None:
                 others = _summand(batch, node, last, step)
                 if others is None:
@@ -86,18 +89,6 @@ class Rectified:
         taken = given * scale + level > 0  # the ReLU would let through what it should not
         edge = -level / torch.where(scale == 0, 1.0, scale)
         return torch.where(live > 0, wanted, torch.where(taken & (scale != 0), edge, given))
-
-
-def _norm(batch: SideBySide, step: Step) -> tuple[Tensor, Tensor]:
-    """A and b of a batch norm y = a∘x + b of the original network, each (n,)."""
-    names = ("weight", "bias", "running_mean", "running_var")
-    gamma, beta, mean, var = (parameter(batch.pair.original, step.parameters[name]) for name in names)
-    assert gamma is not None
-    assert beta is not None
-    assert mean is not None
-    assert var is not None
-    a = gamma / torch.sqrt(var + step.options["eps"])
-    return a, beta - a * mean
 
 
 def _summand(batch: SideBySide, node: fx.Node, last: fx.Node, step: Step) -> tuple[Tensor, Tensor] | None:

@@ -196,13 +196,17 @@ class SideBySide(GraphRunner):
         return 0.0
 
     def _norm_scale(self, step: Step, axes: int) -> Tensor:
-        names = step.parameters
-        gamma, var = parameter(self.model, names["weight"]), parameter(self.model, names["running_var"])
-        assert gamma is not None
-        assert var is not None
-        a = gamma / torch.sqrt(var + step.options["eps"])
+        a = gain(self.model, step)
         a = torch.where(a.abs() > 1e-6, a, torch.ones_like(a))
         return a.view(1, -1, *[1] * (axes - 2))
+
+
+def gain(model: nn.Module, step: Step) -> Tensor:
+    """The factor a = γ/√(σ² + ε) of a batch norm with γ, (n,)."""
+    gamma, var = (parameter(model, step.parameters[name]) for name in ("weight", "running_var"))
+    assert gamma is not None
+    assert var is not None
+    return gamma / torch.sqrt(var + step.options["eps"])
 
 
 class Weigher(GraphRunner):

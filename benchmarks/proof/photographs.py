@@ -6,7 +6,6 @@ that judge are different ones (the dataset ``photographs``), so Taylor's rows, w
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from benchmarks.lite0 import NETWORK, SURE, classes
 from benchmarks.proof import torch_pruning_rows
 from benchmarks.proof.methods import HEADLINE, OURS, Method, Task, method_of
-from benchmarks.proof.originals import Original, parameters
+from benchmarks.proof.originals import Original, digest_of, parameters
 from benchmarks.proof.peers import beside, judged
 from benchmarks.proof.peers_row import Row
 from benchmarks.proof.setting import Section, Setting, Table
@@ -129,10 +128,7 @@ def compare(
 
 def checksum(model: nn.Module) -> str:
     """Of its weights, 12 hex digits."""
-    found = hashlib.sha256()
-    for name, weight in sorted(model.state_dict().items()):
-        found.update(name.encode() + weight.contiguous().numpy().tobytes())
-    return found.hexdigest()[:12]
+    return digest_of(model.state_dict())[:12]
 
 
 def text(found: Sequence[Agreement], of: Half) -> Iterable[str | Table]:

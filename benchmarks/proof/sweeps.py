@@ -10,10 +10,9 @@ from pathlib import Path
 
 from benchmarks import racing, scale, throughput
 from benchmarks._sweeps import Memory, ends, rate, run_sweep, untrained
-from benchmarks.proof.originals import NETS, original
-from benchmarks.proof.setting import DATASET, Section, Setting, Table
+from benchmarks.proof.originals import configuration, original
+from benchmarks.proof.setting import Section, Setting, Table
 from core.baselines import cache_path
-from core.config import BaselineConfig
 from core.metrics import KNOWN_FRACTIONS
 from core.pareto import hypervolume
 from core.records import TrialRecord
@@ -67,7 +66,7 @@ def section(setting: Setting) -> Section:
 def checkpoint(setting: Setting) -> Path:
     """The trained LeNet's file."""
     original("LeNet-300-100", setting)
-    config = BaselineConfig.parse({**NETS["LeNet-300-100"], "dataset": DATASET})
+    config = configuration("LeNet-300-100")
     return cache_path(config, config.key, setting.cache)
 
 

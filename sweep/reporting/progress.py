@@ -13,9 +13,9 @@ from sweep.text import duration
 
 PLAIN_SECONDS = 5.0
 SURE_SECONDS = 2.0
+"""A pace is told once it has been watched for so long."""
 SLOW = 0.1
 """Trials per second below which it is said how long one takes."""
-"""A pace is told once it has been watched for so long."""
 
 
 class Reporter(Protocol):
