@@ -23,6 +23,7 @@ from core.footprint import Size
 from core.graph.packed import pack
 from core.graph.trace import as_inputs, separate, twin, undisturbed
 from core.merging import Merged, SetReport, merge_set, with_note
+from core.plain import plain_torch
 from core.prepared import Prepared, Scores, prepare, problem_without
 from core.recalibration import recalibrate
 from core.refit import Refit, images_at_a_time, refit
@@ -54,6 +55,7 @@ class Result:
     decoupled: Mapping[str, int] = field(default_factory=dict)
 
 
+@plain_torch()
 def compress(
     model: nn.Module | Prepared,
     example_inputs: Any,

@@ -32,6 +32,7 @@ from core.files import writing
 from core.graph.packed import in_parts, unpack
 from core.models import is_pretrained, origin, remember_origin
 from core.parts import is_own_code
+from core.plain import plain_torch
 from core.slices import Decoupled
 from core.surgery import assign, refresh
 
@@ -62,8 +63,9 @@ def save(model: nn.Module, path: str | Path, metadata: dict[str, Any] | None = N
     return Path(path)
 
 
+@plain_torch()
 def load(path: str | Path, factory: Callable[[], nn.Module] | None = None) -> nn.Module:
-    """Read a network that `save` wrote, in eval mode.
+    """Read a network that `save` wrote, in eval mode and on the CPU.
 
     Args:
         path: the file.

@@ -22,6 +22,7 @@ from core.errors import ModelError, first_line
 from core.evidence import InputStatistics, scored_set
 from core.gradients import LossGradients
 from core.graph.trace import as_inputs, twin, undisturbed
+from core.plain import plain_torch
 from core.seen import seen_moments
 from core.selection import keep
 from core.selfcheck import SelfCheck, culprits
@@ -209,6 +210,7 @@ class Prepared:
         return self._statistics
 
 
+@plain_torch()
 def prepare(model: nn.Module, example_inputs: Any) -> Prepared:
     """Find the channel sets of ``model``, for several `compress` calls on it.
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.errors import UsageError
+from core.plain import plain_torch
 from core.records import TrialRecord
 from sweep.quiet import silence
 from sweep.storage.address import place
@@ -101,6 +102,7 @@ class SweepResult:
         return str(self.front_table.to_html(index=False))
 
 
+@plain_torch()
 def run(
     space: str | Path,
     *,

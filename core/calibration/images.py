@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from core.calibration.base import Scale, Shape, Wanted, draw, find_source
 from core.errors import UsageError
 from core.lazy import torch
+from core.plain import plain_torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from core.pixels import Images
 
 
+@plain_torch()
 def calibration_images(
     source: str,
     *,

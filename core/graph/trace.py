@@ -24,6 +24,7 @@ from core.errors import ModelError, first_line
 from core.graph.attention import as_operators, restore
 from core.graph.copies import deep_copy
 from core.graph.within import traceable_parts
+from core.plain import plain_torch
 
 
 class GraphRunner(fx.Interpreter):
@@ -243,12 +244,13 @@ def silence() -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module) -> Iterator[None]:
-    """Work without gradients, autocast or inference mode, and leave every global random state as it was."""
+    """Work without gradients, autocast or inference mode, in plain torch, and leave every random state as it was."""
     devices = sorted({p.device.index or 0 for p in model.parameters() if p.is_cuda})
     states = random.getstate(), np.random.get_state()
     try:
         with (
             torch.random.fork_rng(devices),
+            plain_torch(),
             torch.inference_mode(False),
             torch.no_grad(),
             torch.autocast("cpu", enabled=False),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from core.errors import TrialError, UsageError
 from core.lazy import torch
 from core.outputs import are_logits, real_pairs
+from core.plain import plain_torch
 from core.recovery.base import RECOVERIES, Loss
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def recover(
     return recovered(model, original, images, method, steps, seed, labels=labels, mirror=mirror, logits=logits).model
 
 
+@plain_torch()
 def recovered(
     model: nn.Module,
     original: nn.Module,

@@ -1,0 +1,70 @@
+"""torch as it comes: what a notebook has set for its own work changes nothing of what is found and computed here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from core.lazy import torch
+
+
+@contextlib.contextmanager
+def plain_torch() -> Iterator[None]:
+    """New tensors are float32 and on the CPU, and float32 is multiplied as float32 (see `_exact`).
+
+    What was set before is set again afterwards.
+    """
+    dtype, elsewhere = torch.get_default_dtype(), torch.get_default_device().type != "cpu"
+    torch.set_default_dtype(torch.float32)
+    try:
+        with _exact(), torch.device("cpu") if elsewhere else contextlib.nullcontext():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+
+
+@contextlib.contextmanager
+def _exact() -> Iterator[None]:
+    """Multiply float32 as float32, not as TF32 or bfloat16.
+
+    A GPU's convolutions round to TF32 (10 bits) unless somebody says otherwise. That is enough for a class, and not for
+    the inner products that a refit solves with, nor for a look whether a cut network computes what the original does.
+    """
+    cudnn = torch.backends.cudnn
+    try:
+        before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    except RuntimeError:  # set one by one, by torch 2.9's names; then only these can be read
+        with _exact_one_by_one():
+            yield
+        return
+    units = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    own = [unit.fp32_precision for unit in units]
+    cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = before[0]
+        torch.set_float32_matmul_precision(before[1])
+        for unit, precision in zip(units, own, strict=True):
+            unit.fp32_precision = precision
+
+
+@contextlib.contextmanager
+def _exact_one_by_one() -> Iterator[None]:
+    units = (
+        torch.backends.cudnn.conv,
+        torch.backends.cudnn.rnn,
+        torch.backends.cuda.matmul,
+        torch.backends.mkldnn.conv,
+        torch.backends.mkldnn.rnn,
+        torch.backends.mkldnn.matmul,
+    )
+    before = [unit.fp32_precision for unit in units]
+    for unit in units:
+        unit.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        for unit, precision in zip(units, before, strict=True):
+            unit.fp32_precision = precision
