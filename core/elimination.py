@@ -105,11 +105,11 @@ def parts_of(consumers: Sequence[Consumer]) -> list[Part]:
         for group in sorted(set(consumer.group.tolist())):
             mine = consumer.group == group
             columns = consumer.column[mine].flatten()
-            h = moments.second[group][columns][:, columns].double().cpu()
+            h = moments.second[group][columns][:, columns].double()
             if consumer.biased:
-                mean = moments.mean[group][columns].double().cpu()
+                mean = moments.mean[group][columns].double()
                 h = h - torch.outer(mean, mean)
-            weight = consumer.weight[mine].double().cpu().transpose(0, 1).flatten(1)  # (out, m·p)
+            weight = consumer.weight[mine].double().transpose(0, 1).flatten(1)  # (out, m·p)
             found.append(_part(consumer.channel[mine], weight, h))
     return found
 

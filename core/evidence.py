@@ -2,7 +2,7 @@
 
 The moments of a consumer's input are those of the original network. They are computed when a criterion first asks, in
 one run over the images, a few at a time, and kept for as long as the same images are used: those of all sets where
-they fit into memory, else those of one.
+they fit into memory, else those of one. Whatever a criterion gets is on the CPU, wherever the network is.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class _Sums:
         return _Sums(self.count + other.count, *parts)
 
     def moments(self) -> InputMoments:
-        n = self.count
-        return InputMoments(n, self.x / n, self.products / n, self.magnitude / n, self.active / n)
+        n, sums = self.count, (self.x, self.products, self.magnitude, self.active)
+        return InputMoments(n, *((part / n).cpu() for part in sums))
 
 
 def scored_set(
@@ -200,7 +200,7 @@ def scored_set(
 def _producer(channels: Channels, channel_set: ChannelSet, layer: Layer, gradients: LossGradients) -> Producer:
     return Producer(
         name=layer.name,
-        rows=producer_rows(channels, layer),
+        rows=producer_rows(channels, layer).cpu(),
         channel=channels.local(channel_set, layer.weight, layer.write_axis),
         differentiate=partial(gradients.of, layer),
     )
@@ -246,12 +246,12 @@ def _consumers(
     """A layer that reads a set; once for each of its halves, if it reads one of them more often than the other."""
     weight = parameter(channels.graph.model, layer.weight)
     assert weight is not None
-    read = by_reader(weight.detach(), layer)
+    read = by_reader(weight.detach().cpu(), layer)
     read = read.reshape(*read.shape[:2], -1)  # (in-channels of the whole layer, out-channels of the group, taps)
     taps, inside = read.shape[2], len(read) // layer.groups
     found = []
     for covered, positions in by_channel(channels.local(channel_set, layer.weight, layer.read_axis), channel_set.size):
-        columns = read[positions.to(read.device)]  # (m, multiplicity, out, taps)
+        columns = read[positions]  # (m, multiplicity, out, taps)
         column = (positions % inside)[:, :, None] * taps + torch.arange(taps)
         part = Consumer(
             name=layer.name,

@@ -113,7 +113,7 @@ class _Reading(GraphRunner):
             heads, first = step.options["heads"], step.options["batch_first"]
             q, k = (_tokens(self.env[source], heads, batch_first=first) for source in step.inputs)
             k = k - k.mean(2, keepdim=True)
-            parts = [(x.mT @ x).double().mean(0) / x.shape[2] for x in (q, k)]
+            parts = [(x.mT @ x).double().mean(0).cpu() / x.shape[2] for x in (q, k)]
             new, name = PairMoments(q.shape[0] * k.shape[2], *parts), step.options["layers"][0].name
             self.found[name] = self.found[name].plus(new) if name in self.found else new
         return super().run_node(n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from core.lazy import torch
 
@@ -30,14 +31,15 @@ def _exact() -> Iterator[None]:
     A GPU's convolutions round to TF32 (10 bits) unless somebody says otherwise. That is enough for a class, and not for
     the inner products that a refit solves with, nor for a look whether a cut network computes what the original does.
     """
-    cudnn = torch.backends.cudnn
+    backends: Any = torch.backends
+    cudnn = backends.cudnn
     try:
         before = cudnn.allow_tf32, torch.get_float32_matmul_precision()
     except RuntimeError:  # set one by one, by torch 2.9's names; then only these can be read
         with _exact_one_by_one():
             yield
         return
-    units = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    units = backends.cuda.matmul, backends.mkldnn.matmul
     own = [unit.fp32_precision for unit in units]
     cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
@@ -52,14 +54,9 @@ def _exact() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _exact_one_by_one() -> Iterator[None]:
-    units = (
-        torch.backends.cudnn.conv,
-        torch.backends.cudnn.rnn,
-        torch.backends.cuda.matmul,
-        torch.backends.mkldnn.conv,
-        torch.backends.mkldnn.rnn,
-        torch.backends.mkldnn.matmul,
-    )
+    backends: Any = torch.backends
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
+    units = (cudnn.conv, cudnn.rnn, backends.cuda.matmul, mkldnn.conv, mkldnn.rnn, mkldnn.matmul)
     before = [unit.fp32_precision for unit in units]
     for unit in units:
         unit.fp32_precision = "ieee"

@@ -64,7 +64,7 @@ def channel_moments(consumer: Consumer, size: int) -> ChannelMoments:
     for group in torch.unique(consumer.group).tolist():
         inside = consumer.group == group
         own, column = consumer.channel[inside], consumer.column[inside]  # (m,), (m, p)
-        mean[own] = found.mean[group].cpu()[column].mean(1)
+        mean[own] = found.mean[group][column].mean(1)
         for p in column.T:
-            second[own[:, None], own] += found.second[group][p.to(found.second.device)][:, p].cpu() / column.shape[1]
+            second[own[:, None], own] += found.second[group][p][:, p] / column.shape[1]
     return ChannelMoments(mean, second)

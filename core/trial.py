@@ -215,4 +215,5 @@ def require_finite(metrics: Mapping[str, float]) -> None:
 
 def provenance(bench: Workbench) -> dict[str, str]:
     """Where and with what a record was made."""
-    return {"baseline": bench.baseline_key, "torch": torch.__version__, "host": platform.node()}
+    device = torch.cuda.get_device_name(bench.device) if torch.device(bench.device).type == "cuda" else bench.device
+    return {"baseline": bench.baseline_key, "torch": torch.__version__, "host": platform.node(), "device": device}

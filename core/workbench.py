@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -157,6 +158,11 @@ class Workbench:
         """How much worse than the original's a network's score is."""
         score = self.scored.score
         return score.loss(metrics[score.name]) - score.loss(self.score)
+
+    def on(self, device: str) -> Self:
+        """The same bench with a network of its own there; what is cached is found anew."""
+        model = copy.deepcopy(self.model).to(device)
+        return replace(self, model=model, device=device, _calibrations={}, _labels={})
 
     def measured_by(self, measure: Measure) -> Self:
         """The same for an evaluator that goes through images and labels itself, batch by batch."""

@@ -29,7 +29,16 @@ from sweep.backend.shared import SharedBench, share
 from sweep.backend.shelf import place_shelf
 from sweep.backend.start import budget_hints
 from sweep.backend.stopping import FAILED, StopRequest, breaking_off, insisting, listening
-from sweep.backend.workbench import dataset_card, load_baseline, make_bench, measured, one_thread, remarks
+from sweep.backend.workbench import (
+    dataset_card,
+    device_beside,
+    leave_to_workers,
+    load_baseline,
+    make_bench,
+    measured,
+    one_thread,
+    remarks,
+)
 from sweep.backend.worker import Work
 from sweep.backend.workqueue import WorkQueue
 from sweep.errors import StoppedError, first_line
@@ -96,8 +105,10 @@ class Session:
             function_of(self._space.scored)  # before anything is trained
         sites = () if known else self._space.sites()  # one that has begun goes on as it did
         with insisting() as again:
-            note = partial(self._training, again)
-            baseline = load_baseline(self._space.baseline, self._results, self._reporter, note=note, sites=sites)
+            note, device = partial(self._training, again), device_beside(self._request.cluster)
+            baseline = load_baseline(
+                self._space.baseline, self._results, self._reporter, note=note, sites=sites, device=device
+            )
         self._store.save(replace(self._store.state, message=""))
         split = self._space.evaluation.split
         card = dataset_card(baseline, split)
@@ -113,12 +124,13 @@ class Session:
             sources=sources,
             scored=scored,
             autocast=self._space.evaluation.autocast,
+            device=device,
         )
         bench, trial_seconds = measured(made)
         key, how = baseline.key, "" if baseline.trained_here else f" ({described(baseline.dataset)})"
         del baseline  # the driver needs no copy of the data while trials run
         at_first = self._store.state.original
-        if known and scored.score.name in at_first and differs(bench.original, at_first, bench):
+        if known and scored.score.name in at_first and differs(bench.original, at_first, bench, self._request.cluster):
             self._reporter.line(
                 f"warning: the original network reaches {scored.show(bench.original)}, and {scored.show(at_first)} when"
                 " the sweep began: its weights have changed, and trials of before and of now are of different networks"
@@ -127,6 +139,7 @@ class Session:
         hints = self._first_tries(bench, known)
         shared = share(replace(bench, original=original))
         self._shared = shared if self._request.cluster.address is None else shared.carried()
+        leave_to_workers(device)
         self._store.save(replace(self._store.state, baseline_key=key, original=original, dataset=asdict(card)))
         reached = ", ".join(filter(None, [scored.show(original), self._store.info.precision]))
         if scored.word != "accuracy":

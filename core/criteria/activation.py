@@ -25,6 +25,6 @@ def over_consumers(scored: ScoredSet, value: Callable[[InputMoments], Tensor]) -
     if not consumers:
         return scored.instead("l1", "no consumer's input can be looked at")
     for consumer in consumers:
-        own = consumer.of_columns(value(consumer.moments)).double().cpu().mean(1)
+        own = consumer.of_columns(value(consumer.moments)).double().mean(1)
         total.index_add_(0, consumer.channel, own / own.mean().clamp_min(torch.finfo(own.dtype).tiny))
     return total

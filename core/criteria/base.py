@@ -134,7 +134,7 @@ class Consumer:
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """One channel set of the original network, as a criterion sees it.
+    """One channel set of the original network, as a criterion sees it; every tensor is on the CPU.
 
     Attributes:
         name: of the set.
@@ -174,7 +174,7 @@ class ScoredSet:
         """
         total = torch.zeros(self.size, dtype=torch.float64)
         for producer in self.producers:
-            own, inside = value(producer.differentiate()).double().cpu(), producer.channel >= 0
+            own, inside = value(producer.differentiate()).double(), producer.channel >= 0
             total.index_add_(0, producer.channel[inside], own[inside])
         return total
 
@@ -265,7 +265,7 @@ def by_row(score: RowScore) -> Criterion:
         total = torch.zeros(scored.size, dtype=torch.float64)
         product = torch.ones_like(total)
         for producer in scored.producers:
-            own = score(producer.rows).double().cpu()
+            own = score(producer.rows).double()
             if len(scored.producers) > 1:
                 own = own / own.mean().clamp_min(torch.finfo(own.dtype).tiny)
             inside = producer.channel >= 0

@@ -154,6 +154,7 @@ def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> 
     # NOTE: Linux's Ray replaces 127.0.0.1 by the machine's own address and listens to everybody; this switch, meant
     # for desktop systems, leaves it on loopback. Should it go away one day, a token still keeps others out.
     ray_constants.ENABLE_RAY_CLUSTER = False
+    _read_token_anew()
     try:
         ray.init(
             "local",  # RAY_ADDRESS may name a cluster
@@ -167,6 +168,16 @@ def _start_private(request: ClusterRequest, folder: Path, shared_bytes: int) -> 
         )
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(f"Ray does not start on this machine: {error}") from error
+
+
+def _read_token_anew() -> None:
+    """Let this process know the token too (see `sweep.quiet.silence`), where Ray was imported before there was one."""
+    from ray import _raylet
+
+    raylet: Any = _raylet
+    if hasattr(raylet, "AuthenticationTokenLoader"):
+        raylet.Config.initialize("")
+        raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _join(address: str, code: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -26,6 +27,7 @@ from core.trial import reason_of, require_finite
 from core.workbench import Labelled, Workbench
 from sweep.errors import StoreError
 from sweep.reporting.progress import Pace, Reporter
+from sweep.storage.info import ClusterRequest
 from sweep.storage.layout import BASELINES
 from sweep.storage.reader import unwritable
 from sweep.tracking.view import DatasetCard
@@ -43,6 +45,7 @@ def load_baseline(
     may_train: bool = True,
     note: Callable[[str], None] = lambda text: None,
     sites: Collection[tuple[str, ...]] = (),
+    device: str = "cpu",
 ) -> Baseline:
     """Train, load or fetch from the cache the original network; sweeps with the same ``results`` share the cache.
 
@@ -53,14 +56,15 @@ def load_baseline(
         may_train: False refuses to train it.
         note: hears every few seconds how far a training is.
         sites: patterns that will choose channel sets, looked at beforehand.
+        device: where it is trained and evaluated; it is returned there.
 
     Raises:
         StoreError: the cache cannot be written.
         NeuronMergingError: see `core.baselines.prepare_baseline`.
     """
     try:
-        training = Training(config, reporter, note)
-        return prepare_baseline(config, results / BASELINES, progress=training.step, may_train=may_train, sites=sites)
+        tell, folder = Training(config, reporter, note).step, results / BASELINES
+        return prepare_baseline(config, folder, tell, device=device, may_train=may_train, sites=sites)
     except OSError as error:
         raise StoreError(unwritable(results / BASELINES, error)) from error
 
@@ -113,6 +117,17 @@ def remarks(baseline: Baseline, split: EvalSplit = "test") -> list[str]:
     return notes
 
 
+def device_beside(cluster: ClusterRequest) -> str:
+    """Where the process that starts a sweep computes: as its workers do, on a GPU, if it has one itself."""
+    return "cuda" if cluster.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
+
+
+def leave_to_workers(device: str) -> None:
+    """Give back what of a GPU's memory this process keeps for itself and does not use."""
+    if device == "cuda":
+        torch.cuda.empty_cache()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Let torch compute on one thread, as workers do, so that times can be compared."""
@@ -132,6 +147,7 @@ def make_bench(
     sources: Collection[str] = (),
     scored: Evaluator = USUAL,
     autocast: Precision | None = None,
+    device: str = "cpu",
 ) -> Workbench:
     """The workbench on a split, with a fixed random part of the training images to draw calibrations from.
 
@@ -143,6 +159,7 @@ def make_bench(
         sources: calibration sources that workers will draw from; what they look at on this machine is read now.
         scored: what trials are scored by.
         autocast: what evaluations' forward passes compute in; what answers are held against is not of them.
+        device: where it computes; with a copy of the network, if that is elsewhere.
 
     Raises:
         DataError: the dataset has no image in that split, or no labels where they are needed.
@@ -150,7 +167,8 @@ def make_bench(
             cannot be had.
     """
     if isinstance(baseline.dataset, Task):
-        return replace(_task_bench(baseline, baseline.dataset, split, scored), autocast=autocast)
+        bench = replace(_task_bench(baseline, baseline.dataset, split, scored), autocast=autocast)
+        return bench if device == "cpu" else bench.on(device)
     dataset = baseline.dataset
     images, labels = dataset.inputs(split)
     if not len(labels):
@@ -161,17 +179,19 @@ def make_bench(
             ' evaluation.evaluator = "agreement", or sort its images into folders of their classes'
         )
     measure = None if scored.by_image else function_of(scored)
-    own = Labelled(images, labels).against(scored, baseline.model, EVALUATION_BATCH, "cpu")
+    there = next(baseline.model.parameters()).device.type == device
+    model = (baseline.model if there else copy.deepcopy(baseline.model).to(device)).eval()
+    own = Labelled(images, labels).against(scored, model, EVALUATION_BATCH, device)
     test = Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None
     pool = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
     bench = Workbench(
-        model=baseline.model.eval(),
+        model=model,
         images=own.images,
         labels=own.labels,
         train_images=dataset.pool(pool),
         baseline_key=baseline.key,
         split=split,
-        test=None if test is None else test.against(scored, baseline.model, EVALUATION_BATCH, "cpu"),
+        test=None if test is None else test.against(scored, model, EVALUATION_BATCH, device),
         scale=Scale(dataset.mean, dataset.std),
         collected={name: found for name in sources if (found := collect(name, dataset.shape)) is not None},
         train_labels=dataset.train.labels[pool] if dataset.labelled else None,
@@ -179,6 +199,7 @@ def make_bench(
         reference=own.reference,
         scored=scored,
         autocast=autocast,
+        device=device,
     )
     if measure is not None:
         return bench.measured_by(measure)

@@ -26,9 +26,9 @@ from core.timing import TIMED_BATCH, Timing, timing
 from core.trial import Made, make_trial, reason_of
 from core.workbench import Workbench
 from search_spaces import SearchSpace, parse_space
-from sweep.backend.workbench import load_baseline, make_bench, one_thread
+from sweep.backend.workbench import device_beside, load_baseline, make_bench, one_thread
 from sweep.reporting.progress import Reporter
-from sweep.storage.info import resampled
+from sweep.storage.info import ClusterRequest, resampled
 from sweep.storage.layout import STATISTICS
 from sweep.storage.reader import StoredSweep
 
@@ -36,6 +36,8 @@ EXACT = ("params", "macs", "bytes")
 """Sizes that have to be the record's."""
 ROUNDING = 1e-3
 """Of a score that is not counted image by image, the share by which it may differ."""
+GPU_POINTS, RECOVERED_POINTS = 0.3, 2.0
+"""Points of accuracy by which a network may differ that was made on a GPU, without a recovery and after one."""
 
 
 class ExportError(NeuronMergingError):
@@ -116,7 +118,16 @@ class Rebuilder:
 
     @cached_property
     def bench(self) -> Workbench:
-        """What the sweep's trials ran on.
+        """What the sweep's trials ran on, on the CPU.
+
+        Raises:
+            ExportError: see `_working`.
+        """
+        return self._working if self._working.device == "cpu" else self._working.on("cpu")
+
+    @cached_property
+    def _working(self) -> Workbench:
+        """The same where networks are made and evaluated: on a GPU, if the sweep's were and there is one.
 
         Raises:
             ExportError: the original network does not reach on it what it reached when the sweep ran.
@@ -124,13 +135,15 @@ class Rebuilder:
         request, original = self.sweep.info.request, self.sweep.info.state.original
         evaluation, scored, sources = self.space.evaluation, self.space.scored, self.space.sources()
         split, autocast = evaluation.split, evaluation.autocast
-        hardest = request.race
-        bench = make_bench(self.baseline, split, hardest=hardest, sources=sources, scored=scored, autocast=autocast)
+        hardest, device = request.race, device_beside(request.cluster)
+        bench = make_bench(
+            self.baseline, split, hardest=hardest, sources=sources, scored=scored, autocast=autocast, device=device
+        )
         bench.shelf = FolderShelf(self.sweep.folder / STATISTICS)
         if scored.score.name in original:
             with one_thread():
                 found = bench.evaluate(bench.model).metrics
-            if differs(found, original, bench):
+            if differs(found, original, bench, request.cluster):
                 raise ExportError(
                     f"the original network of {request.name} reaches {scored.show(found)}, and reached"
                     f" {scored.show(original)} when the sweep ran: its weights or data have changed; bring the old ones"
@@ -146,7 +159,7 @@ class Rebuilder:
             ExportError: it cannot be made, or is another one.
             UsageError: the record names something that is not known (any more), or was measured on another split.
         """
-        bench = self.bench
+        bench = self._working
         if record.split != bench.split:
             raise UsageError(f"trial {record.key} was evaluated on the {record.split} split, the sweep is on another")
         config, clock = parsed(record), time.perf_counter()
@@ -154,7 +167,8 @@ class Rebuilder:
             with one_thread():
                 made = make_trial(config, bench)
                 found, sizes = bench.evaluate(made.model).metrics, bench.sizes(made.model)
-                timed = (self._timing(bench.model), self._timing(made.model))
+                made.model.cpu()
+                timed = (self._timing(self.bench.model), self._timing(made.model))
         except Exception as error:  # whatever a network does that no longer fits
             raise ExportError(f"trial {record.key} cannot be made once more: {reason_of(error)}") from None
         self._require_same(record, found, sizes)
@@ -172,7 +186,8 @@ class Rebuilder:
     def _require_same(self, record: TrialRecord, reached: Mapping[str, float], sizes: Mapping[str, float]) -> None:
         metrics, scored = record.metrics, self.space.scored
         wrong = [name for name in EXACT if name in metrics and sizes[name] != metrics[name]]
-        if not wrong and not differs(reached, metrics, self.bench):
+        cluster = self.sweep.info.request.cluster
+        if not wrong and not differs(reached, metrics, self.bench, cluster, recovered=bool(record.recovery)):
             return
         found, wanted = scored.show(reached), scored.show(metrics)
         for name in wrong[:1]:
@@ -183,10 +198,25 @@ class Rebuilder:
         )
 
 
-def differs(found: Mapping[str, float], wanted: Mapping[str, float], bench: Workbench) -> bool:
-    """Whether two accuracies (percent) are more than one image apart, or two other scores more than a rounding."""
-    name = bench.scored.score.name
-    allowed = 100 / bench.total + 1e-6 if bench.scored.by_image else ROUNDING * abs(wanted[name]) + 1e-9
+def differs(
+    found: Mapping[str, float],
+    wanted: Mapping[str, float],
+    bench: Workbench,
+    cluster: ClusterRequest,
+    *,
+    recovered: bool = False,
+) -> bool:
+    """Whether two scores are further apart than the same network's can be.
+
+    Accuracies (percent) may be one image apart, other scores a rounding. A GPU adds up in another order each time, and
+    rounds convolutions in its own way, so where workers had one more is allowed: `GPU_POINTS`, and `RECOVERED_POINTS`
+    after a recovery, whose steps make more of it.
+    """
+    name, scored = bench.scored.score.name, bench.scored
+    allowed = 100 / bench.total + 1e-6 if scored.by_image else ROUNDING * abs(wanted[name]) + 1e-9
+    if cluster.gpus_per_trial > 0:
+        points = RECOVERED_POINTS if recovered else GPU_POINTS
+        allowed += points if scored.by_image else points / 100 * abs(wanted[name])
     return abs(found[name] - wanted[name]) > allowed
 
 

@@ -68,7 +68,7 @@ def plant_copies(prepared: Prepared, kept: Mapping[str, tuple[int, ...]]) -> nn.
             continue
         value, units = state[name].data, channels.unit_of[own.long()]
         if axis < value.dim() and len(units) == value.shape[axis]:
-            value.copy_(value.index_select(axis, _copied_index(units, source)))
+            value.copy_(value.index_select(axis, _copied_index(units, source).to(value.device)))
     return model
 
 

@@ -147,7 +147,7 @@ def group_norm(func: Any, x: Tensor, w: Any, b: Any, n: int, c: int, places: int
     if not bool(gone.any()):
         return func(x, w, b, n, c, places, groups, eps)
     y = torch.full_like(x, torch.nan)
-    for own in torch.arange(c).split(c // groups):
+    for own in torch.arange(c, device=x.device).split(c // groups):
         left = own[~gone[own]]
         if len(left):
             some = [None if value is None else value[left] for value in (w, b)]
