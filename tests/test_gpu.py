@@ -123,10 +123,8 @@ def test_an_evaluation_gives_the_same_whatever_the_batch(trained: nn.Module, dig
     for size in (7, 100, 1000):
         found = logits_of(model, images, size, "cuda")
         assert float((found - wanted).abs().max()) < 0.02 * float(wanted.abs().max()), "TF32 is torch's own choice here"
-        accuracies = [
-            evaluate(net, images, labels, size, at).accuracy for net, at in ((trained, "cpu"), (model, "cuda"))
-        ]
-        assert accuracies[1] == pytest.approx(accuracies[0], abs=0.5)
+        there, here = (evaluate(net, images, labels, size, at) for net, at in ((model, "cuda"), (trained, "cpu")))
+        assert there.accuracy == pytest.approx(here.accuracy, abs=0.5)
 
 
 def test_batches_are_halved_until_they_fit() -> None:
@@ -204,3 +202,8 @@ def test_a_sweep(tmp_path: Path) -> None:
     scores = [{t.key: t.metrics["accuracy"] for t in done.trials} for done in (gpu, cpu)]
     for key, value in scores[0].items():
         assert value == pytest.approx(scores[1][key], abs=1.5), key
+    for record in gpu.front:
+        model = gpu.model(record)
+        assert {p.device.type for p in model.parameters()} == {"cpu"}
+        assert float(sum(p.numel() for p in model.parameters())) == record.metrics["params"]
+    assert {path.stem for path in (gpu.folder / "models").glob("*.safetensors")} == {r.key for r in gpu.front}
