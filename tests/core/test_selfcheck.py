@@ -174,3 +174,28 @@ def test_the_distance_of_outputs() -> None:
     assert distance(torch.tensor([1.0, inf]), torch.tensor([1.0, inf])) == 0
     assert distance(torch.tensor([1.0, 2.0]), torch.tensor([1.0, nan])) == inf
     assert distance(torch.zeros(2), torch.zeros(3)) == inf
+
+
+class FaintCount(nn.Module):
+    """Divides by a number of channels, in a branch that hardly counts, and cannot be run in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow, self.plain = nn.Linear(8, 16), nn.Linear(16, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([*x.chunk(2, 1)], 1) @ torch.eye(8, dtype=torch.float32)  # only torch.export follows this
+        wide = torch.relu(self.wide(x))
+        return self.head(torch.relu(self.plain(x)) + 2e-3 * self.narrow(wide / wide.shape[-1]))
+
+
+def test_a_faint_difference_is_seen_where_float64_is_no_way_out() -> None:
+    """It is far below what float32 may be off by in general, and far above what rounding does to this network."""
+    torch.manual_seed(0)
+    net, x = FaintCount().eval(), torch.randn(16, 8)
+    with pytest.raises(RuntimeError):
+        net.double()(x.double())
+    found = compress(net.float(), x, ratio=0.7)
+    assert "computes something else" in found.skipped["wide"]
+    assert "wide" not in {site.name for site in found.sites}
