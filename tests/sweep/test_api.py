@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +64,12 @@ def test_python_and_the_command_line_get_the_same(tmp_path: Path, capsys: pytest
     worse = next(record for record in result.trials if record not in result.front)
     with pytest.raises(UsageError, match=f"sweep export python .*--trial {worse.key}"):
         result.path(worse)
+
+
+@pytest.mark.slow
+def test_ray_may_have_been_imported_before(tmp_path: Path) -> None:
+    """As in a notebook: Ray reads whether it needs a token when it is imported, and there is none yet."""
+    words = "samples=2, changes={'baseline.epochs': 1}, progress=False, models=False"
+    code = f"import ray, sweep; print(sweep.run('digits-quick', {words}).status)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.stdout.strip() == "finished", done.stderr[-2000:]

@@ -14,15 +14,17 @@ import pytest
 from torch import nn
 
 from core.errors import NeuronMergingError
+from core.evaluators import USUAL
 from core.export import save
 from core.records import TimeRecord, TrialRecord
 from sweep import session
 from sweep.export import models
 from sweep.export.models import make_models
-from sweep.export.rebuild import Rebuilder
+from sweep.export.rebuild import Rebuilder, differs
 from sweep.reporting.progress import PlainReporter
 from sweep.session import Session
 from sweep.storage.address import place
+from sweep.storage.info import ClusterRequest
 from sweep.storage.reader import StoredSweep, read_sweep
 from sweep.tracking import TrackingReport
 
@@ -157,3 +159,16 @@ def test_nothing_that_goes_wrong_loses_the_sweep(
         raise error
 
     assert broken_off(sweep, monkeypatch, work) == (0, {"of the front": str(error)})
+
+
+@pytest.mark.parametrize(
+    ("gpus", "recovered", "most"), [(0.0, False, 0.1), (0.0, True, 0.1), (0.25, False, 0.4), (0.25, True, 2.1)]
+)
+def test_how_far_a_network_may_be_from_its_record(gpus: float, recovered: bool, most: float) -> None:
+    """One image of a thousand, and what a GPU does that adds up in another order each time."""
+    bench: Any = SimpleNamespace(scored=USUAL, total=1000)
+    for off, wanted in ((most - 0.01, False), (most + 0.01, True)):
+        found = differs(
+            {"accuracy": 90 + off}, {"accuracy": 90.0}, bench, ClusterRequest(None, gpus), recovered=recovered
+        )
+        assert found is wanted
