@@ -25,8 +25,20 @@ from core.plain import plain_torch
 from core.prepared import Prepared
 
 DEVICE = os.environ.get("TWIN_DEVICE", "cuda")
-SAME = 1e-3
-"""Of the largest output; TF32 or a tensor left behind would be off by more, float32's own rounding by less."""
+SAME = {torch.float16: 1e-2, torch.bfloat16: 5e-2}
+ELSE = 2e-3
+"""Of the largest output, by the type of the weights; what was rounded to TF32 is often further off."""
+ALONE = frozenset(
+    {
+        "test_moments_are_computed_once_and_shared",
+        "test_a_trial_is_the_same_from_the_shelf",
+        "test_what_a_users_criterion_says_is_not_kept",
+        "test_outputs_that_are_not_finite_fail_in_a_race_too",
+        "test_a_metric_that_is_not_finite_fails_the_trial",
+        "test_inference_mode_and_autocast_around_the_call_change_nothing",
+    }
+)
+"""Tests that count what is computed, break what was prepared, or compare under an autocast that is one device's."""
 
 compress: Callable[..., core.compress.Result] = core.compress.compress
 prepare: Callable[..., Prepared] = core.compress.prepare
@@ -42,6 +54,9 @@ def moved(value: Any, device: str = DEVICE) -> Any:
 
 def twin(model: nn.Module | Prepared, example_inputs: Any, **words: Any) -> core.compress.Result:
     """`compress` on the CPU, and on the GPU; an error where these differ."""
+    test = os.environ.get("PYTEST_CURRENT_TEST", "").partition(" ")[0].rpartition("::")[2].partition("[")[0]
+    if test in ALONE:
+        return compress(model, example_inputs, **words)
     before = None if isinstance(model, Prepared) else on_device(model, example_inputs)
     result = compress(model, example_inputs, **words)
     own = other_prepared(model) if isinstance(model, Prepared) else before
@@ -102,7 +117,8 @@ def compare(one: core.compress.Result, other: core.compress.Result, inputs: Any)
             continue
         off = float((a - b).abs().max() / a.abs().max().clamp_min(1e-6))
         furthest.append((off, os.environ.get("PYTEST_CURRENT_TEST", "")))
-        assert off < SAME, f"on the GPU the result is off by {off:.2g}"
+        allowed = max((SAME.get(p.dtype, ELSE) for p in one.model.parameters()), default=ELSE)
+        assert off < allowed, f"on the GPU the result is off by {off:.2g}"
     counts["compared"] += 1
 
 

@@ -90,6 +90,7 @@ class Trial:
 
 def check(case: Case) -> Report:
     """Try every oracle on a network."""
+    torch.manual_seed(case.seed)  # some draw random numbers, and what is done with these must not differ each time
     report, before, printed = Report(case), snapshot(case.model), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         prepared = prepared_or_refused(report)
