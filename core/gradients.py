@@ -75,8 +75,8 @@ def _sensitivity(layer: Layer, batches: list[dict[str, Tensor]]) -> Sensitivity:
         bias = batch.get(layer.bias)
         return weight if bias is None else torch.cat([weight, bias[:, None]], 1)
 
-    found = torch.stack([rows(batch) for batch in batches]).cpu()  # (batches, m, fan_in)
-    return Sensitivity(found.sum(2), found.mean(0).abs().sum(1))
+    found = torch.stack([rows(batch) for batch in batches])  # (batches, m, fan_in)
+    return Sensitivity(found.sum(2).cpu(), found.mean(0).abs().sum(1).cpu())
 
 
 def logits_of(outputs: Any) -> Tensor:

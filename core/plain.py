@@ -10,15 +10,21 @@ from core.lazy import torch
 
 
 @contextlib.contextmanager
-def plain_torch() -> Iterator[None]:
+def plain_torch(*, exact: bool = True) -> Iterator[None]:
     """New tensors are float32 and on the CPU, and float32 is multiplied as float32 (see `_exact`).
 
     What was set before is set again afterwards.
+
+    Args:
+        exact: False leaves how float32 is multiplied as it is set.
     """
     dtype, elsewhere = torch.get_default_dtype(), torch.get_default_device().type != "cpu"
     torch.set_default_dtype(torch.float32)
     try:
-        with _exact(), torch.device("cpu") if elsewhere else contextlib.nullcontext():
+        with (
+            _exact() if exact else contextlib.nullcontext(),
+            torch.device("cpu") if elsewhere else contextlib.nullcontext(),
+        ):
             yield
     finally:
         torch.set_default_dtype(dtype)

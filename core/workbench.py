@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -19,6 +18,7 @@ from core.config import TrialConfig
 from core.criteria import CRITERIA
 from core.errors import UsageError
 from core.evaluators import USUAL, Evaluator, Measure, measured
+from core.graph.trace import duplicate
 from core.measure import Evaluation, Measurement, evaluate, latency_ms, logits_of, sizes
 from core.metrics import TEST, in_full
 from core.pixels import Images
@@ -161,8 +161,7 @@ class Workbench:
 
     def on(self, device: str) -> Self:
         """The same bench with a network of its own there; what is cached is found anew."""
-        model = copy.deepcopy(self.model).to(device)
-        return replace(self, model=model, device=device, _calibrations={}, _labels={})
+        return replace(self, model=duplicate(self.model).to(device), device=device, _calibrations={}, _labels={})
 
     def measured_by(self, measure: Measure) -> Self:
         """The same for an evaluator that goes through images and labels itself, batch by batch."""

@@ -102,7 +102,7 @@ class SweepResult:
         return str(self.front_table.to_html(index=False))
 
 
-@plain_torch()
+@plain_torch(exact=False)  # its evaluations are torch's, as those of workers are
 def run(
     space: str | Path,
     *,

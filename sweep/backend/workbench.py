@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections.abc import Callable, Collection, Iterator
@@ -19,7 +18,7 @@ from core.datasets import ImageDataset
 from core.errors import DataError, UsageError
 from core.evaluators import EVALUATORS, USUAL, Evaluator, function_of
 from core.evaluators.base import OF_TASK
-from core.graph.trace import as_inputs
+from core.graph.trace import as_inputs, duplicate
 from core.race import hardest_first
 from core.records import EvalSplit, Precision
 from core.tasks import Samples, Task
@@ -179,8 +178,8 @@ def make_bench(
             ' evaluation.evaluator = "agreement", or sort its images into folders of their classes'
         )
     measure = None if scored.by_image else function_of(scored)
-    there = next(baseline.model.parameters()).device.type == device
-    model = (baseline.model if there else copy.deepcopy(baseline.model).to(device)).eval()
+    there = all(weight.device.type == device for weight in baseline.model.parameters())
+    model = (baseline.model if there else duplicate(baseline.model).to(device)).eval()
     own = Labelled(images, labels).against(scored, model, EVALUATION_BATCH, device)
     test = Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None
     pool = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
