@@ -14,7 +14,8 @@ from core.records import TrialRecord
 
 RATE_WINDOW_SECONDS = 30.0
 FEW = 5
-"""So many of the last trials tell the rate at least, however long they take."""
+"""So many of the last trials tell the rate at least, however long they take. The first few have to find out what
+others share, and of fewer in `RATE_WINDOW_SECONDS` nothing is concluded of the time to the end."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class Meter:
         long_ago = bool(self._ends) and self._ends[0] < since
         rate = len(self._ends) / max(now - (began if long_ago else max(since, began)), 1.0)
         left = self.total - sum(self._counts.values())
-        eta = left / rate if rate > 0 else math.nan
+        early = len(self._ends) < FEW and now - self._started_at < RATE_WINDOW_SECONDS
+        eta = left / rate if rate > 0 and not early else math.nan
         return Progress(
             **self._counts, total=self.total, rate=rate, eta_seconds=eta, best=self._best, scored=self._scored
         )

@@ -41,6 +41,18 @@ def test_slow_trials_have_a_rate_too(make_record):
     assert describe(progress).startswith("8/20 trials, one in 2 min 0 s, 24 min 0 s left")
 
 
+def test_the_first_trials_tell_nothing_of_the_end(make_record):
+    """They find out what all others share: "27 minutes left" of a sweep that took one."""
+    meter = Meter(414)
+    for number in range(4):
+        meter.add(make_record(number / 20, started_at=1000.0 + number))
+    assert math.isnan(meter.progress(1006.0).eta_seconds)
+    assert describe(meter.progress(1006.0)).startswith("4/414 trials, 0.7/s, best")
+    assert meter.progress(1030.0).eta_seconds == pytest.approx(410 / (4 / 30)), "slow ones, though"
+    meter.add(make_record(0.9, started_at=1005.0))
+    assert meter.progress(1006.0).eta_seconds == pytest.approx(409 / (5 / 6))
+
+
 def test_nothing_yet():
     progress = progress_of([], total=5, now=0.0)
     assert progress == Progress(0, 0, 0, 5, 0.0, pytest.approx(math.nan, nan_ok=True), None)
