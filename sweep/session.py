@@ -32,6 +32,7 @@ from sweep.backend.stopping import FAILED, StopRequest, breaking_off, insisting,
 from sweep.backend.workbench import (
     dataset_card,
     device_beside,
+    idle_gpu,
     leave_to_workers,
     load_baseline,
     make_bench,
@@ -99,7 +100,7 @@ class Session:
         before = read_sweep(self._results, self._store.info.name)
         known = before.records
         self._begin(known)
-        for line in left_out(before):
+        for line in (*left_out(before), *idle_gpu(self._request.cluster)):
             self._reporter.line(line)
         if self._space.scored.own:
             function_of(self._space.scored)  # before anything is trained

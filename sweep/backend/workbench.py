@@ -121,6 +121,13 @@ def device_beside(cluster: ClusterRequest) -> str:
     return "cuda" if cluster.gpus_per_trial > 0 and torch.cuda.is_available() else "cpu"
 
 
+def idle_gpu(cluster: ClusterRequest) -> list[str]:
+    """What a person should know on whose machine a GPU has nothing to do."""
+    if cluster.address is not None or cluster.gpus_per_trial > 0 or not torch.cuda.is_available():
+        return []
+    return ["this machine has a GPU, which is not used: '--gpus-per-trial 0.25' has four trials share it"]
+
+
 def leave_to_workers(device: str) -> None:
     """Give back what of a GPU's memory this process keeps for itself and does not use."""
     if device == "cuda":

@@ -18,6 +18,7 @@ from core.evaluators import USUAL
 from core.export import save
 from core.records import TimeRecord, TrialRecord
 from sweep import session
+from sweep.backend.workbench import device_beside, idle_gpu
 from sweep.export import models
 from sweep.export.models import make_models
 from sweep.export.rebuild import Rebuilder, differs
@@ -172,3 +173,20 @@ def test_how_far_a_network_may_be_from_its_record(gpus: float, recovered: bool, 
             {"accuracy": 90 + off}, {"accuracy": 90.0}, bench, ClusterRequest(None, gpus), recovered=recovered
         )
         assert found is wanted
+
+
+@pytest.mark.parametrize(
+    ("there", "cluster", "said"),
+    [
+        (True, ClusterRequest(), True),
+        (False, ClusterRequest(), False),
+        (True, ClusterRequest(2, 0.5), False),
+        (True, ClusterRequest(address="auto"), False),
+    ],
+)
+def test_a_gpu_that_nobody_asked_for_is_mentioned(
+    there: bool, cluster: ClusterRequest, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: there)
+    assert bool(idle_gpu(cluster)) is said
+    assert device_beside(cluster) == ("cuda" if there and cluster.gpus_per_trial else "cpu")
