@@ -14,6 +14,7 @@ from benchmarks.proof.methods import Task
 from benchmarks.proof.originals import Original, parameters
 from benchmarks.proof.peers_row import LEFT, Row
 from benchmarks.proof.setting import NotRunError
+from core.errors import UsageError
 from core.slices import Decoupled
 from tests.noise import Small
 from tests.planting import randomise
@@ -50,16 +51,26 @@ def test_what_is_not_that_small_is_not_run(task: Task) -> None:
         at(task, BY_NAME["decoupling"], 0.1)
 
 
-def test_the_first_network_that_is_small_enough() -> None:
+@pytest.mark.parametrize(("most", "beyond"), [(7, 0.51), (7, 1.0), (2, 1.0), (10, 1.0)])
+def test_the_first_network_that_is_small_enough(most: int, beyond: float) -> None:
+    """Each third step is one parameter less; beyond some ratio there is no network at all."""
     tried = []
 
     def make(ratio: float) -> nn.Module:
         tried.append(ratio)
-        return nn.Linear(10 - len(tried), 1, bias=False)
+        if ratio > beyond:
+            raise UsageError("a budget of so much cannot be reached")
+        return nn.Linear(max(1, 10 - round(256 * (ratio - 0.5)) // 3), 1, bias=False)
 
-    assert first(make, 0.5, 7).weight.numel() == 7
-    assert tried == [0.5, 0.5 + 1 / 256, 0.5 + 2 / 256]
-    with pytest.raises(NotRunError, match=r"from 0\.500 to 0\.531 leaves 1 param"):
+    if most < 10 - 256 * (beyond - 0.5) // 3:
+        with pytest.raises(NotRunError, match=f"no ratio from 0.500 on leaves {most} parameters"):
+            first(make, 0.5, most)
+        return
+    found = first(make, 0.5, most)
+    assert found.weight.numel() == most
+    assert tried[0] == 0.5
+    assert len(tried) < 14
+    with pytest.raises(NotRunError, match=r"from 0\.500 on leaves 1 param"):
         first(lambda _: nn.Linear(5, 1), 0.5, 1)
 
 

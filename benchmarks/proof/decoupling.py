@@ -19,8 +19,7 @@ from core.compress import compress, prepare
 from core.errors import NeuronMergingError
 from core.measure import accuracy_and_loss
 
-TRIES = 8
-"""A budget's network behind its decoupling is looked at so often, until it is small enough."""
+HIGHEST = 1 - 1 / STEPS
 
 
 @dataclass(frozen=True)
@@ -68,8 +67,8 @@ def section(setting: Setting) -> Section:
         "`decoupling` alone removes no channel: convolutions become T depthwise and pointwise terms, T layer by layer"
         " so that the network has at most so many parameters; *least-squares* then refits all layers at these ranks. A"
         " number behind `+ decoupling` is its amount (0: none, 1: one term everywhere), and so many channels go before"
-        " that the parameters are as many. Top-1 in percent; the best of a column is bold; *–*: not even one term in"
-        " every layer is that small. Pointwise, depthwise and linear layers are not decoupled, in any row.",
+        " that the parameters are as many. Top-1 in percent; the best of a column is bold; *–*: no such network"
+        " is that small. Pointwise, depthwise and linear layers are not decoupled, in any row.",
     ]
     for name, rows in found.items():
         parts += [f"### {name}", "\n".join(f"- {line}" for line in said(rows)), table(rows)]
@@ -132,16 +131,33 @@ def at(task: Task, way: Way, share: float) -> nn.Module:
 
 
 def first(make: Callable[[float], nn.Module], ratio: float, most: float) -> nn.Module:
-    """The network at the first ratio from ``ratio`` on, in small steps, that has at most so many parameters.
+    """The network of about the least ratio from ``ratio`` on that has at most so many parameters.
 
     Raises:
-        NotRunError: it is none of the first.
+        NotRunError: none has.
     """
-    for tried in range(TRIES):
-        found = make(ratio + tried / STEPS)
-        if parameters(found) <= most:
-            return found
-    raise NotRunError(f"no ratio from {ratio:.3f} to {ratio + TRIES / STEPS:.3f} leaves {most:.0f} parameters")
+
+    def tried(step: int) -> nn.Module | None:
+        try:
+            return make(min(ratio + step / STEPS, HIGHEST))
+        except NeuronMergingError:  # a budget that no network meets
+            return None
+
+    step, outside = 0, -1  # in steps beyond the ratio: the least that is known to be enough, and one that is not
+    while (found := tried(step)) is not None and parameters(found) > most:
+        if ratio + step / STEPS >= HIGHEST:
+            break
+        outside, step = step, max(1, 2 * step)
+    while step - outside > 1:
+        middle = (step + outside) // 2
+        other = tried(middle)
+        if other is not None and parameters(other) > most:
+            outside = middle
+        else:
+            found, step = other or found, middle
+    if found is None or parameters(found) > most:
+        raise NotRunError(f"no ratio from {ratio:.3f} on leaves {most:.0f} parameters")
+    return found
 
 
 def said(rows: Sequence[Row]) -> Iterable[str]:
