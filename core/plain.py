@@ -45,17 +45,14 @@ def _exact() -> Iterator[None]:
         with _exact_one_by_one():
             yield
         return
-    units = backends.cuda.matmul, backends.mkldnn.matmul
-    own = [unit.fp32_precision for unit in units]
-    cudnn.allow_tf32 = False
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32 = before[0]
-        torch.set_float32_matmul_precision(before[1])
-        for unit, precision in zip(units, own, strict=True):
-            unit.fp32_precision = precision
+    with _set_again(backends.cuda.matmul, backends.mkldnn.matmul):
+        cudnn.allow_tf32 = False
+        torch.set_float32_matmul_precision("highest")
+        try:
+            yield
+        finally:
+            cudnn.allow_tf32 = before[0]
+            torch.set_float32_matmul_precision(before[1])
 
 
 @contextlib.contextmanager
@@ -63,9 +60,16 @@ def _exact_one_by_one() -> Iterator[None]:
     backends: Any = torch.backends
     cudnn, mkldnn = backends.cudnn, backends.mkldnn
     units = (cudnn.conv, cudnn.rnn, backends.cuda.matmul, mkldnn.conv, mkldnn.rnn, mkldnn.matmul)
+    with _set_again(*units):
+        for unit in units:
+            unit.fp32_precision = "ieee"
+        yield
+
+
+@contextlib.contextmanager
+def _set_again(*units: Any) -> Iterator[None]:
+    """Afterwards the precisions of ``units`` are what they were, each for itself."""
     before = [unit.fp32_precision for unit in units]
-    for unit in units:
-        unit.fp32_precision = "ieee"
     try:
         yield
     finally:

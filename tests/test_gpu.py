@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core import resumable
 from core.calibration import Scale
+from core.compress import compress
 from core.config import TrialConfig
 from core.criteria import CRITERIA
 from core.datasets import ImageDataset, load_dataset
@@ -22,7 +25,9 @@ from core.resumable import Continuation
 from core.training import train
 from core.trial import run_trial
 from core.workbench import Workbench
+from sweep.api import run
 from sweep.backend.shared import share
+from tests.core.test_resumable import BrokenOffError, until
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 RECIPE = Recipe(epochs=6, batch_size=64, lr=0.05, augment=True)
@@ -77,8 +82,7 @@ CONFIGS = [
     *({"criterion": name, "decomposition": "least-squares"} for name in CRITERIA.names()),
     *({"decomposition": "least-squares", "allocation": name} for name in ("global", "budget")),
     *({"decomposition": "least-squares", "calibration": name} for name in ("noise", "synthetic")),
-    *({"decomposition": "least-squares", "options": {name: 0.5}} for name in ("decoupling",)),
-    *({"decomposition": "least-squares", "options": {name: 2}} for name in ("rectified",)),
+    *({"decomposition": "least-squares", "options": options} for options in ({"decoupling": 0.5}, {"rectified": 2})),
     *({"decomposition": "most-similar", "recovery": name, "recovery_steps": 60} for name in RECOVERIES.names()),
 ]
 
@@ -108,8 +112,6 @@ def test_a_trial_gives_the_same(benches: dict[str, Workbench], words: dict[str, 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 def test_autocast(benches: dict[str, Workbench], precision: Any) -> None:
-    from dataclasses import replace
-
     bench = replace(benches["cuda"], autocast=precision, original={}).with_original().with_effect()
     assert bench.original["accuracy"] == pytest.approx(benches["cpu"].original["accuracy"], abs=1)
     found = bench.evaluate(bench.model).metrics["loss"]
@@ -152,16 +154,7 @@ def test_latencies_wait_for_the_device(trained: nn.Module) -> None:
 def test_a_training_that_was_broken_off_goes_on(
     digits: ImageDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core import resumable
-
     monkeypatch.setattr(resumable, "SAVE_SECONDS", 0.0)
-
-    class BrokenOffError(Exception):
-        pass
-
-    def broken(done: int, total: int, text: str) -> None:
-        if text.startswith("epoch 3/"):
-            raise BrokenOffError
 
     def again(**more: Any) -> nn.Module:
         return train(network(), digits, RECIPE, seed=7, device="cuda", **more)
@@ -169,7 +162,7 @@ def test_a_training_that_was_broken_off_goes_on(
     whole = again().state_dict()
     kept = Continuation(tmp_path / "net.training", "it")
     with pytest.raises(BrokenOffError):
-        again(progress=broken, continuation=kept)
+        again(progress=until(3), continuation=kept)
     rest = again(continuation=kept).state_dict()
     for name, value in whole.items():
         assert value.device.type == "cuda"
@@ -177,8 +170,6 @@ def test_a_training_that_was_broken_off_goes_on(
 
 
 def test_recovery_stays_on_the_device(benches: dict[str, Workbench]) -> None:
-    from core.compress import compress
-
     bench = benches["cuda"]
     images = bench.some(200)
     assert isinstance(images, Tensor)
@@ -191,8 +182,6 @@ def test_recovery_stays_on_the_device(benches: dict[str, Workbench]) -> None:
 @pytest.mark.slow
 def test_a_sweep(tmp_path: Path) -> None:
     """Four workers share the GPU; the front is that of the CPU."""
-    from sweep.api import run
-
     words: dict[str, Any] = {"results": tmp_path / "results", "samples": 24, "seed": 1}
     gpu = run("digits-quick", name="gpu", gpus_per_trial=0.25, **words)
     cpu = run("digits-quick", name="cpu", **words)

@@ -154,7 +154,7 @@ def first(make: Callable[[float], nn.Module], ratio: float, most: float) -> nn.M
         if other is not None and parameters(other) > most:
             outside = middle
         else:
-            found, step = other or found, middle
+            found, step = found if other is None else other, middle
     if found is None or parameters(found) > most:
         raise NotRunError(f"no ratio from {ratio:.3f} on leaves {most:.0f} parameters")
     return found

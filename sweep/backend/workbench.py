@@ -172,9 +172,10 @@ def make_bench(
         UsageError: a task has no function that measures, or is to be scored image by image; or the user's function
             cannot be had.
     """
+    if any(weight.device.type != device for weight in baseline.model.parameters()):
+        baseline = replace(baseline, model=duplicate(baseline.model).to(device))
     if isinstance(baseline.dataset, Task):
-        bench = replace(_task_bench(baseline, baseline.dataset, split, scored), autocast=autocast)
-        return bench if device == "cpu" else bench.on(device)
+        return replace(_task_bench(baseline, baseline.dataset, split, scored), autocast=autocast, device=device)
     dataset = baseline.dataset
     images, labels = dataset.inputs(split)
     if not len(labels):
@@ -185,19 +186,17 @@ def make_bench(
             ' evaluation.evaluator = "agreement", or sort its images into folders of their classes'
         )
     measure = None if scored.by_image else function_of(scored)
-    there = all(weight.device.type == device for weight in baseline.model.parameters())
-    model = (baseline.model if there else duplicate(baseline.model).to(device)).eval()
-    own = Labelled(images, labels).against(scored, model, EVALUATION_BATCH, device)
+    own = Labelled(images, labels).against(scored, baseline.model, EVALUATION_BATCH, device)
     test = Labelled(*dataset.inputs("test")) if split != "test" and dataset.has_own_test else None
     pool = torch.randperm(len(dataset.train), generator=torch.Generator().manual_seed(0))[:POOL].sort().values
     bench = Workbench(
-        model=model,
+        model=baseline.model.eval(),
         images=own.images,
         labels=own.labels,
         train_images=dataset.pool(pool),
         baseline_key=baseline.key,
         split=split,
-        test=None if test is None else test.against(scored, model, EVALUATION_BATCH, device),
+        test=None if test is None else test.against(scored, baseline.model, EVALUATION_BATCH, device),
         scale=Scale(dataset.mean, dataset.std),
         collected={name: found for name in sources if (found := collect(name, dataset.shape)) is not None},
         train_labels=dataset.train.labels[pool] if dataset.labelled else None,
